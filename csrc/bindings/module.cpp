@@ -1,0 +1,10 @@
+// The extension module seqfast._C: only registrations.
+#include <pybind11/pybind11.h>
+
+#include "bindings/register.h"
+
+PYBIND11_MODULE(_C, module) {
+    module.doc() = "seqfast's kernels; addresses in, nothing checked: use seqfast.ops";
+    seqfast::bindings::register_build_info(module);
+    seqfast::bindings::register_rnn(module);
+}

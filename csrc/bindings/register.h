@@ -1,0 +1,11 @@
+// What module.cpp calls, one function per file of bindings.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace seqfast::bindings {
+
+void register_build_info(pybind11::module_& module);
+void register_rnn(pybind11::module_& module);
+
+}  // namespace seqfast::bindings

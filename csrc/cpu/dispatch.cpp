@@ -1,0 +1,150 @@
+// Detects what this CPU can run, keeps the active table, and prepares what all tables share.
+#include "cpu/dispatch.h"
+
+#include <pthread.h>
+#include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+#include "cpu/kernels.h"
+
+namespace seqfast::cpu {
+namespace {
+
+struct Isa {
+    const Kernels* kernels;
+    bool available;
+};
+
+std::vector<Isa> isas() {
+    std::vector<Isa> all;
+    all.push_back({&baseline::kernels, true});
+#ifdef SEQFAST_HAVE_AVX2
+    all.push_back({&avx2::kernels, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                                       __builtin_cpu_supports("f16c")});
+#endif
+#ifdef SEQFAST_HAVE_AVX512
+    all.push_back(
+        {&avx512::kernels, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                               __builtin_cpu_supports("avx512dq") &&
+                               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") &&
+                               __builtin_cpu_supports("f16c")});
+#endif
+    return all;
+}
+
+std::string join(const std::vector<std::string>& names) {
+    std::string text;
+    for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+std::atomic<const Kernels*> active{&baseline::kernels};
+
+// OpenMP's threads do not survive fork: a child of a process that used them would wait forever.
+std::atomic<bool> forked{false};
+
+int usable_threads(int threads) { return forked ? 1 : std::max(threads, 1); }
+
+constexpr size_t kAlignment = 64;
+
+size_t order_size(int64_t batch) {
+    const size_t bytes = 2 * static_cast<size_t>(batch) * sizeof(int64_t);
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+template <class Args>
+void prepare(Args& args) {
+    args.sizes.threads = usable_threads(args.sizes.threads);
+    const uintptr_t start = reinterpret_cast<uintptr_t>(args.workspace);
+    const uintptr_t aligned = (start + kAlignment - 1) / kAlignment * kAlignment;
+    char* base = static_cast<char*>(args.workspace) + (aligned - start);
+    args.order = {nullptr, nullptr};
+    if (args.lengths) {
+        const int64_t batch = args.sizes.batch;
+        int64_t* row = reinterpret_cast<int64_t*>(base);
+        int64_t* steps = row + batch;
+        for (int64_t r = 0; r < batch; ++r) row[r] = r;
+        std::sort(row, row + batch, [&](int64_t a, int64_t b) {
+            return args.lengths[a] != args.lengths[b] ? args.lengths[a] > args.lengths[b] : a < b;
+        });
+        for (int64_t r = 0; r < batch; ++r) steps[r] = args.lengths[row[r]];
+        args.order = {row, steps};
+    }
+    args.workspace = base + order_size(args.sizes.batch);
+}
+
+}  // namespace
+
+std::vector<std::string> built_isas() {
+    std::vector<std::string> names;
+    for (const auto& isa : isas()) names.push_back(isa.kernels->name);
+    return names;
+}
+
+std::vector<std::string> available_isas() {
+    std::vector<std::string> names;
+    for (const auto& isa : isas()) {
+        if (isa.available) names.push_back(isa.kernels->name);
+    }
+    return names;
+}
+
+std::string active_isa() { return active.load()->name; }
+
+void set_isa(const std::string& name) {
+    for (const auto& isa : isas()) {
+        if (isa.available && name == isa.kernels->name) {
+            active = isa.kernels;
+            return;
+        }
+    }
+    throw std::invalid_argument("SEQFAST_CPU_ISA: must be one this CPU can run (" +
+                                join(available_isas()) + "), got '" + name + "'");
+}
+
+void choose_isa() {
+    pthread_atfork(nullptr, nullptr, [] { forked = true; });
+    for (const auto& isa : isas()) {
+        if (isa.available) active = isa.kernels;
+    }
+    const char* wanted = std::getenv("SEQFAST_CPU_ISA");
+    if (wanted && *wanted) set_isa(wanted);
+}
+
+int max_threads() {
+#ifdef _OPENMP
+    return usable_threads(omp_get_max_threads());
+#else
+    return 1;
+#endif
+}
+
+size_t lstm_workspace_size(RnnSizes sizes, bool backward) {
+    sizes.threads = usable_threads(sizes.threads);
+    const Kernels& kernels = *active.load();
+    return kAlignment + order_size(sizes.batch) +
+           (backward ? kernels.lstm_backward_workspace : kernels.lstm_forward_workspace)(sizes);
+}
+
+void lstm_forward(LstmForwardArgs args) {
+    prepare(args);
+    active.load()->lstm_forward(args);
+}
+
+void lstm_backward(LstmBackwardArgs args) {
+    prepare(args);
+    active.load()->lstm_backward(args);
+}
+
+double measure_fma_peak(double seconds, int threads) {
+    return active.load()->measure_fma_peak(seconds, usable_threads(threads));
+}
+
+}  // namespace seqfast::cpu

@@ -1,0 +1,222 @@
+// The one matrix product of the CPU backend: packed panels times rows, with a fused epilogue.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "cpu/simd.h"
+
+namespace seqfast::cpu::SEQFAST_ISA {
+
+constexpr int kPanelVectors = 4;
+
+// Part `index` of `total` things cut into `parts` whose sizes differ by at most one.
+struct Range {
+    int64_t begin, end;
+    int64_t size() const { return end - begin; }
+};
+SEQFAST_INLINE Range part_of(int64_t total, int64_t parts, int64_t index) {
+    const int64_t size = total / parts, larger = total % parts;
+    const int64_t begin = index * size + (index < larger ? index : larger);
+    return {begin, begin + size + (index < larger ? 1 : 0)};
+}
+SEQFAST_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Columns cut into vectors, vectors into panels of at most four: panel p covers the vectors of
+// part p. A packed panel holds [depth][vectors in it][lanes], zero-padded on the right.
+template <class Real>
+struct PanelLayout {
+    Range vectors;    // of the whole matrix, in units of kLanes columns
+    int64_t columns;  // of the whole matrix
+    int64_t depth;
+
+    int64_t panels() const { return ceil_div(vectors.size(), kPanelVectors); }
+    Range panel(int64_t p) const {
+        const Range r = part_of(vectors.size(), panels(), p);
+        return {vectors.begin + r.begin, vectors.begin + r.end};
+    }
+    int64_t offset(int64_t p) const {
+        return (panel(p).begin - vectors.begin) * kLanes<Real> * depth;
+    }
+    int64_t size() const { return vectors.size() * kLanes<Real> * depth; }
+    int lanes_of(int64_t vector) const {
+        const int64_t left = columns - vector * kLanes<Real>;
+        return static_cast<int>(left < kLanes<Real> ? left : kLanes<Real>);
+    }
+};
+
+template <class Real>
+PanelLayout<Real> whole(int64_t columns, int64_t depth) {
+    return {{0, ceil_div(columns, kLanes<Real>)}, columns, depth};
+}
+
+// ---- compile-time sizes from run-time ones ----
+
+template <int most, class F>
+SEQFAST_INLINE void with_size(int64_t size, F&& f) {
+    if constexpr (most > 1) {
+        if (size < most) return with_size<most - 1>(size, f);
+    }
+    f(std::integral_constant<int, most>{});
+}
+
+// ---- the product ----
+
+template <class Real, int rows, int vectors>
+struct Tile {
+    Vector<Real> at[rows][vectors];
+};
+
+// f(element, r, v) for every accumulator; unrolled, or the compiler would keep them in memory.
+template <class Real, int rows, int vectors, class F>
+SEQFAST_INLINE void for_each_element(Tile<Real, rows, vectors>& tile, F&& f) {
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) f(tile.at[r][v], r, v);
+    }
+}
+
+// target [rows, panel] = start [rows, panel] + left [rows, depth] x panel [depth, panel].
+template <class Real>
+struct Product {
+    const Real* const* left;  // [count] where each row of the left-hand side begins
+    int64_t left_stride;      // between its elements
+    const Real* panel;        // [depth, vectors, lanes]
+    int64_t depth;
+    const Real* start;  // nullptr: zero
+    int64_t start_stride;
+    Real* target;
+    int64_t target_stride;
+    const void* prefetch;  // what will be read next; it comes into the second-level cache
+    // Two panels at once: how far on the second one, and its start and target, lie.
+    int64_t next_panel, next_target;
+};
+
+// Every element is one sum in the order of k, whatever the tile: results do not depend on how rows
+// and columns were cut.
+template <class Real, int rows, int vectors>
+SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, const char* prefetch) {
+    constexpr int per_panel = vectors < kPanelVectors ? vectors : kPanelVectors;
+    constexpr int lanes = kLanes<Real>;
+    const auto offset = [](int v, int64_t next) {
+        return (v / kPanelVectors) * next + (v % kPanelVectors) * lanes;
+    };
+    const Real* left[rows];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) left[r] = product.left[row + r];
+    Tile<Real, rows, vectors> tile;
+    if (product.start) {
+        const Real* start = product.start + row * product.start_stride;
+        for_each_element(tile, [&](auto& x, int r, int v) {
+            x = load(start + r * product.start_stride + offset(v, product.next_target));
+        });
+    } else {
+        for_each_element(tile, [](auto& x, int, int) { x = Vector<Real>{}; });
+    }
+    const Real* line = product.panel;
+    const int64_t next_panel = product.next_panel, left_stride = product.left_stride;
+    int64_t at = 0;
+    for (int64_t k = 0; k < product.depth; ++k) {
+        Vector<Real> right[vectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) right[v] = load(line + offset(v, next_panel));
+        __builtin_prefetch(prefetch, 0, 2);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            const Vector<Real> x = broadcast(left[r][at]);
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) tile.at[r][v] += x * right[v];
+        }
+        line += per_panel * lanes;
+        prefetch += 64;
+        at += left_stride;
+    }
+    Real* target = product.target + row * product.target_stride;
+    for_each_element(tile, [&](auto& x, int r, int v) {
+        store(target + r * product.target_stride + offset(v, product.next_target), x);
+    });
+}
+
+// `vectors` is that of the panel (1 to 4), or 8 for two panels of 4, of at most kTileRows / 2 rows.
+template <class Real>
+__attribute__((noinline)) void multiply_panel(const Product<Real>& product, int64_t count,
+                                              int64_t vectors) {
+    const char* next = static_cast<const char*>(product.prefetch);
+    if (vectors == 2 * kPanelVectors) {
+        return with_size<(kTileRows / 2)>(count, [&](auto rows) {
+            multiply_tile<Real, rows(), 2 * kPanelVectors>(product, 0, next);
+        });
+    }
+    with_size<kPanelVectors>(vectors, [&](auto panel_vectors) {
+        const int64_t tiles = ceil_div(count, kTileRows);
+        for (int64_t t = 0; t < tiles; ++t) {
+            // As even as possible: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
+            const Range part = part_of(count, tiles, t);
+            with_size<kTileRows>(part.size(), [&](auto rows) {
+                multiply_tile<Real, rows(), panel_vectors()>(product, part.begin, next);
+            });
+            next += product.depth * 64;
+        }
+    });
+}
+
+// ---- packing ----
+
+// One vector of columns out of a matrix stored [columns][depth] (a weight as torch keeps it):
+// packed[k * stride + lane] = source[lane][k]; lanes past `count` become zero.
+template <class Real, class Storage>
+void pack_transposed_vector(Real* packed, int64_t stride, const Storage* source, int64_t depth,
+                            int count) {
+    constexpr int lanes = kLanes<Real>;
+    for (int64_t k = 0; k < depth; k += lanes) {
+        const int left = static_cast<int>(depth - k < lanes ? depth - k : lanes);
+        Vector<Real> square[lanes];
+        for (int l = 0; l < lanes; ++l) {
+            square[l] = l < count ? load<Real>(source + l * depth + k, left) : Vector<Real>{};
+        }
+        transpose<Real>(square);
+        for (int l = 0; l < left; ++l) store(packed + (k + l) * stride, square[l]);
+    }
+}
+
+// Panel `p` of a matrix stored [depth][columns], rows anywhere: row(k) points at row k.
+template <class Real, class RowOf>
+void pack_panel_rows(const PanelLayout<Real>& layout, int64_t p, Range depth, Real* packed,
+                     RowOf&& row) {
+    const Range vectors = layout.panel(p);
+    Real* panel = packed + layout.offset(p);
+    for (int64_t k = depth.begin; k < depth.end; ++k) {
+        Real* line = panel + k * vectors.size() * kLanes<Real>;
+        const auto* from = row(k);
+        for (int64_t v = vectors.begin; v < vectors.end; ++v, line += kLanes<Real>) {
+            store(line, from ? load<Real>(from + v * kLanes<Real>, layout.lanes_of(v))
+                             : Vector<Real>{});
+        }
+    }
+}
+
+// Tile `tile` of the transpose of `source` [depth][stride], as a left-hand side:
+// packed[k][r] = source[k][tile * kTileRows + r], zero past `columns`.
+template <class Real>
+void pack_columns(Real* packed, const Real* source, int64_t stride, int64_t columns,
+                  int64_t depth, int64_t tile) {
+    const int64_t first = tile * kTileRows;
+    const int64_t left = columns - first;
+    if (left >= kTileRows) {
+        for (int64_t k = 0; k < depth; ++k) {
+#pragma GCC unroll 8
+            for (int r = 0; r < kTileRows; ++r) {
+                packed[k * kTileRows + r] = source[k * stride + first + r];
+            }
+        }
+        return;
+    }
+    for (int64_t k = 0; k < depth; ++k) {
+        for (int64_t r = 0; r < kTileRows; ++r) {
+            packed[k * kTileRows + r] = r < left ? source[k * stride + first + r] : Real(0);
+        }
+    }
+}
+
+}  // namespace seqfast::cpu::SEQFAST_ISA
