@@ -89,19 +89,13 @@ struct Product {
     Real* target;
     int64_t target_stride;
     const void* prefetch;  // what will be read next; it comes into the second-level cache
-    // Two panels at once: how far on the second one, and its start and target, lie.
-    int64_t next_panel, next_target;
 };
 
 // Every element is one sum in the order of k, whatever the tile: results do not depend on how rows
 // and columns were cut.
 template <class Real, int rows, int vectors>
 SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, const char* prefetch) {
-    constexpr int per_panel = vectors < kPanelVectors ? vectors : kPanelVectors;
     constexpr int lanes = kLanes<Real>;
-    const auto offset = [](int v, int64_t next) {
-        return (v / kPanelVectors) * next + (v % kPanelVectors) * lanes;
-    };
     const Real* left[rows];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) left[r] = product.left[row + r];
@@ -109,18 +103,18 @@ SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, con
     if (product.start) {
         const Real* start = product.start + row * product.start_stride;
         for_each_element(tile, [&](auto& x, int r, int v) {
-            x = load(start + r * product.start_stride + offset(v, product.next_target));
+            x = load(start + r * product.start_stride + v * lanes);
         });
     } else {
         for_each_element(tile, [](auto& x, int, int) { x = Vector<Real>{}; });
     }
     const Real* line = product.panel;
-    const int64_t next_panel = product.next_panel, left_stride = product.left_stride;
+    const int64_t left_stride = product.left_stride;
     int64_t at = 0;
     for (int64_t k = 0; k < product.depth; ++k) {
         Vector<Real> right[vectors];
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) right[v] = load(line + offset(v, next_panel));
+        for (int v = 0; v < vectors; ++v) right[v] = load(line + v * lanes);
         __builtin_prefetch(prefetch, 0, 2);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; ++r) {
@@ -128,26 +122,21 @@ SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, con
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; ++v) tile.at[r][v] += x * right[v];
         }
-        line += per_panel * lanes;
+        line += vectors * lanes;
         prefetch += 64;
         at += left_stride;
     }
     Real* target = product.target + row * product.target_stride;
     for_each_element(tile, [&](auto& x, int r, int v) {
-        store(target + r * product.target_stride + offset(v, product.next_target), x);
+        store(target + r * product.target_stride + v * lanes, x);
     });
 }
 
-// `vectors` is that of the panel (1 to 4), or 8 for two panels of 4, of at most kTileRows / 2 rows.
+// Rows [0, count) times a panel of 1 to 4 vectors.
 template <class Real>
 __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int64_t count,
                                               int64_t vectors) {
     const char* next = static_cast<const char*>(product.prefetch);
-    if (vectors == 2 * kPanelVectors) {
-        return with_size<(kTileRows / 2)>(count, [&](auto rows) {
-            multiply_tile<Real, rows(), 2 * kPanelVectors>(product, 0, next);
-        });
-    }
     with_size<kPanelVectors>(vectors, [&](auto panel_vectors) {
         const int64_t tiles = ceil_div(count, kTileRows);
         for (int64_t t = 0; t < tiles; ++t) {
@@ -159,6 +148,60 @@ __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int6
             next += product.depth * 64;
         }
     });
+}
+
+// target [row, 4] (+)= left [row, depth] x the four rows of weights at `weight`, `weight_stride`
+// apart, unpacked: for so few rows that packing would cost more than it saves. The four results
+// lie `target_lane_stride` apart.
+template <class Real, class Storage>
+struct DirectProduct {
+    const Real* const* left;
+    const Storage* weight;
+    int64_t weight_stride;
+    int64_t depth;
+    Real* target;
+    int64_t target_stride;
+    int64_t target_lane_stride;
+};
+
+template <class Real, int rows, class Storage>
+SEQFAST_INLINE void multiply_direct_tile(const DirectProduct<Real, Storage>& product, int64_t row) {
+    constexpr int lanes = kLanes<Real>;
+    Tile<Real, rows, 4> tile;
+    for_each_element(tile, [](auto& x, int, int) { x = Vector<Real>{}; });
+    const auto step = [&](int64_t k, int count) {
+        Vector<Real> right[4];
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) {
+            right[v] = load<Real>(product.weight + v * product.weight_stride + k, count);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            const Vector<Real> x = load<Real>(product.left[row + r] + k, count);
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; ++v) tile.at[r][v] += x * right[v];
+        }
+    };
+    int64_t k = 0;
+    for (; k + lanes <= product.depth; k += lanes) step(k, lanes);
+    if (k < product.depth) step(k, static_cast<int>(product.depth - k));
+    Real* target = product.target + row * product.target_stride;
+    for_each_element(tile, [&](auto& x, int r, int v) {
+        target[r * product.target_stride + v * product.target_lane_stride] +=
+            horizontal_sum<Real>(x);
+    });
+}
+
+template <class Real, class Storage>
+__attribute__((noinline)) void multiply_direct(const DirectProduct<Real, Storage>& product,
+                                               int64_t count) {
+    const int64_t tiles = ceil_div(count, kTileRows);
+    for (int64_t t = 0; t < tiles; ++t) {
+        const Range part = part_of(count, tiles, t);
+        with_size<kTileRows>(part.size(), [&](auto rows) {
+            multiply_direct_tile<Real, rows()>(product, part.begin);
+        });
+    }
 }
 
 // ---- packing ----
@@ -196,26 +239,39 @@ void pack_panel_rows(const PanelLayout<Real>& layout, int64_t p, Range depth, Re
     }
 }
 
-// Tile `tile` of the transpose of `source` [depth][stride], as a left-hand side:
-// packed[k][r] = source[k][tile * kTileRows + r], zero past `columns`.
+// Tile `tile` of the transpose of `source` [depth][columns], as a left-hand side:
+// packed[k][r] = source[k][tile * kTileRows + r], zero past `columns`. Where `sums` [columns] is
+// given, each column's sum is added to it, or put there if `first`.
 template <class Real>
-void pack_columns(Real* packed, const Real* source, int64_t stride, int64_t columns,
-                  int64_t depth, int64_t tile) {
-    const int64_t first = tile * kTileRows;
-    const int64_t left = columns - first;
-    if (left >= kTileRows) {
+void pack_columns(Real* packed, const Real* source, int64_t columns, int64_t depth, int64_t tile,
+                  Real* sums, bool first) {
+    const int64_t begin = tile * kTileRows;
+    const int64_t left = columns - begin;
+    const int size = static_cast<int>(left < kTileRows ? left : kTileRows);
+    if (kLanes<Real> >= kTileRows && left >= kLanes<Real>) {
+        Vector<Real> sum{};
+        if (sums && !first) sum = load<Real>(sums + begin, size);
+        // A whole vector each time; what is too much is overwritten by the next.
         for (int64_t k = 0; k < depth; ++k) {
-#pragma GCC unroll 8
-            for (int r = 0; r < kTileRows; ++r) {
-                packed[k * kTileRows + r] = source[k * stride + first + r];
+            const Vector<Real> x = load(source + k * columns + begin);
+            sum += x;
+            if (k * kTileRows + kLanes<Real> <= depth * kTileRows) {
+                store(packed + k * kTileRows, x);
+            } else {
+                store(packed + k * kTileRows, x, kTileRows);
             }
         }
+        if (sums) store(sums + begin, sum, size);
         return;
     }
-    for (int64_t k = 0; k < depth; ++k) {
-        for (int64_t r = 0; r < kTileRows; ++r) {
-            packed[k * kTileRows + r] = r < left ? source[k * stride + first + r] : Real(0);
+    for (int r = 0; r < kTileRows; ++r) {
+        Real sum = sums && !first && r < size ? sums[begin + r] : Real(0);
+        for (int64_t k = 0; k < depth; ++k) {
+            const Real x = r < size ? source[k * columns + begin + r] : Real(0);
+            packed[k * kTileRows + r] = x;
+            sum += x;
         }
+        if (sums && r < size) sums[begin + r] = sum;
     }
 }
 

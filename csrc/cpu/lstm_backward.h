@@ -312,21 +312,22 @@ class LstmBackward {
                       own.direction * outputs
                 : nullptr;
         for (int64_t v = vectors.begin; v < vectors.end; ++v, grad_hidden += lanes) {
-            const int count = static_cast<int>(smaller(lanes, outputs - v * lanes));
-            Vector<Real> grad = load(grad_hidden);
-            if (grad_output) grad += load<Real>(grad_output + v * lanes, count);
-            if (sizes_.proj_size) {
-                store(chunk.grad_hidden + at.item * outputs + v * lanes, grad, count);
-            } else {
-                run_cell(chunk, own, at, v, grad);
-            }
+            with_count<Real>(outputs - v * lanes, [&](auto count) {
+                Vector<Real> grad = load(grad_hidden);
+                if (grad_output) grad += load<Real>(grad_output + v * lanes, count);
+                if (sizes_.proj_size) {
+                    store(chunk.grad_hidden + at.item * outputs + v * lanes, grad, count);
+                } else {
+                    run_cell(chunk, own, at, v, grad, count);
+                }
+            });
         }
     }
 
-    void run_cell(Chunk& chunk, const Own& own, const RowStep& at, int64_t vector,
-                  Vector<Real> grad_hidden) {
+    template <class Count>
+    SEQFAST_INLINE void run_cell(Chunk& chunk, const Own& own, const RowStep& at, int64_t vector,
+                                 Vector<Real> grad_hidden, Count count) {
         const int64_t units = sizes_.hidden_size, unit = vector * lanes;
-        const int count = static_cast<int>(smaller(lanes, units - unit));
         const Storage* saved = static_cast<const Storage*>(args_.gates) + at.index * gates_ + unit;
         const typename Cell::Gates gates{
             load<Real>(saved, count), load<Real>(saved + units, count),
@@ -371,9 +372,12 @@ class LstmBackward {
             const Range vectors = layout.panel(p);
             multiply_rows(own, layout, first_panel(weight_hr_, layout), p, active);
             for (int64_t j = 0; j < active; ++j) {
-                for (int64_t v = 0; v < vectors.size(); ++v) {
-                    run_cell(chunk, own, own.steps[j], vectors.begin + v,
-                             load(own.product + (j * vectors.size() + v) * lanes));
+                for (int64_t v = vectors.begin; v < vectors.end; ++v) {
+                    const Real* grad =
+                        own.product + (j * vectors.size() + v - vectors.begin) * lanes;
+                    with_count<Real>(sizes_.hidden_size - v * lanes, [&](auto count) {
+                        run_cell(chunk, own, own.steps[j], v, load(grad), count);
+                    });
                 }
             }
         }
@@ -442,33 +446,19 @@ class LstmBackward {
         if (own.sum_hh) {
             pack(sizes_.output_size(), packed_hidden_, [&](int64_t k) { return chunk.hidden[k]; });
         }
-        const auto pack_left = [&](int64_t columns, const Real* from, Real* packed) {
+        const auto pack_left = [&](int64_t columns, const Real* from, Real* packed, Real* sums) {
             const Range tiles = own_tiles(place, columns);
             for (int64_t t = tiles.begin; t < tiles.end; ++t) {
-                pack_columns(packed + t * rows * kTileRows, from, columns, columns, rows, t);
+                pack_columns(packed + t * rows * kTileRows, from, columns, rows, t, sums, first);
             }
         };
-        if (own.sum_ih || own.sum_hh) pack_left(gates_, chunk.grad_gates, packed_gates_);
+        if (own.sum_ih || own.sum_hh || own.sum_bias) {
+            pack_left(gates_, chunk.grad_gates, packed_gates_, own.sum_bias);
+        }
         if (own.sum_hr) {
-            pack_left(sizes_.proj_size, chunk.grad_hidden, packed_grad_hidden_);
+            pack_left(sizes_.proj_size, chunk.grad_hidden, packed_grad_hidden_, nullptr);
             pack(sizes_.hidden_size, packed_cell_output_,
                  [&](int64_t k) { return chunk.cell_output + k * sizes_.hidden_size; });
-        }
-        if (own.sum_bias) sum_columns(place, own, chunk, rows, first);
-    }
-
-    void sum_columns(const Place& place, const Own& own, const Chunk& chunk, int64_t rows,
-                     bool first) {
-        const Range vectors =
-            part_of(ceil_div(gates_, lanes), team_.size(), place.thread);
-        for (int64_t v = vectors.begin; v < vectors.end; ++v) {
-            const int count = static_cast<int>(smaller(lanes, gates_ - v * lanes));
-            Vector<Real> sum{};
-            if (!first) sum = load<Real>(own.sum_bias + v * lanes, count);
-            for (int64_t k = 0; k < rows; ++k) {
-                sum += load<Real>(chunk.grad_gates + k * gates_ + v * lanes, count);
-            }
-            store(own.sum_bias + v * lanes, sum, count);
         }
     }
 
@@ -478,31 +468,43 @@ class LstmBackward {
                        bool first) {
         const PanelLayout<Real> layout = whole<Real>(right_columns, rows);
         const Range tiles = own_tiles(place, left_columns);
-        alignas(64) Real tile[kTileRows * kPanelVectors * lanes];
+        alignas(64) Real edge[kTileRows * kPanelVectors * lanes];
         const Real* tile_rows[kTileRows];
         Product<Real> product{};
         product.left = tile_rows;
         product.left_stride = kTileRows;
         product.depth = rows;
-        product.target = tile;
         for (int64_t p = 0; p < layout.panels(); ++p) {
             const Range vectors = layout.panel(p);
+            const int64_t columns = smaller(vectors.end * lanes, right_columns) -
+                                    vectors.begin * lanes;
             product.panel = right + layout.offset(p);
-            product.target_stride = vectors.size() * lanes;
             for (int64_t t = tiles.begin; t < tiles.end; ++t) {
                 const Real* packed = left + t * rows * kTileRows;
                 const int64_t size = smaller(kTileRows, left_columns - t * kTileRows);
-                for (int64_t r = 0; r < size; ++r) tile_rows[r] = packed + r;
-                product.prefetch = packed + rows * kTileRows;
-                multiply_panel(product, size, vectors.size());
+                Real* to = sum + t * kTileRows * right_columns + vectors.begin * lanes;
                 for (int64_t r = 0; r < size; ++r) {
-                    Real* to = sum + (t * kTileRows + r) * right_columns;
-                    for (int64_t v = 0; v < vectors.size(); ++v) {
-                        const int64_t vector = vectors.begin + v;
-                        const int count = layout.lanes_of(vector);
-                        Vector<Real> x = load(tile + (r * vectors.size() + v) * lanes);
-                        if (!first) x += load<Real>(to + vector * lanes, count);
-                        store(to + vector * lanes, x, count);
+                    tile_rows[r] = packed + r;
+                    // The sums wait in memory; the next tile's are fetched during this one.
+                    for (int64_t c = 0; c < columns; c += 64 / sizeof(Real)) {
+                        __builtin_prefetch(to + (kTileRows + r) * right_columns + c, 1, 2);
+                    }
+                }
+                product.prefetch = packed + rows * kTileRows;
+                const bool whole_vectors = columns == vectors.size() * lanes;
+                product.target = whole_vectors ? to : edge;
+                product.target_stride = whole_vectors ? right_columns : vectors.size() * lanes;
+                product.start = whole_vectors && !first ? to : nullptr;
+                product.start_stride = right_columns;
+                multiply_panel(product, size, vectors.size());
+                if (whole_vectors) continue;
+                for (int64_t r = 0; r < size; ++r) {
+                    for (int64_t c = 0; c < columns; c += lanes) {
+                        const int count = static_cast<int>(smaller(lanes, columns - c));
+                        Real* element = to + r * right_columns + c;
+                        Vector<Real> x = load(edge + r * vectors.size() * lanes + c);
+                        if (!first) x += load<Real>(element, count);
+                        store(element, x, count);
                     }
                 }
             }

@@ -34,11 +34,14 @@ class LstmForward {
         chunk_rows_ = larger(most_rows, smaller(larger(fitting, 64), 1024));
         chunk_rows_ = smaller(chunk_rows_, most_rows * sizes_.steps);
 
+        // Packing a weight costs as much as multiplying some tens of rows with it.
+        direct_ = sizes_.steps * sizes_.batch <= 32;
+
         Arena arena{reinterpret_cast<uintptr_t>(args.workspace)};
         const int64_t output_size = sizes_.output_size();
         barriers_ = arena.take<Barrier>(1 + team_.row_groups);
-        weight_ih_ = arena.take<Real>(blocks_ * width * sizes_.input_size);
-        weight_hh_ = arena.take<Real>(blocks_ * width * output_size);
+        weight_ih_ = arena.take<Real>(direct_ ? 0 : blocks_ * width * sizes_.input_size);
+        weight_hh_ = arena.take<Real>(direct_ ? 0 : blocks_ * width * output_size);
         weight_hr_ = arena.take<Real>(padded<Real>(sizes_.proj_size) * sizes_.hidden_size);
         bias_ = arena.take<Real>(blocks_ * width);
         hidden_stride_ = padded<Real>(output_size);
@@ -141,16 +144,17 @@ class LstmForward {
             const int count = static_cast<int>(smaller(lanes, units - b * lanes));
             for (int64_t gate = 0; gate < 4; ++gate) {
                 const int64_t first = gate * units + b * lanes;
+                Vector<Real> bias{};
+                if (bias_ih) bias += load<Real>(bias_ih + first, count);
+                if (bias_hh) bias += load<Real>(bias_hh + first, count);
+                store(bias_ + b * width + gate * lanes, bias);
+                if (direct_) continue;
                 pack_transposed_vector(weight_ih_ + b * width * sizes_.input_size + gate * lanes,
                                        width, weight_ih + first * sizes_.input_size,
                                        sizes_.input_size, count);
                 pack_transposed_vector(
                     weight_hh_ + b * width * sizes_.output_size() + gate * lanes, width,
                     weight_hh + first * sizes_.output_size(), sizes_.output_size(), count);
-                Vector<Real> bias{};
-                if (bias_ih) bias += load<Real>(bias_ih + first, count);
-                if (bias_hh) bias += load<Real>(bias_hh + first, count);
-                store(bias_ + b * width + gate * lanes, bias);
             }
         }
         if (!sizes_.proj_size || place.row_group != 0) return;
@@ -243,6 +247,19 @@ class LstmForward {
 
     // The pre-activations' share from the input, biases included, for all rows of a chunk.
     void multiply_input(const Own& own, int64_t rows) {
+        if (direct_) {
+            for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
+                for (int64_t row = 0; row < rows; ++row) {
+                    for (int64_t gate = 0; gate < 4; ++gate) {
+                        store(preactivation(own, b, row) + gate * lanes,
+                              load(bias_ + b * width + gate * lanes));
+                    }
+                }
+                multiply_unpacked(own, b, own.rows, args_.weights[own.direction].weight_ih,
+                                  sizes_.input_size, 0, rows);
+            }
+            return;
+        }
         Product<Real> product{};
         product.left = own.rows;
         product.left_stride = 1;
@@ -257,6 +274,23 @@ class LstmForward {
         }
     }
 
+    // Pre-activations of one block += left times the weights as the user keeps them.
+    void multiply_unpacked(const Own& own, int64_t block, const Real* const* left,
+                           const void* weight, int64_t depth, int64_t first, int64_t count) {
+        const int64_t units = sizes_.hidden_size, end = smaller((block + 1) * lanes, units);
+        DirectProduct<Real, Storage> product{};
+        product.left = left;
+        product.weight_stride = units * depth;
+        product.depth = depth;
+        product.target_stride = width;
+        product.target_lane_stride = lanes;
+        for (int64_t unit = block * lanes; unit < end; ++unit) {
+            product.weight = static_cast<const Storage*>(weight) + unit * depth;
+            product.target = preactivation(own, block, first) + unit - block * lanes;
+            multiply_direct(product, count);
+        }
+    }
+
     // One step of `active` rows, whose pre-activations start at row `first` of the chunk.
     void run_step(const Place& place, const Own& own, int64_t step, int64_t active, int64_t first) {
         Product<Real> product{};
@@ -265,19 +299,20 @@ class LstmForward {
         product.depth = sizes_.output_size();
         product.start_stride = width;
         product.target_stride = width;
-        product.next_panel = width * product.depth;
-        product.next_target = chunk_rows_ * width;
-        for (int64_t b = own.blocks.begin; b < own.blocks.end;) {
-            // A few rows leave half the registers empty: two blocks at once fill them.
-            const int64_t blocks = active <= kTileRows / 2 && b + 1 < own.blocks.end ? 2 : 1;
-            product.panel = weight_hh_ + b * product.next_panel;
-            product.prefetch = product.panel + blocks * product.next_panel;
-            product.target = preactivation(own, b, first);
-            product.start = product.target;
-            multiply_panel(product, active, blocks * kPanelVectors);
-            for (const int64_t end = b + blocks; b < end; ++b) {
-                run_cells(place, own, step, b, active, first);
+        for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
+            if (direct_) {
+                multiply_unpacked(own, b, product.left, args_.weights[own.direction].weight_hh,
+                                  product.depth, first, active);
+            } else {
+                product.panel = weight_hh_ + b * width * product.depth;
+                product.prefetch = product.panel + width * product.depth;
+                product.target = preactivation(own, b, first);
+                product.start = product.target;
+                multiply_panel(product, active, kPanelVectors);
             }
+            with_count<Real>(sizes_.hidden_size - b * lanes, [&](auto count) {
+                run_cells(place, own, step, b, active, first, count);
+            });
         }
         barriers_[1 + place.row_group].wait();
         if (sizes_.proj_size) {
@@ -287,10 +322,10 @@ class LstmForward {
     }
 
     // The cells of one block's units.
+    template <class Count>
     void run_cells(const Place& place, const Own& own, int64_t step, int64_t block, int64_t active,
-                   int64_t first) {
+                   int64_t first, Count count) {
         const int64_t units = sizes_.hidden_size, unit = block * lanes;
-        const int count = static_cast<int>(smaller(lanes, units - unit));
         Real* hidden = hidden_[(step + 1) & 1];
         for (int64_t j = 0; j < active; ++j) {
             const int64_t row = place.row(j);
@@ -370,6 +405,7 @@ class LstmForward {
     Team team_;
     int64_t blocks_;
     int64_t chunk_rows_;
+    bool direct_;            // multiply with the weights as they are, unpacked
     size_t workspace_;
     Barrier* barriers_;      // [1 + row_groups]; the first is everybody's
     Real* weight_ih_;        // [blocks, input_size, 4, lanes]

@@ -1,5 +1,6 @@
 // What the passes over a sequence share: memory, the threads and the rows each of them works on.
 #pragma once
+#include <stdlib.h>
 
 #include "core/rnn.h"
 #include "cpu/gemm.h"
@@ -49,10 +50,13 @@ inline Team choose_team(const RnnSizes& sizes, int64_t unit_parts, size_t weight
                                                         flops_per_step * sizes.steps / 4e5)));
     threads = static_cast<int>(larger(threads, 1));
     constexpr size_t kOwnCache = 768 << 10;
+    constexpr size_t kSharedCache = 6 << 20;
     const int64_t rows_wanted = weight_bytes <= kOwnCache ? 4 : 24;
+    if (getenv("SF_TEAM")) { int r = atoi(getenv("SF_TEAM")); if (r <= threads) return {r, (int)smaller(threads / r, unit_parts)}; }
     int row_groups = threads;
     while (row_groups > 1 &&
-           (threads % row_groups != 0 || sizes.batch < rows_wanted * row_groups)) {
+           (threads % row_groups != 0 || sizes.batch < rows_wanted * row_groups ||
+            weight_bytes > kSharedCache)) {
         --row_groups;
     }
     int unit_groups = threads / row_groups;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "core/config.h"
@@ -155,18 +156,22 @@ SEQFAST_INLINE void store_as(Storage* to, Vector<Real> value, int count) {
 #if defined(__AVX512F__)
 template <>
 SEQFAST_INLINE Vector<float> load<float, float>(const float* from, int count) {
+    if (__builtin_constant_p(count) && count == 16) return load(from);
     return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1u), from);
 }
 template <>
 SEQFAST_INLINE void store_as<float, float>(float* to, Vector<float> value, int count) {
+    if (__builtin_constant_p(count) && count == 16) return store(to, value);
     _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1u), value);
 }
 template <>
 SEQFAST_INLINE Vector<double> load<double, double>(const double* from, int count) {
+    if (__builtin_constant_p(count) && count == 8) return load(from);
     return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << count) - 1u), from);
 }
 template <>
 SEQFAST_INLINE void store_as<double, double>(double* to, Vector<double> value, int count) {
+    if (__builtin_constant_p(count) && count == 8) return store(to, value);
     _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1u), value);
 }
 #else
@@ -205,6 +210,16 @@ SEQFAST_INLINE void store(Storage* to, Vector<double> value, int count) {
     store_as<double>(to, value, count);
 }
 
+// f(count), where a whole vector's count is a constant: plain loads and stores, no masks.
+template <class Real, class F>
+SEQFAST_INLINE void with_count(int64_t count, F&& f) {
+    if (count >= kLanes<Real>) {
+        f(std::integral_constant<int, kLanes<Real>>{});
+    } else {
+        f(static_cast<int>(count));
+    }
+}
+
 // ---- transposition of a square of lanes ----
 
 template <int distance, class V, size_t... l>
@@ -236,15 +251,19 @@ SEQFAST_INLINE void transpose(Vector<Real> (&rows)[kLanes<Real>]) {
     transpose_from<1, Real>(rows);
 }
 
-template <class Real>
+template <int distance, class V, size_t... l>
+SEQFAST_INLINE V lanes_from(V x, std::index_sequence<l...>) {
+    return __builtin_shufflevector(x, x, int(l ^ distance)...);
+}
+
+template <class Real, int distance = kLanes<Real> / 2>
 SEQFAST_INLINE Real horizontal_sum(Vector<Real> x) {
-    Real lanes[kLanes<Real>];
-    store(lanes, x);
-    // Pairwise, so that the order is the same at every optimisation level.
-    for (int width = kLanes<Real> / 2; width > 0; width /= 2) {
-        for (int l = 0; l < width; ++l) lanes[l] += lanes[l + width];
+    if constexpr (distance == 0) {
+        return x[0];
+    } else {
+        x += lanes_from<distance>(x, std::make_index_sequence<kLanes<Real>>{});
+        return horizontal_sum<Real, distance / 2>(x);
     }
-    return lanes[0];
 }
 
 // ---- functions ----
@@ -308,32 +327,56 @@ struct Math {
         return a / b;
     }
 
-    // scale = 2^n; returns p(r).
-    static SEQFAST_INLINE V exp_parts(V x, V& scale) {
-        const V shifted = x * Real(1.44269504088896340736) + C::round_magic;
-        const V n = shifted - C::round_magic;
-        const Int exponent = (Int)shifted - (Int)broadcast(Real(C::round_magic)) + C::bias;
-        scale = (V)(exponent << C::mantissa_bits);
-        const V r = (x - n * C::ln2_high) - n * C::ln2_low;
+    // Returns x / ln 2 rounded to whole n, and r.
+    static SEQFAST_INLINE V reduce(V x, V& r) {
+        const V scaled = x * Real(1.44269504088896340736);
+#if defined(__AVX512F__)
+        if constexpr (sizeof(Real) == 4) {
+            const V n = (V)_mm512_maskz_roundscale_ps(0xffff, (__m512)scaled, 8);  // nearest
+            // One constant is enough: n ln 2 is off by n times 2e-9.
+            r = x - n * Real(0.693147180559945309417);
+            return n;
+        }
+#endif
+        const V n = (scaled + C::round_magic) - C::round_magic;
+        r = (x - n * C::ln2_high) - n * C::ln2_low;
+        return n;
+    }
+
+    // x 2^n
+    static SEQFAST_INLINE V scale(V x, V n) {
+#if defined(__AVX512F__)
+        if constexpr (sizeof(Real) == 4) {
+            return (V)_mm512_maskz_scalef_ps(0xffff, (__m512)x, (__m512)n);
+        }
+#endif
+        const Int exponent = (Int)(n + C::round_magic) - (Int)broadcast(Real(C::round_magic));
+        return x * (V)((exponent + C::bias) << C::mantissa_bits);
+    }
+
+    // P(r) of e^r = 1 + r + r^2 P(r)
+    static SEQFAST_INLINE V exp_tail(V r) {
         V polynomial = broadcast(C::polynomial[C::terms - 1]);
 #pragma GCC unroll 16
         for (int term = C::terms - 2; term >= 0; --term) {
             polynomial = polynomial * r + C::polynomial[term];
         }
-        return r + (r * r) * polynomial;
+        return polynomial;
     }
 
     static SEQFAST_INLINE V sigmoid(V x) {
-        V scale;
-        const V p = exp_parts(clamp(-x, C::exp_limit), scale);
-        return divide(broadcast(Real(1)), (1 + scale) + scale * p);
+        V r;
+        const V n = reduce(clamp(-x, C::exp_limit), r);
+        return divide(broadcast(Real(1)), 1 + scale((exp_tail(r) * r + 1) * r + 1, n));
     }
 
     // e^(2x) - 1 over e^(2x) + 1, exact near zero because the numerator is never 1 + x - 1.
     static SEQFAST_INLINE V tanh(V x) {
-        V scale;
-        const V p = exp_parts(2 * clamp(x, C::tanh_limit), scale);
-        const V numerator = scale * p + (scale - 1);
+        V r;
+        const V n = reduce(2 * clamp(x, C::tanh_limit), r);
+        const V p = exp_tail(r) * (r * r) + r;
+        const V power = scale(broadcast(Real(1)), n);
+        const V numerator = power * p + (power - 1);
         return divide(numerator, numerator + 2);
     }
 };
