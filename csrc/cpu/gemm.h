@@ -223,18 +223,22 @@ void pack_transposed_vector(Real* packed, int64_t stride, const Storage* source,
     }
 }
 
-// Panel `p` of a matrix stored [depth][columns], rows anywhere: row(k) points at row k.
+// Rows `depth` of all panels of a matrix stored [depth][columns], rows anywhere: row(k) points at
+// row k, or is nullptr for zeros. Row by row, because that is how the caches like to be read.
 template <class Real, class RowOf>
-void pack_panel_rows(const PanelLayout<Real>& layout, int64_t p, Range depth, Real* packed,
-                     RowOf&& row) {
-    const Range vectors = layout.panel(p);
-    Real* panel = packed + layout.offset(p);
+void pack_rows(const PanelLayout<Real>& layout, Range depth, Real* packed, RowOf&& row) {
+    constexpr int lanes = kLanes<Real>;
+    const int64_t panels = layout.panels();
     for (int64_t k = depth.begin; k < depth.end; ++k) {
-        Real* line = panel + k * vectors.size() * kLanes<Real>;
         const auto* from = row(k);
-        for (int64_t v = vectors.begin; v < vectors.end; ++v, line += kLanes<Real>) {
-            store(line, from ? load<Real>(from + v * kLanes<Real>, layout.lanes_of(v))
-                             : Vector<Real>{});
+        for (int64_t p = 0; p < panels; ++p) {
+            const Range vectors = layout.panel(p);
+            Real* line = packed + layout.offset(p) + k * vectors.size() * lanes;
+            for (int64_t v = vectors.begin; v < vectors.end; ++v, line += lanes) {
+                with_count<Real>(layout.columns - v * lanes, [&](auto count) {
+                    store(line, from ? load<Real>(from + v * lanes, count) : Vector<Real>{});
+                });
+            }
         }
     }
 }

@@ -188,10 +188,7 @@ class LstmBackward {
         // Threads with the same units, one in each row group, share the packing by depth.
         const auto pack = [](const PanelLayout<Real>& layout, Range depth, Real* packed,
                              const Storage* from, int64_t stride) {
-            for (int64_t p = 0; p < layout.panels(); ++p) {
-                pack_panel_rows(layout, p, depth, packed,
-                                [&](int64_t k) { return from + k * stride; });
-            }
+            pack_rows(layout, depth, packed, [&](int64_t k) { return from + k * stride; });
         };
         const int64_t groups = team_.row_groups, group = place.row_group;
         pack(own.recurrent, part_of(gates_, groups, group), first_panel(weight_hh_, own.recurrent),
@@ -435,10 +432,7 @@ class LstmBackward {
                     bool first) {
         const Range depth = part_of(rows, team_.size(), place.thread);
         const auto pack = [&](int64_t columns, Real* packed, auto&& row) {
-            const PanelLayout<Real> layout = whole<Real>(columns, rows);
-            for (int64_t p = 0; p < layout.panels(); ++p) {
-                pack_panel_rows(layout, p, depth, packed, row);
-            }
+            pack_rows(whole<Real>(columns, rows), depth, packed, row);
         };
         if (own.sum_ih) {
             pack(sizes_.input_size, packed_input_, [&](int64_t k) { return chunk.input[k]; });

@@ -59,14 +59,22 @@ double measure_fma_peak(double seconds, int threads) {
         const double start = now();
         run_team(threads, [&](int) {
             Tile<float, kTileRows, kPanelVectors> tile;
-            for_each_element(tile, [](auto& sum, int, int) { sum = Vector<float>{}; });
+            // Opaque starts and ends, or the compiler would merge equal sums or drop unused ones.
+            for_each_element(tile, [](auto& sum, int, int) {
+                Vector<float> start{};
+                asm volatile("" : "+m"(start));
+                sum = start;
+            });
             Vector<float> x = broadcast(0.5f), y = broadcast(0.25f);
             for (int64_t round = 0; round < kRounds; ++round) {
                 asm volatile("" : "+m"(x), "+m"(y));
                 const Vector<float> a = x, b = y;
                 for_each_element(tile, [&](auto& sum, int, int) { sum += a * b; });
             }
-            for_each_element(tile, [](auto& sum, int, int) { asm volatile("" : : "m"(sum)); });
+            for_each_element(tile, [](auto& sum, int, int) {
+                const Vector<float> kept = sum;
+                asm volatile("" : : "m"(kept));
+            });
         });
         const double flops = 2.0 * kLanes<float> * kTileRows * kPanelVectors *
                              static_cast<double>(kRounds) * threads;

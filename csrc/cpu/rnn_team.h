@@ -1,6 +1,5 @@
 // What the passes over a sequence share: memory, the threads and the rows each of them works on.
 #pragma once
-#include <stdlib.h>
 
 #include "core/rnn.h"
 #include "cpu/gemm.h"
@@ -52,7 +51,6 @@ inline Team choose_team(const RnnSizes& sizes, int64_t unit_parts, size_t weight
     constexpr size_t kOwnCache = 768 << 10;
     constexpr size_t kSharedCache = 6 << 20;
     const int64_t rows_wanted = weight_bytes <= kOwnCache ? 4 : 24;
-    if (getenv("SF_TEAM")) { int r = atoi(getenv("SF_TEAM")); if (r <= threads) return {r, (int)smaller(threads / r, unit_parts)}; }
     int row_groups = threads;
     while (row_groups > 1 &&
            (threads % row_groups != 0 || sizes.batch < rows_wanted * row_groups ||
