@@ -14,13 +14,17 @@ void* out(Address address) { return reinterpret_cast<void*>(address); }
 
 RnnSizes sizes_of(int dtype, int64_t steps, int64_t batch, int64_t input_size, int64_t hidden_size,
                   int64_t proj_size, int64_t directions, int threads) {
-    return {static_cast<DType>(dtype), steps, batch, input_size, hidden_size, proj_size, directions,
+    return {static_cast<DType>(dtype),
+            steps,
+            batch,
+            input_size,
+            hidden_size,
+            proj_size,
+            directions,
             threads};
 }
 
-Address item(const py::handle& tuple, int index) {
-    return tuple[py::int_(index)].cast<Address>();
-}
+Address item(const py::handle& tuple, int index) { return tuple[py::int_(index)].cast<Address>(); }
 
 void read_weights(LstmWeights (&to)[2], const py::list& weights) {
     for (size_t d = 0; d < weights.size(); ++d) {
@@ -37,8 +41,8 @@ void lstm_forward(int dtype, int64_t steps, int64_t batch, int64_t input_size, i
                   Address hidden_n, Address cell_n, Address cells, Address gates, Address workspace,
                   size_t workspace_size) {
     LstmForwardArgs args{};
-    args.sizes = sizes_of(dtype, steps, batch, input_size, hidden_size, proj_size, directions,
-                          threads);
+    args.sizes =
+        sizes_of(dtype, steps, batch, input_size, hidden_size, proj_size, directions, threads);
     args.input = {in(input), input_step_stride, input_row_stride};
     args.lengths = static_cast<const int64_t*>(in(lengths));
     args.hidden = in(hidden);
@@ -65,8 +69,8 @@ void lstm_backward(int dtype, int64_t steps, int64_t batch, int64_t input_size, 
                    Address grad_cell, const py::list& grad_weights, Address workspace,
                    size_t workspace_size) {
     LstmBackwardArgs args{};
-    args.sizes = sizes_of(dtype, steps, batch, input_size, hidden_size, proj_size, directions,
-                          threads);
+    args.sizes =
+        sizes_of(dtype, steps, batch, input_size, hidden_size, proj_size, directions, threads);
     args.grad_output = {in(grad_output), grad_output_step_stride, grad_output_row_stride};
     args.grad_hidden_n = in(grad_hidden_n);
     args.grad_cell_n = in(grad_cell_n);
@@ -96,9 +100,9 @@ void lstm_backward(int dtype, int64_t steps, int64_t batch, int64_t input_size, 
 size_t lstm_workspace_size(bool backward, int dtype, int64_t steps, int64_t batch,
                            int64_t input_size, int64_t hidden_size, int64_t proj_size,
                            int64_t directions, int threads) {
-    return cpu::lstm_workspace_size(sizes_of(dtype, steps, batch, input_size, hidden_size,
-                                             proj_size, directions, threads),
-                                    backward);
+    return cpu::lstm_workspace_size(
+        sizes_of(dtype, steps, batch, input_size, hidden_size, proj_size, directions, threads),
+        backward);
 }
 
 }  // namespace

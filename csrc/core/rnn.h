@@ -64,8 +64,8 @@ struct LstmForwardArgs {
     void* output;            // [steps, batch, directions * output_size]
     void* hidden_n;          // [directions, batch, output_size]
     void* cell_n;            // [directions, batch, hidden_size]
-    void* cells;             // accumulating type [steps, batch, directions * hidden_size] or nullptr
-    void* gates;             // [steps, batch, directions * 4 * hidden_size] or nullptr
+    void* cells;  // accumulating type [steps, batch, directions * hidden_size] or nullptr
+    void* gates;  // [steps, batch, directions * 4 * hidden_size] or nullptr
     void* workspace;
     size_t workspace_size;
 };
@@ -80,7 +80,7 @@ struct LstmBackwardArgs {
     SequenceView input;         // [steps, batch, input_size]
     const int64_t* lengths;     // [batch] or nullptr
     RowOrder order;
-    const void* hidden;         // as given to the forward pass
+    const void* hidden;  // as given to the forward pass
     const void* cell;
     LstmWeights weights[2];
     const void* output;  // as left by the forward pass

@@ -27,15 +27,15 @@ std::vector<Isa> isas() {
     std::vector<Isa> all;
     all.push_back({&baseline::kernels, true});
 #ifdef SEQFAST_HAVE_AVX2
-    all.push_back({&avx2::kernels, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+    all.push_back({&avx2::kernels, __builtin_cpu_supports("avx2") &&
+                                       __builtin_cpu_supports("fma") &&
                                        __builtin_cpu_supports("f16c")});
 #endif
 #ifdef SEQFAST_HAVE_AVX512
-    all.push_back(
-        {&avx512::kernels, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                               __builtin_cpu_supports("avx512dq") &&
-                               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") &&
-                               __builtin_cpu_supports("f16c")});
+    all.push_back({&avx512::kernels,
+                   __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                       __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")});
 #endif
     return all;
 }

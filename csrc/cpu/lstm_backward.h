@@ -14,7 +14,7 @@ namespace seqfast::cpu::SEQFAST_ISA {
 
 template <class Real, class Storage>
 class LstmBackward {
-   public:
+  public:
     static constexpr int lanes = kLanes<Real>;
     static constexpr bool kSame = sizeof(Storage) == sizeof(Real);
     using Cell = LstmCell<Math<Real>>;
@@ -80,7 +80,7 @@ class LstmBackward {
         });
     }
 
-   private:
+  private:
     // Rows of some consecutive steps, the last step first, each step's rows by falling length.
     struct Chunk {
         Real* grad_gates;        // [rows, 4 * hidden_size]
@@ -305,13 +305,17 @@ class LstmBackward {
         const int64_t outputs = sizes_.output_size();
         const Storage* grad_output =
             args_.grad_output.data
-                ? row_at<Storage>(args_.grad_output, at.time, at.row) +
-                      own.direction * outputs
+                ? row_at<Storage>(args_.grad_output, at.time, at.row) + own.direction * outputs
                 : nullptr;
+        const int64_t next_grad_output =
+            at.previous < 0 ? 0 : args_.grad_output.step_stride * (at.previous < at.index ? -1 : 1);
         for (int64_t v = vectors.begin; v < vectors.end; ++v, grad_hidden += lanes) {
             with_count<Real>(outputs - v * lanes, [&](auto count) {
                 Vector<Real> grad = load(grad_hidden);
-                if (grad_output) grad += load<Real>(grad_output + v * lanes, count);
+                if (grad_output) {
+                    grad += load<Real>(grad_output + v * lanes, count);
+                    __builtin_prefetch(grad_output + v * lanes + next_grad_output, 0, 2);
+                }
                 if (sizes_.proj_size) {
                     store(chunk.grad_hidden + at.item * outputs + v * lanes, grad, count);
                 } else {
@@ -326,14 +330,20 @@ class LstmBackward {
                                  Vector<Real> grad_hidden, Count count) {
         const int64_t units = sizes_.hidden_size, unit = vector * lanes;
         const Storage* saved = static_cast<const Storage*>(args_.gates) + at.index * gates_ + unit;
-        const typename Cell::Gates gates{
-            load<Real>(saved, count), load<Real>(saved + units, count),
-            load<Real>(saved + 2 * units, count), load<Real>(saved + 3 * units, count)};
+        const typename Cell::Gates gates{load<Real>(saved, count), load<Real>(saved + units, count),
+                                         load<Real>(saved + 2 * units, count),
+                                         load<Real>(saved + 3 * units, count)};
         const Real* cells = static_cast<const Real*>(args_.cells) + unit;
         const Vector<Real> cell = load<Real>(cells + at.index * units, count);
         Vector<Real> previous{};
         if (at.previous >= 0) {
             previous = load<Real>(cells + at.previous * units, count);
+            // Time runs backward here, which no hardware prefetcher foresees.
+            const Storage* next = saved + (at.previous - at.index) * gates_;
+            for (int64_t gate = 0; gate < 4; ++gate) {
+                __builtin_prefetch(next + gate * units, 0, 2);
+            }
+            __builtin_prefetch(cells + larger(2 * at.previous - at.index, 0) * units, 0, 2);
         } else if (args_.cell) {
             previous = load<Real>(static_cast<const Storage*>(args_.cell) +
                                       (own.direction * sizes_.batch + at.row) * units + unit,
@@ -470,8 +480,8 @@ class LstmBackward {
         product.depth = rows;
         for (int64_t p = 0; p < layout.panels(); ++p) {
             const Range vectors = layout.panel(p);
-            const int64_t columns = smaller(vectors.end * lanes, right_columns) -
-                                    vectors.begin * lanes;
+            const int64_t columns =
+                smaller(vectors.end * lanes, right_columns) - vectors.begin * lanes;
             product.panel = right + layout.offset(p);
             for (int64_t t = tiles.begin; t < tiles.end; ++t) {
                 const Real* packed = left + t * rows * kTileRows;
@@ -598,17 +608,17 @@ class LstmBackward {
     int64_t gates_;  // 4 * hidden_size
     int64_t chunk_rows_;
     size_t workspace_;
-    Barrier* barriers_;         // [1 + row_groups]; the first is everybody's
-    Real* weight_hh_;           // panels of [4 * hidden_size, vectors, lanes]
-    Real* weight_hr_;           // panels of [proj_size, vectors, lanes]
-    Real* weight_ih_;           // panels of [4 * hidden_size, vectors, lanes]
-    Real* grad_cell_;           // [batch, cell_stride_]
-    Chunk chunks_[2];           // one being filled, one being summed
-    Real* packed_input_;        // panels of [rows, vectors, lanes]
-    Real* packed_hidden_;       // the same of h[t-1]
-    Real* packed_cell_output_;  // the same of o tanh(c), with a projection
-    Real* packed_gates_;        // tiles of [rows, kTileRows]
-    Real* packed_grad_hidden_;  // the same, with a projection
+    Barrier* barriers_;                             // [1 + row_groups]; the first is everybody's
+    Real* weight_hh_;                               // panels of [4 * hidden_size, vectors, lanes]
+    Real* weight_hr_;                               // panels of [proj_size, vectors, lanes]
+    Real* weight_ih_;                               // panels of [4 * hidden_size, vectors, lanes]
+    Real* grad_cell_;                               // [batch, cell_stride_]
+    Chunk chunks_[2];                               // one being filled, one being summed
+    Real* packed_input_;                            // panels of [rows, vectors, lanes]
+    Real* packed_hidden_;                           // the same of h[t-1]
+    Real* packed_cell_output_;                      // the same of o tanh(c), with a projection
+    Real* packed_gates_;                            // tiles of [rows, kTileRows]
+    Real* packed_grad_hidden_;                      // the same, with a projection
     Real *sum_ih_, *sum_hh_, *sum_bias_, *sum_hr_;  // 16-bit storage only
     const Real** left_;
     Real* product_;

@@ -14,7 +14,7 @@ namespace seqfast::cpu::SEQFAST_ISA {
 
 template <class Real, class Storage>
 class LstmForward {
-   public:
+  public:
     static constexpr int lanes = kLanes<Real>;
     static constexpr int64_t width = 4 * lanes;  // one block: `lanes` units, all four gates
     using Cell = LstmCell<Math<Real>>;
@@ -22,15 +22,14 @@ class LstmForward {
     LstmForward(const LstmForwardArgs& args, int threads) : args_(args), sizes_(args.sizes) {
         sizes_.threads = threads;
         blocks_ = ceil_div(sizes_.hidden_size, lanes);
-        team_ = choose_team(sizes_, blocks_,
-                            static_cast<size_t>(blocks_ * width * sizes_.output_size()) *
-                                sizeof(Real));
+        team_ =
+            choose_team(sizes_, blocks_,
+                        static_cast<size_t>(blocks_ * width * sizes_.output_size()) * sizeof(Real));
         const int64_t own_units = ceil_div(blocks_, team_.unit_groups) * lanes;
         const int64_t most_rows = ceil_div(sizes_.batch, team_.row_groups);
         // Pre-activations of a chunk stay in the second-level cache.
         constexpr int64_t kChunkBytes = 384 << 10;
-        const int64_t fitting =
-            kChunkBytes / (4 * own_units * static_cast<int64_t>(sizeof(Real)));
+        const int64_t fitting = kChunkBytes / (4 * own_units * static_cast<int64_t>(sizeof(Real)));
         chunk_rows_ = larger(most_rows, smaller(larger(fitting, 64), 1024));
         chunk_rows_ = smaller(chunk_rows_, most_rows * sizes_.steps);
 
@@ -76,7 +75,7 @@ class LstmForward {
         });
     }
 
-   private:
+  private:
     // One direction as one thread sees it.
     struct Own {
         int64_t direction;
@@ -152,9 +151,9 @@ class LstmForward {
                 pack_transposed_vector(weight_ih_ + b * width * sizes_.input_size + gate * lanes,
                                        width, weight_ih + first * sizes_.input_size,
                                        sizes_.input_size, count);
-                pack_transposed_vector(
-                    weight_hh_ + b * width * sizes_.output_size() + gate * lanes, width,
-                    weight_hh + first * sizes_.output_size(), sizes_.output_size(), count);
+                pack_transposed_vector(weight_hh_ + b * width * sizes_.output_size() + gate * lanes,
+                                       width, weight_hh + first * sizes_.output_size(),
+                                       sizes_.output_size(), count);
             }
         }
         if (!sizes_.proj_size || place.row_group != 0) return;
@@ -163,9 +162,9 @@ class LstmForward {
             const Range vectors = own.projection.panel(p);
             Real* panel = projection_panel(own, p);
             for (int64_t v = vectors.begin; v < vectors.end; ++v) {
-                pack_transposed_vector(panel + (v - vectors.begin) * lanes,
-                                       vectors.size() * lanes, weight_hr + v * lanes * units,
-                                       units, own.projection.lanes_of(v));
+                pack_transposed_vector(panel + (v - vectors.begin) * lanes, vectors.size() * lanes,
+                                       weight_hr + v * lanes * units, units,
+                                       own.projection.lanes_of(v));
             }
         }
     }
@@ -329,9 +328,9 @@ class LstmForward {
         Real* hidden = hidden_[(step + 1) & 1];
         for (int64_t j = 0; j < active; ++j) {
             const int64_t row = place.row(j);
-            const int64_t index = (place.time(j, step, own.direction) * sizes_.batch + row) *
-                                      sizes_.directions +
-                                  own.direction;
+            const int64_t index =
+                (place.time(j, step, own.direction) * sizes_.batch + row) * sizes_.directions +
+                own.direction;
             const Real* from = preactivation(own, block, first + j);
             typename Cell::Gates gates{load(from), load(from + lanes), load(from + 2 * lanes),
                                        load(from + 3 * lanes)};
@@ -405,21 +404,22 @@ class LstmForward {
     Team team_;
     int64_t blocks_;
     int64_t chunk_rows_;
-    bool direct_;            // multiply with the weights as they are, unpacked
+    bool direct_;  // multiply with the weights as they are, unpacked
     size_t workspace_;
-    Barrier* barriers_;      // [1 + row_groups]; the first is everybody's
-    Real* weight_ih_;        // [blocks, input_size, 4, lanes]
-    Real* weight_hh_;        // [blocks, output_size, 4, lanes]
-    Real* weight_hr_;        // panels of [hidden_size, vectors, lanes]
-    Real* bias_;             // [blocks, 4, lanes]
-    Real* hidden_[2];        // [batch, hidden_stride_], even and odd steps
-    Real* cell_;             // [batch, cell_stride_]
-    Real* cell_output_;      // [batch, cell_stride_], with a projection
-    Real* preactivations_;   // per thread [own blocks, chunk_rows_, 4, lanes]
-    const Real** rows_;      // per thread [chunk_rows_]
-    const Real** row_tables_;  // per thread [3, rows]: hidden states of even and odd steps, o tanh(c)
-    Real* projected_;        // per thread [rows, 4, lanes], with a projection
-    Real* widened_;          // per thread [chunk_rows_, input_size], 16-bit storage only
+    Barrier* barriers_;     // [1 + row_groups]; the first is everybody's
+    Real* weight_ih_;       // [blocks, input_size, 4, lanes]
+    Real* weight_hh_;       // [blocks, output_size, 4, lanes]
+    Real* weight_hr_;       // panels of [hidden_size, vectors, lanes]
+    Real* bias_;            // [blocks, 4, lanes]
+    Real* hidden_[2];       // [batch, hidden_stride_], even and odd steps
+    Real* cell_;            // [batch, cell_stride_]
+    Real* cell_output_;     // [batch, cell_stride_], with a projection
+    Real* preactivations_;  // per thread [own blocks, chunk_rows_, 4, lanes]
+    const Real** rows_;     // per thread [chunk_rows_]
+    const Real**
+        row_tables_;   // per thread [3, rows]: hidden states of even and odd steps, o tanh(c)
+    Real* projected_;  // per thread [rows, 4, lanes], with a projection
+    Real* widened_;    // per thread [chunk_rows_, input_size], 16-bit storage only
     int64_t hidden_stride_, cell_stride_, preactivations_size_;
 };
 

@@ -45,16 +45,15 @@ inline Team choose_team(const RnnSizes& sizes, int64_t unit_parts, size_t weight
         8.0 * sizes.batch * sizes.hidden_size * (sizes.input_size + sizes.output_size());
     // A thread is worth waking for some microseconds of work, in all and in each step.
     int threads = sizes.threads;
-    threads = static_cast<int>(smaller(threads, 1 + static_cast<int64_t>(
-                                                        flops_per_step * sizes.steps / 4e5)));
+    threads = static_cast<int>(
+        smaller(threads, 1 + static_cast<int64_t>(flops_per_step * sizes.steps / 4e5)));
     threads = static_cast<int>(larger(threads, 1));
     constexpr size_t kOwnCache = 768 << 10;
     constexpr size_t kSharedCache = 6 << 20;
     const int64_t rows_wanted = weight_bytes <= kOwnCache ? 4 : 24;
     int row_groups = threads;
-    while (row_groups > 1 &&
-           (threads % row_groups != 0 || sizes.batch < rows_wanted * row_groups ||
-            weight_bytes > kSharedCache)) {
+    while (row_groups > 1 && (threads % row_groups != 0 || sizes.batch < rows_wanted * row_groups ||
+                              weight_bytes > kSharedCache)) {
         --row_groups;
     }
     int unit_groups = threads / row_groups;
@@ -75,9 +74,7 @@ struct Place {
 
     int64_t position(int64_t j) const { return row_group + j * row_groups; }
     int64_t row(int64_t j) const { return order.row ? order.row[position(j)] : position(j); }
-    int64_t steps(int64_t j) const {
-        return order.steps ? order.steps[position(j)] : sizes->steps;
-    }
+    int64_t steps(int64_t j) const { return order.steps ? order.steps[position(j)] : sizes->steps; }
     int64_t rows() const { return rows_of_first(sizes->batch); }
     // How many of the first `count` positions of the whole order are this group's.
     int64_t rows_of_first(int64_t count) const {
@@ -95,14 +92,13 @@ struct Place {
 };
 
 inline Place place_of(int thread, const Team& team, const RnnSizes& sizes, RowOrder order) {
-    return {thread, thread / team.unit_groups, thread % team.unit_groups, team.row_groups,
-            &sizes, order};
+    return {thread, thread / team.unit_groups, thread % team.unit_groups, team.row_groups, &sizes,
+            order};
 }
 
 template <class Storage>
 const Storage* row_at(const SequenceView& view, int64_t time, int64_t row) {
-    return static_cast<const Storage*>(view.data) + time * view.step_stride +
-           row * view.row_stride;
+    return static_cast<const Storage*>(view.data) + time * view.step_stride + row * view.row_stride;
 }
 
 }  // namespace seqfast::cpu::SEQFAST_ISA

@@ -226,10 +226,8 @@ template <int distance, class V, size_t... l>
 SEQFAST_INLINE void exchange_lanes(V& low, V& high, std::index_sequence<l...>) {
     constexpr int lanes = sizeof...(l);
     const V a = low, b = high;
-    low = __builtin_shufflevector(a, b,
-                                  (l & distance ? lanes + int(l ^ distance) : int(l))...);
-    high = __builtin_shufflevector(a, b,
-                                   (l & distance ? lanes + int(l) : int(l ^ distance))...);
+    low = __builtin_shufflevector(a, b, (l & distance ? lanes + int(l ^ distance) : int(l))...);
+    high = __builtin_shufflevector(a, b, (l & distance ? lanes + int(l) : int(l ^ distance))...);
 }
 
 template <int distance, class Real>
@@ -297,11 +295,17 @@ struct ExpConstants<double> {
     static constexpr int mantissa_bits = 52;
     static constexpr int bias = 1023;
     static constexpr int terms = 11;
-    static constexpr double polynomial[terms] = {
-        0.5, 0.1666666666666667103, 0.041666666666666669783, 0.0083333333333260831202,
-        0.0013888888888883711167, 0.00019841269875002278793, 0.0000248015873256774619,
-        2.7557255170000887438e-6, 2.7557273478718580474e-7, 2.5105312729622101787e-8,
-        2.09147553258932022e-9};
+    static constexpr double polynomial[terms] = {0.5,
+                                                 0.1666666666666667103,
+                                                 0.041666666666666669783,
+                                                 0.0083333333333260831202,
+                                                 0.0013888888888883711167,
+                                                 0.00019841269875002278793,
+                                                 0.0000248015873256774619,
+                                                 2.7557255170000887438e-6,
+                                                 2.7557273478718580474e-7,
+                                                 2.5105312729622101787e-8,
+                                                 2.09147553258932022e-9};
 };
 
 template <class Real>

@@ -12,7 +12,7 @@
 namespace seqfast::cpu::SEQFAST_ISA {
 
 class Barrier {
-   public:
+  public:
     void reset(int size) {
         size_ = size;
         waiting_ = 0;
@@ -37,7 +37,7 @@ class Barrier {
         }
     }
 
-   private:
+  private:
     static SEQFAST_INLINE void pause() {
 #if defined(__x86_64__)
         __builtin_ia32_pause();

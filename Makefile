@@ -1,0 +1,89 @@
+# One target per chore; each needs only python3 (3.10 or newer), a C++17 compiler and make.
+PYTHON ?= python3
+# Handed on to the program behind demo, test, sanitize and bench: make test ARGS="-k lstm -x"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+SANITIZE := build/sanitize
+
+# Every pip below installs the pinned versions.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CXX_SOURCES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+BUILD_INPUTS := $(CXX_SOURCES) $(shell find cmake -type f) CMakeLists.txt pyproject.toml
+
+.PHONY: help build demo test lint format sanitize bench report clean
+
+help:
+	@echo "make demo      train a character model on seqfast and on torch, side by side"
+	@echo "make test      run every test, warnings as errors"
+	@echo "make build     editable install in $(VENV); again only when csrc, cmake or pyproject.toml change"
+	@echo "make lint      ruff, mypy --strict, clang-format; changes nothing"
+	@echo "make format    let ruff and clang-format rewrite the sources"
+	@echo "make sanitize  kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer (GCC)"
+	@echo "make bench     measure against torch, write benchmarks/results/<machine>/"
+	@echo "make report    render docs/performance.md and the README's table from those results"
+	@echo "make clean     remove the environment, builds and caches"
+
+# What a build requires stands in the environment itself, so that a rebuild fetches nothing.
+$(VENV)/.tools: constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet cmake ninja pybind11 scikit-build-core
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.tools $(BUILD_INPUTS)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+build: $(VENV)/.build
+
+demo: build
+	$(BIN)/python examples/char_lm.py $(ARGS)
+
+test: build
+	$(BIN)/python -m pytest -rs $(ARGS)
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+
+format: build
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_SOURCES)
+
+# An environment with the instrumented seqfast of its own; a .pth file lends it all other packages.
+$(SANITIZE)/.build: $(VENV)/.build
+	test -x $(SANITIZE)/venv/bin/python || $(BIN)/python -m venv --without-pip $(SANITIZE)/venv
+	rm -rf $(SANITIZE)/venv/lib/python*/site-packages/*
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps . \
+	    --target "$$(echo $(SANITIZE)/venv/lib/python*/site-packages)" \
+	    --config-settings=build-dir=$(SANITIZE)/cmake \
+	    --config-settings=cmake.define.SEQFAST_SANITIZE=ON
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	    > "$$(echo $(SANITIZE)/venv/lib/python*/site-packages)/lent.pth"
+	@touch $@
+
+# libstdc++ is preloaded too: the sanitizer looks for __cxa_throw before torch would load it.
+# Run elsewhere and with no pythonpath: the checkout's seqfast, without native module, stays out of sight.
+sanitize: $(SANITIZE)/.build
+	cd $(SANITIZE) && \
+	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so) \
+	    $$($(CXX) -print-file-name=libstdc++.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	    venv/bin/python $(CURDIR)/$(BIN)/pytest -rs -c $(CURDIR)/pyproject.toml -o pythonpath= \
+	    $(CURDIR)/tests/ops $(ARGS)
+
+bench: build
+	$(BIN)/python -m pytest benchmarks/test_rnn.py $(ARGS)
+
+report: build
+	$(BIN)/python -m benchmarks.report
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

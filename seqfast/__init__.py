@@ -1,0 +1,34 @@
+"""seqfast: fused kernels for sequence models, with a NumPy twin for each of them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from seqfast import _C
+
+__all__ = ["accelerate", "build_info", "nn", "ops", "reference"]
+
+__version__: str = _C.build_info()["version"]
+
+
+def build_info() -> dict[str, Any]:
+    """How the native module was compiled and which instruction set it runs.
+
+    Keys: `version`, `compiler`, `openmp`, `cuda`, `cpu_isas_built`, `cpu_isas_available` and
+    `cpu_isa`, the active one. The environment variable `SEQFAST_CPU_ISA` forces it.
+    """
+    return _C.build_info()
+
+
+# Subpackages load at first use: `import seqfast` must not import torch.
+def __getattr__(name: str) -> Any:
+    if name in ("nn", "ops", "reference"):
+        return importlib.import_module(f"seqfast.{name}")
+    if name == "accelerate":
+        return importlib.import_module("seqfast.nn").accelerate
+    raise AttributeError(f"module 'seqfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,38 @@
+"""Puts seqfast's recurrent layers in the place of torch's, inside a model that already exists."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+
+from seqfast.nn.rnn import LSTM, LSTMCell
+
+_Model = TypeVar("_Model", bound=torch.nn.Module)
+
+_FAST: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
+    torch.nn.LSTM: LSTM,
+    torch.nn.LSTMCell: LSTMCell,
+}
+
+
+def accelerate(model: _Model) -> _Model:
+    """Turns every `torch.nn.LSTM` and `LSTMCell` inside `model` into seqfast's; returns `model`.
+
+    The modules stay the same objects, with the same Parameters, hooks, training flag and
+    attributes, wherever they are referred to: optimizers keep their state, shared modules stay
+    shared. Subclasses are left alone, since they may rely on torch's inner workings. Works on a
+    model that is itself a layer. Calling it twice changes nothing.
+
+    Raises TypeError where `model` is not a `torch.nn.Module`.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"accelerate: model must be a torch.nn.Module, got {type(model).__name__}")
+    for module in model.modules():
+        fast = _FAST.get(type(module))
+        if fast is not None:
+            module.__class__ = fast
+            # torch.nn.LSTM's caches of its weights; ours reads the Parameters themselves.
+            for cache in ("_flat_weights", "_flat_weight_refs"):
+                module.__dict__.pop(cache, None)
+    return model

@@ -1,0 +1,221 @@
+"""One small vocabulary for NumPy arrays and torch tensors, so that each check is written once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+import numpy as np
+
+from seqfast import _C
+
+Array = Any  # a numpy.ndarray or a torch.Tensor
+Shape = tuple[int, ...]
+
+FLOAT32, FLOAT64, BFLOAT16, FLOAT16 = range(4)  # the codes of csrc/core
+
+
+class ArrayLibrary(Protocol):
+    """What the operations ask of an array library."""
+
+    name: str
+
+    def owns(self, array: object) -> bool: ...
+    def dtype_code(self, array: Array) -> int | None: ...
+    def place(self, array: Array) -> str: ...
+    def is_integer(self, array: Array) -> bool: ...
+    def fits(self, array: object, dtype: Any, shape: Shape) -> bool: ...
+    def rows(self, array: Array) -> Array: ...
+    def contiguous(self, array: Array) -> Array: ...
+    def strides(self, array: Array) -> Shape: ...
+    def address(self, array: Array) -> int: ...
+    def empty(self, like: Array, shape: Shape) -> Array: ...
+    def zeros(self, like: Array, shape: Shape) -> Array: ...
+    def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array: ...
+    def scratch(self, like: Array, size: int) -> Array: ...
+    def int64(self, array: Array) -> Array: ...
+    def copy(self, array: Array) -> Array: ...
+
+
+class NumPyArrays:
+    """NumPy arrays; bfloat16 where ml_dtypes is loaded."""
+
+    name = "a NumPy array"
+
+    def __init__(self) -> None:
+        # By name: a byte-swapped float32 is called ">f4" and so is refused, not misread.
+        self._codes = {
+            "float32": FLOAT32,
+            "float64": FLOAT64,
+            "bfloat16": BFLOAT16,
+            "float16": FLOAT16,
+        }
+
+    def owns(self, array: object) -> bool:
+        return isinstance(array, np.ndarray)
+
+    def dtype_code(self, array: Array) -> int | None:
+        return self._codes.get(str(array.dtype))
+
+    def place(self, array: Array) -> str:
+        return "cpu"
+
+    def is_integer(self, array: Array) -> bool:
+        return bool(np.issubdtype(array.dtype, np.integer))
+
+    def fits(self, array: object, dtype: Any, shape: Shape) -> bool:
+        """Whether a kernel can take the array as it is: the usual case, in one test."""
+        if not isinstance(array, np.ndarray):
+            return False
+        flags = array.flags
+        contiguous = flags.c_contiguous and flags.aligned
+        return contiguous and array.shape == shape and bool(array.dtype == dtype)
+
+    def rows(self, array: Array) -> Array:
+        """The array itself where its rows are dense and its other strides positive, else a copy."""
+        *outer, last = array.strides
+        size = array.itemsize
+        dense = last == size or array.shape[-1] <= 1
+        if dense and array.flags.aligned and all(s > 0 and s % size == 0 for s in outer):
+            return array
+        return np.array(array, order="C")
+
+    def contiguous(self, array: Array) -> Array:
+        flags = array.flags
+        return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
+
+    def strides(self, array: Array) -> Shape:
+        return tuple(s // array.itemsize for s in array.strides)
+
+    def address(self, array: Array) -> int:
+        return int(array.ctypes.data)
+
+    def empty(self, like: Array, shape: Shape) -> Array:
+        return np.empty(shape, like.dtype)
+
+    def zeros(self, like: Array, shape: Shape) -> Array:
+        return np.zeros(shape, like.dtype)
+
+    def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array:
+        dtype = np.float64 if like.dtype == np.float64 else np.float32
+        return (np.zeros if zero else np.empty)(shape, dtype)
+
+    def scratch(self, like: Array, size: int) -> Array:
+        return np.empty(size, np.uint8)
+
+    def int64(self, array: Array) -> Array:
+        return np.ascontiguousarray(array, np.int64)
+
+    def copy(self, array: Array) -> Array:
+        return np.array(array, order="C")
+
+
+class TorchArrays:
+    """torch tensors; made only once torch is loaded."""
+
+    name = "a torch tensor"
+
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+        self._tensor, self._strided = torch.Tensor, torch.strided
+        self._codes = {
+            torch.float32: FLOAT32,
+            torch.float64: FLOAT64,
+            torch.bfloat16: BFLOAT16,
+            torch.float16: FLOAT16,
+        }
+
+    def owns(self, array: object) -> bool:
+        return isinstance(array, self._tensor)
+
+    def dtype_code(self, array: Array) -> int | None:
+        return self._codes.get(array.dtype)
+
+    def place(self, array: Array) -> str:
+        if array.layout is not self._strided:
+            return str(array.layout)
+        return "cpu" if array.is_cpu else str(array.device)
+
+    def is_integer(self, array: Array) -> bool:
+        dtype = array.dtype
+        return not (dtype.is_floating_point or dtype.is_complex or dtype is self._torch.bool)
+
+    def fits(self, array: Any, dtype: Any, shape: Shape) -> bool:
+        """Whether a kernel can take the array as it is: the usual case, in one test."""
+        return (
+            isinstance(array, self._tensor)
+            and array.shape == shape
+            and array.dtype is dtype
+            and array.is_cpu
+            and array.layout is self._strided
+            and array.is_contiguous()
+            and not array.is_neg()
+        )
+
+    def rows(self, array: Array) -> Array:
+        *outer, last = array.stride()
+        dense = last == 1 or array.shape[-1] <= 1
+        if dense and all(s > 0 for s in outer) and not array.is_neg():
+            return array
+        return self.copy(array)
+
+    def contiguous(self, array: Array) -> Array:
+        return array if array.is_contiguous() and not array.is_neg() else self.copy(array)
+
+    def strides(self, array: Array) -> Shape:
+        strides: Shape = array.stride()
+        return strides
+
+    def address(self, array: Array) -> int:
+        pointer: int = array.data_ptr()
+        return pointer
+
+    def empty(self, like: Array, shape: Shape) -> Array:
+        return like.new_empty(shape)
+
+    def zeros(self, like: Array, shape: Shape) -> Array:
+        return like.new_zeros(shape)
+
+    def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array:
+        dtype = like.dtype if like.dtype is self._torch.float64 else self._torch.float32
+        return (like.new_zeros if zero else like.new_empty)(shape, dtype=dtype)
+
+    def scratch(self, like: Array, size: int) -> Array:
+        return like.new_empty(size, dtype=self._torch.uint8)
+
+    def int64(self, array: Array) -> Array:
+        return self.contiguous(array.to(self._torch.int64))
+
+    def copy(self, array: Array) -> Array:
+        return array.detach().resolve_neg().clone(memory_format=self._torch.contiguous_format)
+
+
+_NUMPY = NumPyArrays()
+_torch_arrays: TorchArrays | None = None
+
+
+def library_of(array: object, operation: str, argument: str) -> ArrayLibrary:
+    """The library that `array` belongs to; TypeError where it belongs to none."""
+    global _torch_arrays
+    if isinstance(array, np.ndarray):
+        return _NUMPY
+    if "torch" in sys.modules:
+        if _torch_arrays is None:
+            _torch_arrays = TorchArrays()
+        if _torch_arrays.owns(array):
+            return _torch_arrays
+    raise TypeError(
+        f"{operation}: {argument} must be a NumPy array or a torch tensor, "
+        f"got {type(array).__name__}"
+    )
+
+
+def thread_count() -> int:
+    """torch's number of threads where torch is loaded, else OpenMP's own."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return _C.max_threads()
+    threads: int = torch.get_num_threads()
+    return threads

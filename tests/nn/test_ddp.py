@@ -1,0 +1,75 @@
+"""Two processes under DistributedDataParallel (gloo) train as one process on the whole batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+import seqfast.nn
+
+WORKER = """
+    import sys
+    import torch
+    import torch.distributed as dist
+    import seqfast.nn
+
+    rank, folder = int(sys.argv[1]), sys.argv[2]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = torch.nn.parallel.DistributedDataParallel(seqfast.nn.LSTM(4, 5, 2, bidirectional=True))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    data = torch.load(f"{folder}/data.pt")
+    for x in data:
+        output, (h_n, c_n) = model(x[:, 2 * rank : 2 * rank + 2])
+        optimizer.zero_grad()
+        (output.pow(2).mean() + c_n.pow(2).mean()).backward()
+        optimizer.step()
+    torch.save(model.module.state_dict(), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="this torch has no gloo",
+)
+def test_two_processes_train(tmp_path: Path) -> None:
+    data = torch.randn(4, 6, 4, 4)
+    torch.save(data, tmp_path / "data.pt")
+    environment = dict(os.environ)
+    if sys.platform == "linux":
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(WORKER), str(rank), str(tmp_path)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], errors
+
+    torch.manual_seed(0)
+    model = seqfast.nn.LSTM(4, 5, 2, bidirectional=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for x in data:
+        output, (_, c_n) = model(x)
+        optimizer.zero_grad()
+        (output.pow(2).mean() + c_n.pow(2).mean()).backward()
+        optimizer.step()
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(found, dict(model.state_dict()), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,258 @@
+"""Reads every #include and import and fails on an arrow that docs/architecture.md does not draw."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the files of one directory may see: other rooms, headers and packages from outside."""
+
+    rooms: frozenset[str]
+    outside: frozenset[str] = frozenset()
+
+
+def room(rooms: str = "", outside: str = "") -> Room:
+    return Room(frozenset(rooms.split()), frozenset(outside.split()))
+
+
+# The paragraph "Which way things point". A directory that is not named here fails the test.
+CPP_ROOMS = {
+    "core": room("core"),
+    "cpu": room("cpu core", outside="omp.h pthread.h sched.h sys/mman.h time.h unistd.h"),
+    "cuda": room("cuda core"),
+    "bindings": room("bindings cpu cuda core", outside="pybind11"),
+}
+PYTHON_ROOMS = {
+    "seqfast": room("seqfast _C ops nn reference", outside="numpy torch"),
+    "ops": room("ops _C", outside="numpy torch"),
+    "reference": room("reference", outside="numpy"),
+    "nn": room("nn ops", outside="numpy torch"),
+    "embeddings": room("embeddings ops", outside="numpy torch"),
+    "decoding": room("decoding ops", outside="numpy torch"),
+}
+# Intrinsics have one home, so that everything else compiles on any processor.
+HEADERS_WITH_ONE_HOME = {
+    "immintrin.h": "cpu/simd.h",
+    "x86intrin.h": "cpu/simd.h",
+    "arm_neon.h": "cpu/simd.h",
+    "arm_sve.h": "cpu/simd.h",
+}
+# Modules that work without torch, so importing them must not load it.
+TORCH_FREE = [
+    "seqfast",
+    "seqfast._C",
+    "seqfast.ops",
+    "seqfast.ops.rnn",
+    "seqfast.reference",
+    "seqfast.reference.rnn",
+]
+# Files of ops that are no operations: registration with torch has no twin.
+NO_TWIN = re.compile(r"^(_.*|torch_.*)$")
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+# A C++ standard header has neither a directory nor a suffix.
+STANDARD_HEADER = re.compile(r"^[a-z_0-9]+$")
+
+
+def include_violations(csrc: Path) -> list[str]:
+    """Every include below csrc that its room is not allowed."""
+    found = []
+    csrc = csrc.resolve()
+    for path in sorted(csrc.rglob("*")):
+        if path.suffix not in {".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh"}:
+            continue
+        name = path.relative_to(csrc).as_posix()
+        here = name.split("/")[0]
+        if here not in CPP_ROOMS:
+            found.append(f"{name}: no rule for the directory {here}")
+            continue
+        text = COMMENT.sub("", path.read_text())
+        for bracket, header in INCLUDE.findall(text):
+            target = None
+            for base in (path.parent, csrc):
+                candidate = (base / header).resolve()
+                if bracket == '"' and candidate.is_file() and candidate.is_relative_to(csrc):
+                    target = candidate.relative_to(csrc).parts[0]
+                    break
+            if target is not None:
+                allowed = target in CPP_ROOMS[here].rooms
+            elif header in HEADERS_WITH_ONE_HOME:
+                allowed = HEADERS_WITH_ONE_HOME[header] == name
+            elif bracket == "<" and STANDARD_HEADER.match(header):
+                allowed = True
+            else:
+                names = {header, header.split("/")[0]}
+                allowed = not names.isdisjoint(CPP_ROOMS[here].outside)
+            if not allowed:
+                found.append(f"{name}: includes {header}")
+    return found
+
+
+def imported_modules(tree: ast.AST, package: list[str]) -> list[str]:
+    """Absolute dotted names of everything imported in a module of the given package."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            prefix = base + (node.module.split(".") if node.module else [])
+            names += [".".join([*prefix, alias.name]) for alias in node.names]
+    return names
+
+
+def import_violations(source: Path) -> list[str]:
+    """Every import below the directory seqfast that its room is not allowed."""
+    found = []
+    for path in sorted(source.rglob("*.py")):
+        name = path.relative_to(source).as_posix()
+        parts = name.split("/")
+        here = parts[0] if len(parts) > 1 else "seqfast"
+        if here not in PYTHON_ROOMS:
+            found.append(f"{name}: no rule for the directory {here}")
+            continue
+        package = ["seqfast", *parts[:-1]]
+        for module in imported_modules(ast.parse(path.read_text()), package):
+            top, *rest = module.split(".")
+            if top in sys.stdlib_module_names:
+                continue
+            if top == "seqfast":
+                # A name of the root itself (a function, the version) counts as the root.
+                known = rest and (rest[0] in PYTHON_ROOMS or rest[0] == "_C")
+                allowed = (rest[0] if known else "seqfast") in PYTHON_ROOMS[here].rooms
+            else:
+                allowed = top in PYTHON_ROOMS[here].outside
+            if not allowed:
+                found.append(f"{name}: imports {module}")
+    return found
+
+
+def public_functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {name for name in functions if not name.startswith("_")}
+
+
+def operations(directory: Path) -> dict[str, set[str]]:
+    """File name without suffix -> public functions, for the files that are operations."""
+    return {
+        path.stem: public_functions(path)
+        for path in directory.glob("*.py")
+        if not NO_TWIN.match(path.stem)
+    }
+
+
+def test_includes_point_down() -> None:
+    csrc = ROOT / "csrc"
+    assert list(csrc.rglob("*.cpp")), f"no C++ sources below {csrc}"
+    assert include_violations(csrc) == []
+
+
+def test_imports_point_down() -> None:
+    source = ROOT / "seqfast"
+    assert list(source.rglob("*.py")), f"no Python sources below {source}"
+    assert import_violations(source) == []
+
+
+def test_every_operation_is_a_twin() -> None:
+    fast = operations(ROOT / "seqfast" / "ops")
+    reference = operations(ROOT / "seqfast" / "reference")
+    assert "rnn" in fast
+    assert fast == reference
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_import_without_torch(module: str) -> None:
+    # In its own process, where torch cannot be found at all.
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"import importlib; importlib.import_module({module!r})\n"
+        "assert sys.modules['torch'] is None\n"
+        "assert not any(name.startswith('torch.') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+# What the checker must catch: file, its text, and the arrow it should report (None: allowed).
+PLANTED_INCLUDES = [
+    ("core/a.h", '#include "cpu/x.h"', "includes cpu/x.h"),
+    ("core/a.h", '#include "../cpu/x.h"', "includes ../cpu/x.h"),
+    ("core/a.h", "#include <omp.h>", "includes omp.h"),
+    ("core/cells/a.h", '#include "cuda/x.cuh"', "includes cuda/x.cuh"),
+    ("cpu/a.cpp", '#include "cuda/x.cuh"', "includes cuda/x.cuh"),
+    ("cpu/a.cpp", '#include "bindings/x.h"', "includes bindings/x.h"),
+    ("cpu/a.cpp", "#include <immintrin.h>", "includes immintrin.h"),
+    ("cpu/a.cpp", "#include <pybind11/pybind11.h>", "includes pybind11/pybind11.h"),
+    ("cpu/a.cpp", "#include <sys/socket.h>", "includes sys/socket.h"),
+    ("cpu/a.cpp", "#include <torch/extension.h>", "includes torch/extension.h"),
+    ("cuda/a.cu", '  #  include "cpu/x.h"', "includes cpu/x.h"),
+    ("cuda/a.cu", "#include <arm_neon.h>", "includes arm_neon.h"),
+    ("bindings/a.cpp", "#include <ATen/ATen.h>", "includes ATen/ATen.h"),
+    ("bindings/a.cpp", '#include "c10/util/Half.h"', "includes c10/util/Half.h"),
+    ("attic/a.h", "", "no rule for the directory attic"),
+    ("core/a.h", '#include "core/x.h"\n#include <cmath>', None),
+    ("core/a.h", '// #include "cpu/x.h"\n/*\n#include <omp.h>\n*/', None),
+    ("cpu/simd.h", "#include <immintrin.h>", None),
+    ("cpu/a.cpp", '#include "x.h"\n#include "core/x.h"\n#include <omp.h>', None),
+    ("bindings/a.cpp", "#include <pybind11/stl.h>", None),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), PLANTED_INCLUDES)
+def test_checker_catches_includes(
+    tmp_path: Path, name: str, text: str, expected: str | None
+) -> None:
+    for header in ("core/x.h", "cpu/x.h", "cuda/x.cuh", "bindings/x.h", name):
+        path = tmp_path / header
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n" if header == name else "")
+    assert include_violations(tmp_path) == ([f"{name}: {expected}"] if expected else [])
+
+
+PLANTED_IMPORTS = [
+    ("reference/rnn.py", "import torch", "imports torch"),
+    ("reference/rnn.py", "from seqfast.ops import rnn", "imports seqfast.ops.rnn"),
+    ("reference/rnn.py", "from ..ops.rnn import f", "imports seqfast.ops.rnn.f"),
+    ("reference/rnn.py", "from .. import _C", "imports seqfast._C"),
+    ("reference/rnn.py", "def f():\n    import scipy.special", "imports scipy.special"),
+    ("ops/rnn.py", "from seqfast import nn", "imports seqfast.nn"),
+    ("ops/rnn.py", "from seqfast import reference", "imports seqfast.reference"),
+    ("ops/rnn.py", "from seqfast import build_info", "imports seqfast.build_info"),
+    ("ops/rnn.py", "import seqfast", "imports seqfast"),
+    ("nn/rnn.py", "import seqfast._C", "imports seqfast._C"),
+    ("nn/rnn.py", "from .. import _C", "imports seqfast._C"),
+    ("nn/rnn.py", "from ..decoding import beam", "imports seqfast.decoding.beam"),
+    ("attic/a.py", "", "no rule for the directory attic"),
+    ("reference/rnn.py", "import numpy as np\nimport math\nfrom . import cells", None),
+    ("ops/rnn.py", "from seqfast import _C\nfrom . import torch_rnn\nimport numpy", None),
+    ("nn/rnn.py", "from ..ops.rnn import f\nimport torch", None),
+    ("__init__.py", "from . import _C", None),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), PLANTED_IMPORTS)
+def test_checker_catches_imports(
+    tmp_path: Path, name: str, text: str, expected: str | None
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+    assert import_violations(tmp_path) == ([f"{name}: {expected}"] if expected else [])
+
+
+def test_checker_catches_a_missing_twin(tmp_path: Path) -> None:
+    (tmp_path / "rnn.py").write_text("def lstm(): ...\ndef _check(): ...\n")
+    (tmp_path / "torch_rnn.py").write_text("def register(): ...\n")
+    assert operations(tmp_path) == {"rnn": {"lstm"}}
