@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._C import _get_tracing_state, _len_torch_dispatch_stack
-from torch._C._functorch import peek_interpreter_stack
 
 from seqfast.ops import rnn
+
+try:
+    from torch._C import _get_tracing_state, _len_torch_dispatch_stack
+    from torch._C._functorch import peek_interpreter_stack
+except ImportError:  # Private names of torch: without them every call goes to the dispatcher.
+    peek_interpreter_stack = None
 
 _library = torch.library.Library("seqfast", "FRAGMENT")
 _tags = (torch.Tag.pt2_compliant_tag,)
@@ -193,10 +197,19 @@ def _forward_gradients(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         raise RuntimeError(
             "lstm: backward needs what the forward pass kept, but it ran with save=False"
         )
+    *of_inputs, of_weights = _gradients(ctx, grads[:4], ctx.needs_input_grad[3], by_operator=True)
+    return (*of_inputs, of_weights, None, None, None)
+
+
+def _gradients(
+    ctx: Any, grads: tuple[Tensor | None, ...], need_weights: Sequence[bool], by_operator: bool
+) -> tuple[Any, ...]:
+    """Of input, hidden, cell and the list of weights, None where not needed."""
     input, hidden, cell, lengths, output, cells, gates, *weights = ctx.saved_tensors
-    need_input, need_hidden, need_cell, need_weights = ctx.needs_input_grad[:4]
-    grad_input, grad_hidden, grad_cell, listed = torch.ops.seqfast.lstm_backward(
-        *grads[:4],
+    need_input, need_hidden, need_cell = ctx.needs_input_grad[:3]
+    backward: Any = torch.ops.seqfast.lstm_backward if by_operator else _lstm_backward_cpu
+    grad_input, grad_hidden, grad_cell, listed = backward(
+        *grads,
         input,
         hidden,
         cell,
@@ -221,9 +234,6 @@ def _forward_gradients(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         grad_hidden if need_hidden else None,
         grad_cell if need_cell else None,
         grad_weights,
-        None,
-        None,
-        None,
     )
 
 
@@ -363,6 +373,35 @@ def _lstm_plain(
     )
 
 
+class _EagerLstm(torch.autograd.Function):
+    """The operator's forward and backward without the dispatcher, which costs as much as a short
+    sequence; only where `_nobody_looks`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        hidden: Tensor | None,
+        cell: Tensor | None,
+        lengths: Tensor | None,
+        directions: int,
+        *weights: Tensor,
+    ) -> tuple[Tensor, ...]:
+        results = _lstm_forward_cpu(input, hidden, cell, list(weights), lengths, directions, True)
+        ctx.directions = directions
+        ctx.save_for_backward(input, hidden, cell, lengths, results[0], *results[3:], *weights)
+        ctx.set_materialize_grads(False)
+        return results[:4]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        # Only the operator can be differentiated again.
+        *of_inputs, of_weights = _gradients(
+            ctx, grads, ctx.needs_input_grad[5:], by_operator=torch.is_grad_enabled()
+        )
+        return (*of_inputs, None, None, *of_weights)
+
+
 def lstm(
     input: Tensor,
     hidden: Tensor | None,
@@ -377,10 +416,16 @@ def lstm(
     Shapes, dtypes, errors: `seqfast.ops.rnn.lstm_forward`; `weights` is the operators' flat list.
     `save`: keep what the backward pass needs; without it there are no `cells`.
     """
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and peek_interpreter_stack is not None:
         if peek_interpreter_stack() is not None:  # torch.func: every transform knows plain torch.
             return _lstm_plain(input, hidden, cell, weights, lengths, directions)
-        if not save and _nobody_looks(input, weights):
+        if _nobody_looks(input, weights):
+            if save:
+                apply = cast(Any, _EagerLstm.apply)
+                results: tuple[Tensor, Tensor, Tensor, Tensor] = apply(
+                    input, hidden, cell, lengths, directions, *weights
+                )
+                return results
             parts = split_weights(weights, directions)
             return rnn.lstm_forward(input, hidden, cell, parts, lengths, save=False)[:4]
     output, hidden_n, cell_n, cells, _ = torch.ops.seqfast.lstm_forward(
