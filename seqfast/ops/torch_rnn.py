@@ -14,7 +14,7 @@ try:
     from torch._C import _get_tracing_state, _len_torch_dispatch_stack
     from torch._C._functorch import peek_interpreter_stack
 except ImportError:  # Private names of torch: without them every call goes to the dispatcher.
-    peek_interpreter_stack = None
+    peek_interpreter_stack = None  # type: ignore[assignment]
 
 _library = torch.library.Library("seqfast", "FRAGMENT")
 _tags = (torch.Tag.pt2_compliant_tag,)
