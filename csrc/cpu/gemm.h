@@ -243,39 +243,55 @@ void pack_rows(const PanelLayout<Real>& layout, Range depth, Real* packed, RowOf
     }
 }
 
-// Tile `tile` of the transpose of `source` [depth][columns], as a left-hand side:
-// packed[k][r] = source[k][tile * kTileRows + r], zero past `columns`. Where `sums` [columns] is
+// Tiles of the transpose of `source` [depth][columns], as left-hand sides: tile t becomes
+// packed[t][k][r] = source[k][t * kTileRows + r], zero past `columns`. Where `sums` [columns] is
 // given, each column's sum is added to it, or put there if `first`.
 template <class Real>
-void pack_columns(Real* packed, const Real* source, int64_t columns, int64_t depth, int64_t tile,
+void pack_columns(Real* packed, const Real* source, int64_t columns, int64_t depth, Range tiles,
                   Real* sums, bool first) {
-    const int64_t begin = tile * kTileRows;
-    const int64_t left = columns - begin;
-    const int size = static_cast<int>(left < kTileRows ? left : kTileRows);
-    if (kLanes<Real> >= kTileRows && left >= kLanes<Real>) {
-        Vector<Real> sum{};
-        if (sums && !first) sum = load<Real>(sums + begin, size);
-        // A whole vector each time; what is too much is overwritten by the next.
-        for (int64_t k = 0; k < depth; ++k) {
-            const Vector<Real> x = load(source + k * columns + begin);
-            sum += x;
-            if (k * kTileRows + kLanes<Real> <= depth * kTileRows) {
-                store(packed + k * kTileRows, x);
-            } else {
-                store(packed + k * kTileRows, x, kTileRows);
+    constexpr int kGroup = 8;  // tiles at a time, so that a line of the source is read once
+    const int64_t tile_size = depth * kTileRows;
+    int64_t t = tiles.begin;
+    for (; kLanes<Real> >= kTileRows && t + kGroup <= tiles.end &&
+           (t + kGroup - 1) * kTileRows + kLanes<Real> <= columns;
+         t += kGroup) {
+        const Real* from = source + t * kTileRows;
+        Real* to = packed + t * tile_size;
+        Vector<Real> sum[kGroup];
+        for (int g = 0; g < kGroup; ++g) {
+            sum[g] = sums && !first ? load<Real>(sums + (t + g) * kTileRows, kTileRows)
+                                    : Vector<Real>{};
+        }
+        for (int64_t k = 0; k < depth; ++k, from += columns, to += kTileRows) {
+            // A whole vector each time; what is too much is overwritten by the next.
+            const bool fits = k * kTileRows + kLanes<Real> <= tile_size;
+#pragma GCC unroll 8
+            for (int g = 0; g < kGroup; ++g) {
+                const Vector<Real> x = load(from + g * kTileRows);
+                sum[g] += x;
+                if (fits) {
+                    store(to + g * tile_size, x);
+                } else {
+                    store(to + g * tile_size, x, kTileRows);
+                }
             }
         }
-        if (sums) store(sums + begin, sum, size);
-        return;
-    }
-    for (int r = 0; r < kTileRows; ++r) {
-        Real sum = sums && !first && r < size ? sums[begin + r] : Real(0);
-        for (int64_t k = 0; k < depth; ++k) {
-            const Real x = r < size ? source[k * columns + begin + r] : Real(0);
-            packed[k * kTileRows + r] = x;
-            sum += x;
+        for (int g = 0; sums && g < kGroup; ++g) {
+            store(sums + (t + g) * kTileRows, sum[g], kTileRows);
         }
-        if (sums && r < size) sums[begin + r] = sum;
+    }
+    for (; t < tiles.end; ++t) {
+        for (int r = 0; r < kTileRows; ++r) {
+            const int64_t column = t * kTileRows + r;
+            Real* to = packed + t * tile_size + r;
+            Real sum = sums && !first && column < columns ? sums[column] : Real(0);
+            for (int64_t k = 0; k < depth; ++k) {
+                const Real x = column < columns ? source[k * columns + column] : Real(0);
+                to[k * kTileRows] = x;
+                sum += x;
+            }
+            if (sums && column < columns) sums[column] = sum;
+        }
     }
 }
 

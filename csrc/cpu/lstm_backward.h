@@ -451,10 +451,7 @@ class LstmBackward {
             pack(sizes_.output_size(), packed_hidden_, [&](int64_t k) { return chunk.hidden[k]; });
         }
         const auto pack_left = [&](int64_t columns, const Real* from, Real* packed, Real* sums) {
-            const Range tiles = own_tiles(place, columns);
-            for (int64_t t = tiles.begin; t < tiles.end; ++t) {
-                pack_columns(packed + t * rows * kTileRows, from, columns, rows, t, sums, first);
-            }
+            pack_columns(packed, from, columns, rows, own_tiles(place, columns), sums, first);
         };
         if (own.sum_ih || own.sum_hh || own.sum_bias) {
             pack_left(gates_, chunk.grad_gates, packed_gates_, own.sum_bias);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -32,7 +32,6 @@ class ArrayLibrary(Protocol):
     def empty(self, like: Array, shape: Shape) -> Array: ...
     def zeros(self, like: Array, shape: Shape) -> Array: ...
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array: ...
-    def scratch(self, like: Array, size: int) -> Array: ...
     def int64(self, array: Array) -> Array: ...
     def copy(self, array: Array) -> Array: ...
 
@@ -99,9 +98,6 @@ class NumPyArrays:
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array:
         dtype = np.float64 if like.dtype == np.float64 else np.float32
         return (np.zeros if zero else np.empty)(shape, dtype)
-
-    def scratch(self, like: Array, size: int) -> Array:
-        return np.empty(size, np.uint8)
 
     def int64(self, array: Array) -> Array:
         return np.ascontiguousarray(array, np.int64)
@@ -182,9 +178,6 @@ class TorchArrays:
         dtype = like.dtype if like.dtype is self._torch.float64 else self._torch.float32
         return (like.new_zeros if zero else like.new_empty)(shape, dtype=dtype)
 
-    def scratch(self, like: Array, size: int) -> Array:
-        return like.new_empty(size, dtype=self._torch.uint8)
-
     def int64(self, array: Array) -> Array:
         return self.contiguous(array.to(self._torch.int64))
 
@@ -210,6 +203,35 @@ def library_of(array: object, operation: str, argument: str) -> ArrayLibrary:
         f"{operation}: {argument} must be a NumPy array or a torch tensor, "
         f"got {type(array).__name__}"
     )
+
+
+class Workspace:
+    """Memory for a kernel to work in, kept from call to call: fresh pages cost more than they hold.
+
+    `with Workspace(size) as address:`; calls in several threads get one each.
+    """
+
+    _kept: ClassVar[list[tuple[int, np.ndarray[Any, Any]]]] = []
+    _most_buffers, _most_bytes = 4, 128 << 20
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __enter__(self) -> int:
+        try:
+            self._address, self._memory = self._kept.pop()
+        except IndexError:
+            pass
+        else:
+            if self._memory.size >= self._size:
+                return self._address
+        self._memory = np.empty(self._size, np.uint8)
+        self._address = self._memory.ctypes.data
+        return self._address
+
+    def __exit__(self, *exception: object) -> None:
+        if len(self._kept) < self._most_buffers and self._memory.size <= self._most_bytes:
+            self._kept.append((self._address, self._memory))
 
 
 def thread_count() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from seqfast import _C
-from seqfast.ops._arrays import Array, ArrayLibrary, Shape, library_of, thread_count
+from seqfast.ops._arrays import Array, ArrayLibrary, Shape, Workspace, library_of, thread_count
 
 Weights = Sequence[Array | None]
 _WEIGHT_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
@@ -64,26 +64,26 @@ def lstm_forward(
     hidden_n, cell_n = xp.empty(input, states[0]), xp.empty(input, states[1])
     sizes = layer.kernel_sizes()
     workspace_size = _C.lstm_workspace_size(False, *sizes)
-    workspace = xp.scratch(input, workspace_size)
     address = xp.address
     step_stride, row_stride, _ = xp.strides(input)
-    _C.lstm_forward(
-        *sizes,
-        address(input),
-        step_stride,
-        row_stride,
-        0 if lengths is None else address(lengths),
-        0 if hidden is None else address(hidden),
-        0 if cell is None else address(cell),
-        _weight_addresses(layer),
-        address(output),
-        address(hidden_n),
-        address(cell_n),
-        0 if cells is None else address(cells),
-        0 if gates is None else address(gates),
-        address(workspace),
-        workspace_size,
-    )
+    with Workspace(workspace_size) as workspace:
+        _C.lstm_forward(
+            *sizes,
+            address(input),
+            step_stride,
+            row_stride,
+            0 if lengths is None else address(lengths),
+            0 if hidden is None else address(hidden),
+            0 if cell is None else address(cell),
+            _weight_addresses(layer),
+            address(output),
+            address(hidden_n),
+            address(cell_n),
+            0 if cells is None else address(cells),
+            0 if gates is None else address(gates),
+            workspace,
+            workspace_size,
+        )
     return output, hidden_n, cell_n, cells, gates
 
 
@@ -158,46 +158,46 @@ def lstm_backward(
     if not nothing:
         sizes = layer.kernel_sizes()
         workspace_size = _C.lstm_workspace_size(True, *sizes)
-        workspace = xp.scratch(input, workspace_size)
 
         def address(array: Array | None) -> int:
             return 0 if array is None else xp.address(array)
 
         step_stride, row_stride, _ = xp.strides(input)
         grad_strides = (0, 0, 0) if grad_output is None else xp.strides(grad_output)
-        _C.lstm_backward(
-            *sizes,
-            address(grad_output),
-            grad_strides[0],
-            grad_strides[1],
-            address(grad_hidden_n),
-            address(grad_cell_n),
-            address(grad_cells),
-            address(input),
-            step_stride,
-            row_stride,
-            address(lengths),
-            address(hidden),
-            address(cell),
-            _weight_addresses(layer),
-            address(output),
-            address(cells),
-            address(gates),
-            address(grad_input),
-            address(grad_hidden),
-            address(grad_cell),
-            [
-                (
-                    address(ih),
-                    address(hh),
-                    address(bias_ih if bias_hh is None else bias_hh),
-                    address(hr),
-                )
-                for ih, hh, bias_ih, bias_hh, hr in grad_weights or [(None,) * 5] * directions
-            ],
-            address(workspace),
-            workspace_size,
-        )
+        with Workspace(workspace_size) as workspace:
+            _C.lstm_backward(
+                *sizes,
+                address(grad_output),
+                grad_strides[0],
+                grad_strides[1],
+                address(grad_hidden_n),
+                address(grad_cell_n),
+                address(grad_cells),
+                address(input),
+                step_stride,
+                row_stride,
+                address(lengths),
+                address(hidden),
+                address(cell),
+                _weight_addresses(layer),
+                address(output),
+                address(cells),
+                address(gates),
+                address(grad_input),
+                address(grad_hidden),
+                address(grad_cell),
+                [
+                    (
+                        address(ih),
+                        address(hh),
+                        address(bias_ih if bias_hh is None else bias_hh),
+                        address(hr),
+                    )
+                    for ih, hh, bias_ih, bias_hh, hr in grad_weights or [(None,) * 5] * directions
+                ],
+                workspace,
+                workspace_size,
+            )
     return grad_input, grad_hidden, grad_cell, grad_weights
 
 
