@@ -430,7 +430,7 @@ class _Padding:
     def pad(self, data: Tensor) -> Tensor:
         if not self.full:
             padded = data.new_zeros((self.steps * self.batch, data.shape[1]))
-            data = padded.index_copy(0, self.index, data)
+            data = padded.index_copy_(0, self.index, data)
         return data.reshape(self.steps, self.batch, -1)
 
     def unpad(self, padded: Tensor) -> Tensor:
