@@ -20,4 +20,6 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   seqfast_add_isa(avx2 -mavx2 -mfma -mf16c)
   seqfast_add_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
     -mprefer-vector-width=512)
+  seqfast_add_isa(avx512bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mfma -mf16c
+    -mprefer-vector-width=512)
 endif()

@@ -65,7 +65,7 @@ def test_build_info() -> None:
 
 @pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="x86-64 only")
 def test_every_x86_isa_is_built() -> None:
-    assert INFO["cpu_isas_built"] == ["baseline", "avx2", "avx512"]
+    assert INFO["cpu_isas_built"] == ["baseline", "avx2", "avx512", "avx512bf16"]
 
 
 def test_build_info_is_a_copy() -> None:
@@ -89,7 +89,7 @@ def test_best_isa_is_the_default() -> None:
     assert output(PRINT_ISA, SEQFAST_CPU_ISA="") == INFO["cpu_isas_available"][-1]
 
 
-UNAVAILABLE = ["sse9000", *sorted({"avx2", "avx512"} - set(INFO["cpu_isas_available"]))]
+UNAVAILABLE = ["sse9000", *sorted({"avx2", "avx512", "avx512bf16"} - set(INFO["cpu_isas_available"]))]
 
 
 @pytest.mark.parametrize("isa", UNAVAILABLE)

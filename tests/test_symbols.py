@@ -122,12 +122,13 @@ def test_objects_define_something_in_their_namespace(objects: dict[str, list[Pat
 
 @pytest.mark.skipif(not X86, reason="register names of x86-64")
 def test_vector_registers(objects: dict[str, list[Path]]) -> None:
-    widest = {"baseline": {"xmm"}, "avx2": {"xmm", "ymm"}, "avx512": {"xmm", "ymm", "zmm"}}
+    every = {"xmm", "ymm", "zmm"}
+    widest = {"baseline": {"xmm"}, "avx2": {"xmm", "ymm"}, "avx512": every, "avx512bf16": every}
     for isa, paths in objects.items():
         used = set().union(*(registers(path) for path in paths))
         assert used <= widest[isa], f"{isa} code uses {used}"
         # The wide registers are what the extra objects are for.
-        assert {"avx2": "ymm", "avx512": "zmm"}.get(isa, "xmm") in used
+        assert {"avx2": "ymm", "avx512": "zmm", "avx512bf16": "zmm"}.get(isa, "xmm") in used
 
 
 @pytest.mark.parametrize(

@@ -26,16 +26,18 @@ struct Isa {
 std::vector<Isa> isas() {
     std::vector<Isa> all;
     all.push_back({&baseline::kernels, true});
+#if defined(SEQFAST_HAVE_AVX2) || defined(SEQFAST_HAVE_AVX512)
+    const bool fma = __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#endif
 #ifdef SEQFAST_HAVE_AVX2
-    all.push_back({&avx2::kernels, __builtin_cpu_supports("avx2") &&
-                                       __builtin_cpu_supports("fma") &&
-                                       __builtin_cpu_supports("f16c")});
+    all.push_back({&avx2::kernels, fma && __builtin_cpu_supports("avx2")});
 #endif
 #ifdef SEQFAST_HAVE_AVX512
-    all.push_back({&avx512::kernels,
-                   __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                       __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")});
+    const bool avx512 = fma && __builtin_cpu_supports("avx512f") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512vl");
+    all.push_back({&avx512::kernels, avx512});
+    all.push_back({&avx512bf16::kernels, avx512 && __builtin_cpu_supports("avx512bf16")});
 #endif
     return all;
 }

@@ -93,7 +93,7 @@ struct Product {
 
 // Every element is one sum in the order of k, whatever the tile: results do not depend on how rows
 // and columns were cut.
-template <class Real, int rows, int vectors>
+template <class Real, bool pairs, int rows, int vectors>
 SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, const char* prefetch) {
     constexpr int lanes = kLanes<Real>;
     const Real* left[rows];
@@ -118,9 +118,11 @@ SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, con
         __builtin_prefetch(prefetch, 0, 2);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; ++r) {
-            const Vector<Real> x = broadcast(left[r][at]);
+            const Vector<Real> x = broadcast_factor<pairs>(left[r] + at);
 #pragma GCC unroll 8
-            for (int v = 0; v < vectors; ++v) tile.at[r][v] += x * right[v];
+            for (int v = 0; v < vectors; ++v) {
+                tile.at[r][v] = accumulate<pairs>(tile.at[r][v], x, right[v]);
+            }
         }
         line += vectors * lanes;
         prefetch += 64;
@@ -132,8 +134,9 @@ SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, con
     });
 }
 
-// Rows [0, count) times a panel of 1 to 4 vectors.
-template <class Real>
+// Rows [0, count) times a panel of 1 to 4 vectors. With `pairs`, every element of left and panel is
+// a pair of bfloat16 and depth counts pairs.
+template <class Real, bool pairs = false>
 __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int64_t count,
                                               int64_t vectors) {
     const char* next = static_cast<const char*>(product.prefetch);
@@ -143,7 +146,7 @@ __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int6
             // As even as possible: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
             const Range part = part_of(count, tiles, t);
             with_size<kTileRows>(part.size(), [&](auto rows) {
-                multiply_tile<Real, rows(), panel_vectors()>(product, part.begin, next);
+                multiply_tile<Real, pairs, rows(), panel_vectors()>(product, part.begin, next);
             });
             next += product.depth * 64;
         }
@@ -259,8 +262,8 @@ void pack_columns(Real* packed, const Real* source, int64_t columns, int64_t dep
         Real* to = packed + t * tile_size;
         Vector<Real> sum[kGroup];
         for (int g = 0; g < kGroup; ++g) {
-            sum[g] = sums && !first ? load<Real>(sums + (t + g) * kTileRows, kTileRows)
-                                    : Vector<Real>{};
+            sum[g] =
+                sums && !first ? load<Real>(sums + (t + g) * kTileRows, kTileRows) : Vector<Real>{};
         }
         for (int64_t k = 0; k < depth; ++k, from += columns, to += kTileRows) {
             // A whole vector each time; what is too much is overwritten by the next.

@@ -35,6 +35,7 @@ class LstmForward {
 
         // Packing a weight costs as much as multiplying some tens of rows with it.
         direct_ = sizes_.steps * sizes_.batch <= 32;
+        paired_ = kPairs<Storage> && !direct_ && can_be_paired();
 
         Arena arena{reinterpret_cast<uintptr_t>(args.workspace)};
         const int64_t output_size = sizes_.output_size();
@@ -130,6 +131,59 @@ class LstmForward {
         finish_state(place, own);
     }
 
+    // Pairs are read as 32-bit lanes: even sizes, and rows that begin at whole lanes.
+    bool can_be_paired() const {
+        const auto whole_lanes = [](const void* data) {
+            return reinterpret_cast<uintptr_t>(data) % sizeof(Real) == 0;
+        };
+        bool can = sizes_.input_size % 2 == 0 && sizes_.output_size() % 2 == 0 &&
+                   args_.input.step_stride % 2 == 0 && args_.input.row_stride % 2 == 0 &&
+                   whole_lanes(args_.input.data);
+        for (int64_t d = 0; d < sizes_.directions; ++d) {
+            can = can && whole_lanes(args_.weights[d].weight_ih) &&
+                  whole_lanes(args_.weights[d].weight_hh);
+        }
+        return can;
+    }
+
+    // Elements of a left-hand row of `size` features.
+    int64_t depth_of(int64_t size) const { return paired_ ? size / 2 : size; }
+
+    void multiply(const Product<Real>& product, int64_t count) {
+        if constexpr (kPairs<Storage>) {
+            if (paired_) return multiply_panel<Real, true>(product, count, kPanelVectors);
+        }
+        multiply_panel(product, count, kPanelVectors);
+    }
+
+    // One gate of one block; `weight` points at its first unit's row.
+    void pack_gate(Real* packed, int64_t block, int64_t gate, const Storage* weight, int64_t size,
+                   int count) {
+        Real* to = packed + block * width * depth_of(size) + gate * lanes;
+        if (paired_) {
+            pack_transposed_vector(to, width, reinterpret_cast<const Real*>(weight), size / 2,
+                                   count);
+        } else {
+            pack_transposed_vector(to, width, weight, size, count);
+        }
+    }
+
+    // The state the next step multiplies with: as the product reads it, rounded to Storage.
+    void store_hidden(int parity, int64_t row, int64_t unit, Vector<Real> h, int count) {
+        Real* to = hidden_[parity] + row * hidden_stride_;
+        if (paired_) {
+            store(reinterpret_cast<Storage*>(to) + unit, h, count);
+        } else {
+            store(to + unit, h);
+        }
+    }
+
+    Vector<Real> load_hidden(int parity, int64_t row, int64_t unit, int count) const {
+        const Real* from = hidden_[parity] + row * hidden_stride_;
+        return paired_ ? load<Real>(reinterpret_cast<const Storage*>(from) + unit, count)
+                       : load(from + unit);
+    }
+
     void pack_weights(const Place& place, const Own& own) {
         const LstmWeights& weights = args_.weights[own.direction];
         const int64_t units = sizes_.hidden_size;
@@ -148,12 +202,10 @@ class LstmForward {
                 if (bias_hh) bias += load<Real>(bias_hh + first, count);
                 store(bias_ + b * width + gate * lanes, bias);
                 if (direct_) continue;
-                pack_transposed_vector(weight_ih_ + b * width * sizes_.input_size + gate * lanes,
-                                       width, weight_ih + first * sizes_.input_size,
-                                       sizes_.input_size, count);
-                pack_transposed_vector(weight_hh_ + b * width * sizes_.output_size() + gate * lanes,
-                                       width, weight_hh + first * sizes_.output_size(),
-                                       sizes_.output_size(), count);
+                pack_gate(weight_ih_, b, gate, weight_ih + first * sizes_.input_size,
+                          sizes_.input_size, count);
+                pack_gate(weight_hh_, b, gate, weight_hh + first * sizes_.output_size(),
+                          sizes_.output_size(), count);
             }
         }
         if (!sizes_.proj_size || place.row_group != 0) return;
@@ -194,8 +246,10 @@ class LstmForward {
             const int64_t row = place.row(j), from = own.direction * sizes_.batch + row;
             for (int64_t u = columns.begin; u < columns.end; u += lanes) {
                 const int count = static_cast<int>(smaller(lanes, outputs - u));
-                store(hidden_[0] + row * hidden_stride_ + u,
-                      hidden ? load<Real>(hidden + from * outputs + u, count) : Vector<Real>{});
+                store_hidden(
+                    0, row, u,
+                    hidden ? load<Real>(hidden + from * outputs + u, count) : Vector<Real>{},
+                    count);
             }
             for (int64_t u = own.blocks.begin * lanes; u < own.blocks.end * lanes; u += lanes) {
                 const int count = static_cast<int>(smaller(lanes, units - u));
@@ -212,10 +266,10 @@ class LstmForward {
         const Range columns = hidden_columns(own);
         for (int64_t j = 0; j < place.rows(); ++j) {
             const int64_t row = place.row(j), to = own.direction * sizes_.batch + row;
-            const Real* hidden = hidden_[place.steps(j) & 1] + row * hidden_stride_;
             for (int64_t u = columns.begin; u < columns.end; u += lanes) {
-                store(hidden_n + to * outputs + u, load(hidden + u),
-                      static_cast<int>(smaller(lanes, outputs - u)));
+                const int count = static_cast<int>(smaller(lanes, outputs - u));
+                store(hidden_n + to * outputs + u, load_hidden(place.steps(j) & 1, row, u, count),
+                      count);
             }
             for (int64_t u = own.blocks.begin * lanes; u < own.blocks.end * lanes; u += lanes) {
                 store(cell_n + to * units + u, load(cell_ + row * cell_stride_ + u),
@@ -231,6 +285,7 @@ class LstmForward {
         if constexpr (sizeof(Storage) == sizeof(Real)) {
             return from;
         } else {
+            if (paired_) return reinterpret_cast<const Real*>(from);
             Real* to = own.widened + index * sizes_.input_size;
             for (int64_t i = 0; i < sizes_.input_size; i += lanes) {
                 const int count = static_cast<int>(smaller(lanes, sizes_.input_size - i));
@@ -262,14 +317,14 @@ class LstmForward {
         Product<Real> product{};
         product.left = own.rows;
         product.left_stride = 1;
-        product.depth = sizes_.input_size;
+        product.depth = depth_of(sizes_.input_size);
         product.target_stride = width;
         for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
             product.panel = weight_ih_ + b * width * product.depth;
             product.prefetch = product.panel + width * product.depth;
             product.start = bias_ + b * width;
             product.target = preactivation(own, b, 0);
-            multiply_panel(product, rows, kPanelVectors);
+            multiply(product, rows);
         }
     }
 
@@ -295,7 +350,7 @@ class LstmForward {
         Product<Real> product{};
         product.left = own.hidden_rows[step & 1];
         product.left_stride = 1;
-        product.depth = sizes_.output_size();
+        product.depth = depth_of(sizes_.output_size());
         product.start_stride = width;
         product.target_stride = width;
         for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
@@ -307,7 +362,7 @@ class LstmForward {
                 product.prefetch = product.panel + width * product.depth;
                 product.target = preactivation(own, b, first);
                 product.start = product.target;
-                multiply_panel(product, active, kPanelVectors);
+                multiply(product, active);
             }
             with_count<Real>(sizes_.hidden_size - b * lanes, [&](auto count) {
                 run_cells(place, own, step, b, active, first, count);
@@ -325,12 +380,8 @@ class LstmForward {
     void run_cells(const Place& place, const Own& own, int64_t step, int64_t block, int64_t active,
                    int64_t first, Count count) {
         const int64_t units = sizes_.hidden_size, unit = block * lanes;
-        Real* hidden = hidden_[(step + 1) & 1];
         for (int64_t j = 0; j < active; ++j) {
-            const int64_t row = place.row(j);
-            const int64_t index =
-                (place.time(j, step, own.direction) * sizes_.batch + row) * sizes_.directions +
-                own.direction;
+            const int64_t row = place.row(j), index = row_index(place, own, step, j);
             const Real* from = preactivation(own, block, first + j);
             typename Cell::Gates gates{load(from), load(from + lanes), load(from + 2 * lanes),
                                        load(from + 3 * lanes)};
@@ -341,11 +392,7 @@ class LstmForward {
             if (sizes_.proj_size) {
                 store(cell_output_ + row * cell_stride_ + unit, h);
             } else {
-                Storage* output = static_cast<Storage*>(args_.output) + index * units + unit;
-                store(output, h, count);
-                // The next step sees what the user sees: the rounded value.
-                if constexpr (sizeof(Storage) != sizeof(Real)) h = load<Real>(output, count);
-                store(hidden + row * hidden_stride_ + unit, h);
+                write_hidden(index, step, row, unit, h, count);
             }
             if (args_.cells) {
                 store(static_cast<Real*>(args_.cells) + index * units + unit, c, count);
@@ -363,7 +410,6 @@ class LstmForward {
     // h = W_hr (o tanh(c)), this thread's columns.
     void project(const Place& place, const Own& own, int64_t step, int64_t active) {
         const PanelLayout<Real>& layout = own.projection;
-        Real* hidden = hidden_[(step + 1) & 1];
         Product<Real> product{};
         product.left = own.cell_output_rows;
         product.left_stride = 1;
@@ -376,27 +422,29 @@ class LstmForward {
             product.target_stride = vectors.size() * lanes;
             multiply_panel(product, active, vectors.size());
             for (int64_t j = 0; j < active; ++j) {
-                for (int64_t v = 0; v < vectors.size(); ++v) {
-                    write_projected(place, own, step, j, vectors.begin + v,
-                                    load(own.projected + j * product.target_stride + v * lanes),
-                                    hidden);
+                const int64_t row = place.row(j), index = row_index(place, own, step, j);
+                const Real* h = own.projected + j * product.target_stride;
+                for (int64_t v = vectors.begin; v < vectors.end; ++v, h += lanes) {
+                    write_hidden(index, step, row, v * lanes, load(h), layout.lanes_of(v));
                 }
             }
         }
     }
 
-    void write_projected(const Place& place, const Own& own, int64_t step, int64_t j,
-                         int64_t vector, Vector<Real> h, Real* hidden) {
-        const int64_t row = place.row(j);
-        const int64_t index =
-            (place.time(j, step, own.direction) * sizes_.batch + row) * sizes_.directions +
-            own.direction;
-        const int count = own.projection.lanes_of(vector);
-        Storage* output =
-            static_cast<Storage*>(args_.output) + index * sizes_.proj_size + vector * lanes;
+    // Of (time, row, direction) in the saved arrays.
+    int64_t row_index(const Place& place, const Own& own, int64_t step, int64_t j) const {
+        const int64_t time = place.time(j, step, own.direction);
+        return (time * sizes_.batch + place.row(j)) * sizes_.directions + own.direction;
+    }
+
+    // h[t] to the user and, as the user sees it, rounded, to the next step.
+    template <class Count>
+    SEQFAST_INLINE void write_hidden(int64_t index, int64_t step, int64_t row, int64_t unit,
+                                     Vector<Real> h, Count count) {
+        Storage* output = static_cast<Storage*>(args_.output) + index * sizes_.output_size() + unit;
         store(output, h, count);
         if constexpr (sizeof(Storage) != sizeof(Real)) h = load<Real>(output, count);
-        store(hidden + row * hidden_stride_ + vector * lanes, h);
+        store_hidden((step + 1) & 1, row, unit, h, count);
     }
 
     const LstmForwardArgs& args_;
@@ -404,6 +452,7 @@ class LstmForward {
     Team team_;
     int64_t blocks_;
     int64_t chunk_rows_;
+    bool paired_;  // multiply pairs of bfloat16
     bool direct_;  // multiply with the weights as they are, unpacked
     size_t workspace_;
     Barrier* barriers_;     // [1 + row_groups]; the first is everybody's

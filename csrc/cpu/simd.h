@@ -15,7 +15,7 @@
 #endif
 
 #ifndef SEQFAST_ISA
-#error "compile with -DSEQFAST_ISA=baseline|avx2|avx512"
+#error "compile with -DSEQFAST_ISA=baseline|avx2|avx512|avx512bf16"
 #endif
 
 namespace seqfast::cpu::SEQFAST_ISA {
@@ -218,6 +218,40 @@ SEQFAST_INLINE void with_count(int64_t count, F&& f) {
     } else {
         f(static_cast<int>(count));
     }
+}
+
+// ---- the factors of a product ----
+
+// Where the instruction set multiplies bfloat16 itself, a 32-bit lane holds two neighbours along
+// the depth of the product, and one instruction does both.
+template <class Storage>
+constexpr bool kPairs = false;
+#if defined(__AVX512BF16__)
+template <>
+constexpr bool kPairs<BFloat16> = true;
+#endif
+
+// One element of the left-hand side in all lanes; bit by bit where it is a pair.
+template <bool pairs, class Real>
+SEQFAST_INLINE Vector<Real> broadcast_factor(const Real* from) {
+#if defined(__AVX512BF16__)
+    if constexpr (pairs) {
+        int bits;
+        __builtin_memcpy(&bits, from, sizeof(bits));
+        return (Vector<Real>)_mm512_set1_epi32(bits);
+    }
+#endif
+    return broadcast(*from);
+}
+
+template <bool pairs, class V>
+SEQFAST_INLINE V accumulate(V sum, V left, V right) {
+#if defined(__AVX512BF16__)
+    if constexpr (pairs) {
+        return (V)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
+    }
+#endif
+    return sum + left * right;
 }
 
 // ---- transposition of a square of lanes ----
