@@ -91,37 +91,56 @@ struct Product {
     const void* prefetch;  // what will be read next; it comes into the second-level cache
 };
 
-// Every element is one sum in the order of k, whatever the tile: results do not depend on how rows
-// and columns were cut.
+// Every element is one sum in the order of k, whatever the tile: results do not depend on how rows,
+// columns and depth were cut.
 template <class Real, bool pairs, int rows, int vectors>
-SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, const char* prefetch) {
+SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, Range depth,
+                                  const char* prefetch) {
     constexpr int lanes = kLanes<Real>;
+    const int64_t left_stride = product.left_stride;
     const Real* left[rows];
 #pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r) left[r] = product.left[row + r];
+    for (int r = 0; r < rows; ++r) left[r] = product.left[row + r] + depth.begin * left_stride;
+    // What was summed so far waits in the target.
+    const bool begun = depth.begin > 0;
+    const Real* start = begun ? product.target : product.start;
+    const int64_t start_stride = begun ? product.target_stride : product.start_stride;
     Tile<Real, rows, vectors> tile;
-    if (product.start) {
-        const Real* start = product.start + row * product.start_stride;
-        for_each_element(tile, [&](auto& x, int r, int v) {
-            x = load(start + r * product.start_stride + v * lanes);
-        });
+    if (start) {
+        start += row * start_stride;
+        for_each_element(
+            tile, [&](auto& x, int r, int v) { x = load(start + r * start_stride + v * lanes); });
     } else {
         for_each_element(tile, [](auto& x, int, int) { x = Vector<Real>{}; });
     }
-    const Real* line = product.panel;
-    const int64_t left_stride = product.left_stride;
+    const Real* line = product.panel + depth.begin * vectors * lanes;
     int64_t at = 0;
-    for (int64_t k = 0; k < product.depth; ++k) {
-        Vector<Real> right[vectors];
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) right[v] = load(line + v * lanes);
+    for (int64_t k = depth.begin; k < depth.end; ++k) {
         __builtin_prefetch(prefetch, 0, 2);
+        // The smaller side stays in registers while the other passes by.
+        if constexpr (rows < vectors) {
+            Vector<Real> x[rows];
 #pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) {
-            const Vector<Real> x = broadcast_factor<pairs>(left[r] + at);
+            for (int r = 0; r < rows; ++r) x[r] = broadcast_factor<pairs>(left[r] + at);
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; ++v) {
-                tile.at[r][v] = accumulate<pairs>(tile.at[r][v], x, right[v]);
+                const Vector<Real> right = load(line + v * lanes);
+#pragma GCC unroll 8
+                for (int r = 0; r < rows; ++r) {
+                    tile.at[r][v] = accumulate<pairs>(tile.at[r][v], x[r], right);
+                }
+            }
+        } else {
+            Vector<Real> right[vectors];
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) right[v] = load(line + v * lanes);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; ++r) {
+                const Vector<Real> x = broadcast_factor<pairs>(left[r] + at);
+#pragma GCC unroll 8
+                for (int v = 0; v < vectors; ++v) {
+                    tile.at[r][v] = accumulate<pairs>(tile.at[r][v], x, right[v]);
+                }
             }
         }
         line += vectors * lanes;
@@ -139,16 +158,31 @@ SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, con
 template <class Real, bool pairs = false>
 __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int64_t count,
                                               int64_t vectors) {
-    const char* next = static_cast<const char*>(product.prefetch);
+    // Every tile reads the panel anew: a part of it that stays in the second-level cache, and
+    // meanwhile what comes next is fetched there.
+    constexpr int64_t kBlockBytes = 256 << 10;
+    const int64_t width = vectors * kLanes<Real>;
+    const int64_t line_bytes = width * static_cast<int64_t>(sizeof(Real));
+    const int64_t tiles = ceil_div(count, kTileRows);
+    const int64_t blocks =
+        tiles > 1 && product.depth > 0 ? ceil_div(product.depth * line_bytes, kBlockBytes) : 1;
     with_size<kPanelVectors>(vectors, [&](auto panel_vectors) {
-        const int64_t tiles = ceil_div(count, kTileRows);
-        for (int64_t t = 0; t < tiles; ++t) {
-            // As even as possible: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
-            const Range part = part_of(count, tiles, t);
-            with_size<kTileRows>(part.size(), [&](auto rows) {
-                multiply_tile<Real, pairs, rows(), panel_vectors()>(product, part.begin, next);
-            });
-            next += product.depth * 64;
+        for (int64_t block = 0; block < blocks; ++block) {
+            const Range depth = part_of(product.depth, blocks, block);
+            const char* next =
+                block + 1 < blocks
+                    ? reinterpret_cast<const char*>(product.panel + depth.end * width)
+                    : static_cast<const char*>(product.prefetch);
+            const int64_t useful = ceil_div(line_bytes, 64);  // tiles that fetch something new
+            for (int64_t t = 0; t < tiles; ++t) {
+                // As even as possible: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
+                const Range part = part_of(count, tiles, t);
+                const char* prefetch = next + (t % useful) * depth.size() * 64;
+                with_size<kTileRows>(part.size(), [&](auto rows) {
+                    multiply_tile<Real, pairs, rows(), panel_vectors()>(product, part.begin, depth,
+                                                                        prefetch);
+                });
+            }
         }
     });
 }
