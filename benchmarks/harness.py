@@ -97,12 +97,11 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def measure_fma_peak(threads: int, seconds: float) -> float | None:
-    """float32 GFLOP/s of nothing but multiply-adds at the active instruction set, if measurable."""
+def measure_fma_peak(threads: int, seconds: float) -> float:
+    """float32 GFLOP/s of nothing but multiply-adds at the active instruction set."""
     from seqfast import _C
 
-    measure = getattr(_C, "measure_fma_peak", None)
-    return float(measure(seconds, threads)) if measure else None
+    return _C.measure_fma_peak(seconds, threads)
 
 
 def measure_copy(megabytes: int = 256) -> float:

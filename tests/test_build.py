@@ -89,7 +89,10 @@ def test_best_isa_is_the_default() -> None:
     assert output(PRINT_ISA, SEQFAST_CPU_ISA="") == INFO["cpu_isas_available"][-1]
 
 
-UNAVAILABLE = ["sse9000", *sorted({"avx2", "avx512", "avx512bf16"} - set(INFO["cpu_isas_available"]))]
+UNAVAILABLE = [
+    "sse9000",
+    *sorted({"avx2", "avx512", "avx512bf16"} - set(INFO["cpu_isas_available"])),
+]
 
 
 @pytest.mark.parametrize("isa", UNAVAILABLE)

@@ -38,7 +38,6 @@ struct PanelLayout {
     int64_t offset(int64_t p) const {
         return (panel(p).begin - vectors.begin) * kLanes<Real> * depth;
     }
-    int64_t size() const { return vectors.size() * kLanes<Real> * depth; }
     int lanes_of(int64_t vector) const {
         const int64_t left = columns - vector * kLanes<Real>;
         return static_cast<int>(left < kLanes<Real> ? left : kLanes<Real>);
@@ -216,7 +215,7 @@ SEQFAST_INLINE void multiply_direct_tile(const DirectProduct<Real, Storage>& pro
         for (int r = 0; r < rows; ++r) {
             const Vector<Real> x = load<Real>(product.left[row + r] + k, count);
 #pragma GCC unroll 4
-            for (int v = 0; v < 4; ++v) tile.at[r][v] += x * right[v];
+            for (int v = 0; v < 4; ++v) tile.at[r][v] = fused(tile.at[r][v], x, right[v]);
         }
     };
     int64_t k = 0;

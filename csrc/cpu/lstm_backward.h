@@ -69,15 +69,9 @@ class LstmBackward {
     size_t workspace() const { return workspace_; }
 
     bool run() {
-        barriers_[0].reset(team_.size());
-        for (int g = 0; g < team_.row_groups; ++g) barriers_[1 + g].reset(team_.unit_groups);
-        return run_team(team_.size(), [this](int thread) {
-            const Place place = place_of(thread, team_, sizes_, args_.order);
-            for (int64_t direction = 0; direction < sizes_.directions; ++direction) {
-                run_direction(place, direction);
-                barriers_[0].wait();
-            }
-        });
+        return run_directions(
+            sizes_, team_, args_.order, barriers_,
+            [this](const Place& place, int64_t direction) { run_direction(place, direction); });
     }
 
   private:
@@ -89,7 +83,6 @@ class LstmBackward {
         const Storage** input;   // [rows] where x[t] is
         const Storage** hidden;  // [rows] where h[t-1] is; nullptr: zeros
         Storage** grad_input;    // [rows] where dx[t] goes
-        int64_t rows;
     };
 
     // Everything of one row and step that does not depend on the unit.
@@ -512,7 +505,8 @@ class LstmBackward {
         }
     }
 
-    // dx = dgates W_ih, for this thread's rows of the chunk, some rows at a time.
+    // dx = dgates W_ih, for this thread's rows of the chunk, some rows at a time. The second
+    // direction adds to what the first left, rounded to Storage.
     void multiply_input(const Place& place, const Own& own, const Chunk& chunk, int64_t rows) {
         const PanelLayout<Real> layout = whole<Real>(sizes_.input_size, gates_);
         const Range mine = part_of(rows, team_.size(), place.thread);

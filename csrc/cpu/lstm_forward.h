@@ -35,7 +35,8 @@ class LstmForward {
 
         // Packing a weight costs as much as multiplying some tens of rows with it.
         direct_ = sizes_.steps * sizes_.batch <= 32;
-        paired_ = kPairs<Storage> && !direct_ && can_be_paired();
+        paired_ = kPairs<Storage> && !direct_ && sizes_.input_size % 2 == 0 &&
+                  sizes_.output_size() % 2 == 0;
 
         Arena arena{reinterpret_cast<uintptr_t>(args.workspace)};
         const int64_t output_size = sizes_.output_size();
@@ -65,15 +66,9 @@ class LstmForward {
     size_t workspace() const { return workspace_; }
 
     bool run() {
-        barriers_[0].reset(team_.size());
-        for (int g = 0; g < team_.row_groups; ++g) barriers_[1 + g].reset(team_.unit_groups);
-        return run_team(team_.size(), [this](int thread) {
-            const Place place = place_of(thread, team_, sizes_, args_.order);
-            for (int64_t direction = 0; direction < sizes_.directions; ++direction) {
-                run_direction(place, direction);
-                barriers_[0].wait();
-            }
-        });
+        return run_directions(
+            sizes_, team_, args_.order, barriers_,
+            [this](const Place& place, int64_t direction) { run_direction(place, direction); });
     }
 
   private:
@@ -131,21 +126,6 @@ class LstmForward {
         finish_state(place, own);
     }
 
-    // Pairs are read as 32-bit lanes: even sizes, and rows that begin at whole lanes.
-    bool can_be_paired() const {
-        const auto whole_lanes = [](const void* data) {
-            return reinterpret_cast<uintptr_t>(data) % sizeof(Real) == 0;
-        };
-        bool can = sizes_.input_size % 2 == 0 && sizes_.output_size() % 2 == 0 &&
-                   args_.input.step_stride % 2 == 0 && args_.input.row_stride % 2 == 0 &&
-                   whole_lanes(args_.input.data);
-        for (int64_t d = 0; d < sizes_.directions; ++d) {
-            can = can && whole_lanes(args_.weights[d].weight_ih) &&
-                  whole_lanes(args_.weights[d].weight_hh);
-        }
-        return can;
-    }
-
     // Elements of a left-hand row of `size` features.
     int64_t depth_of(int64_t size) const { return paired_ ? size / 2 : size; }
 
@@ -191,7 +171,7 @@ class LstmForward {
         const auto* weight_hh = static_cast<const Storage*>(weights.weight_hh);
         const auto* bias_ih = static_cast<const Storage*>(weights.bias_ih);
         const auto* bias_hh = static_cast<const Storage*>(weights.bias_hh);
-        // The threads that share these units share the packing.
+        // The threads that share these units share the packing, but for the small projection.
         const Range part = part_of(own.blocks.size(), team_.row_groups, place.row_group);
         for (int64_t b = own.blocks.begin + part.begin; b < own.blocks.begin + part.end; ++b) {
             const int count = static_cast<int>(smaller(lanes, units - b * lanes));

@@ -1,10 +1,9 @@
 // The table of recurrent kernels of one instruction set.
-#include <time.h>
-
 #include "core/rnn.h"
 #include "cpu/kernels.h"
 #include "cpu/lstm_backward.h"
 #include "cpu/lstm_forward.h"
+#include "cpu/peak.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 namespace {
@@ -42,46 +41,6 @@ void run(const Args& args) {
         using Run = Pass<decltype(real), decltype(storage)>;
         if (!Run(args, args.sizes.threads).run()) Run(args, 1).run();
     });
-}
-
-double now() {
-    timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-// Independent multiply-adds in registers, as many as the tile of the product has.
-double measure_fma_peak(double seconds, int threads) {
-    constexpr int64_t kRounds = 200000;
-    double best = 0;
-    const double end = now() + seconds;
-    while (now() < end) {
-        const double start = now();
-        run_team(threads, [&](int) {
-            Tile<float, kTileRows, kPanelVectors> tile;
-            // Opaque starts and ends, or the compiler would merge equal sums or drop unused ones.
-            for_each_element(tile, [](auto& sum, int, int) {
-                Vector<float> start{};
-                asm volatile("" : "+m"(start));
-                sum = start;
-            });
-            Vector<float> x = broadcast(0.5f), y = broadcast(0.25f);
-            for (int64_t round = 0; round < kRounds; ++round) {
-                asm volatile("" : "+m"(x), "+m"(y));
-                const Vector<float> a = x, b = y;
-                for_each_element(tile, [&](auto& sum, int, int) { sum += a * b; });
-            }
-            for_each_element(tile, [](auto& sum, int, int) {
-                const Vector<float> kept = sum;
-                asm volatile("" : : "m"(kept));
-            });
-        });
-        const double flops = 2.0 * kLanes<float> * kTileRows * kPanelVectors *
-                             static_cast<double>(kRounds) * threads;
-        const double speed = 1e-9 * flops / (now() - start);
-        if (speed > best) best = speed;
-    }
-    return best;
 }
 
 #define SEQFAST_STRING_(x) #x

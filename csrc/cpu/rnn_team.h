@@ -101,4 +101,20 @@ const Storage* row_at(const SequenceView& view, int64_t time, int64_t row) {
     return static_cast<const Storage*>(view.data) + time * view.step_stride + row * view.row_stride;
 }
 
+// Runs body(place, direction) on every thread, one direction after the other; false as run_team.
+// barriers [1 + row_groups]: everybody's, then each row group's own.
+template <class Body>
+bool run_directions(const RnnSizes& sizes, const Team& team, RowOrder order, Barrier* barriers,
+                    Body&& body) {
+    barriers[0].reset(team.size());
+    for (int g = 0; g < team.row_groups; ++g) barriers[1 + g].reset(team.unit_groups);
+    return run_team(team.size(), [&](int thread) {
+        const Place place = place_of(thread, team, sizes, order);
+        for (int64_t direction = 0; direction < sizes.directions; ++direction) {
+            body(place, direction);
+            barriers[0].wait();
+        }
+    });
+}
+
 }  // namespace seqfast::cpu::SEQFAST_ISA

@@ -10,8 +10,10 @@
 
 // The only file of the project with intrinsics, and only where the compiler's own vector
 // operations cannot say it.
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #ifndef SEQFAST_ISA
@@ -48,16 +50,14 @@ template <>
 struct VectorTypes<float> {
     typedef float V __attribute__((vector_size(kVectorBytes)));
     typedef int32_t Int __attribute__((vector_size(kVectorBytes)));
-    typedef float Unaligned
-        __attribute__((vector_size(kVectorBytes), aligned(sizeof(float)), may_alias));
+    typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
 };
 
 template <>
 struct VectorTypes<double> {
     typedef double V __attribute__((vector_size(kVectorBytes)));
     typedef int64_t Int __attribute__((vector_size(kVectorBytes)));
-    typedef double Unaligned
-        __attribute__((vector_size(kVectorBytes), aligned(sizeof(double)), may_alias));
+    typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
 };
 
 template <class Real>
@@ -244,6 +244,32 @@ SEQFAST_INLINE Vector<Real> broadcast_factor(const Real* from) {
     return broadcast(*from);
 }
 
+// Fused by name wherever it can be: left to the compiler, two copies of a loop may round
+// differently, and results would depend on how the work was cut.
+SEQFAST_INLINE Vector<float> fused(Vector<float> sum, Vector<float> left, Vector<float> right) {
+#if defined(__AVX512F__)
+    return (Vector<float>)_mm512_fmadd_ps((__m512)left, (__m512)right, (__m512)sum);
+#elif defined(__AVX2__)
+    return (Vector<float>)_mm256_fmadd_ps((__m256)left, (__m256)right, (__m256)sum);
+#elif defined(__aarch64__)
+    return (Vector<float>)vfmaq_f32((float32x4_t)sum, (float32x4_t)left, (float32x4_t)right);
+#else
+    return sum + left * right;
+#endif
+}
+
+SEQFAST_INLINE Vector<double> fused(Vector<double> sum, Vector<double> left, Vector<double> right) {
+#if defined(__AVX512F__)
+    return (Vector<double>)_mm512_fmadd_pd((__m512d)left, (__m512d)right, (__m512d)sum);
+#elif defined(__AVX2__)
+    return (Vector<double>)_mm256_fmadd_pd((__m256d)left, (__m256d)right, (__m256d)sum);
+#elif defined(__aarch64__)
+    return (Vector<double>)vfmaq_f64((float64x2_t)sum, (float64x2_t)left, (float64x2_t)right);
+#else
+    return sum + left * right;
+#endif
+}
+
 template <bool pairs, class V>
 SEQFAST_INLINE V accumulate(V sum, V left, V right) {
 #if defined(__AVX512BF16__)
@@ -251,7 +277,7 @@ SEQFAST_INLINE V accumulate(V sum, V left, V right) {
         return (V)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
     }
 #endif
-    return sum + left * right;
+    return fused(sum, left, right);
 }
 
 // ---- transposition of a square of lanes ----

@@ -43,8 +43,9 @@ class LSTM(Module):
 
     Under autocast input, states and weights are cast, and output and states have autocast's dtype.
 
-    Raises ValueError for a wrong dtype, rank or length, RuntimeError for a wrong size, state or
-    device (as torch.nn.LSTM does), TypeError for what is no tensor.
+    Raises ValueError for a wrong input dtype or rank and for wrong lengths, RuntimeError for a
+    wrong size, state or device (as torch.nn.LSTM does), TypeError for what is no tensor and for
+    lengths that are no integers.
     """
 
     mode: str
@@ -233,7 +234,8 @@ class LSTM(Module):
             input, weights = _cast(input, dtype), [[_cast(w, dtype) for w in ws] for ws in weights]
             hx = None if hx is None else (_cast(hx[0], dtype), _cast(hx[1], dtype))
 
-        grad = torch.is_grad_enabled()
+        # A trace is checked without gradients, and must be the same graph.
+        grad = torch.is_grad_enabled() or torch_rnn.is_tracing()
         hidden_n, cell_n, cells = [], [], []
         hidden = cell = None
         for layer in range(self.num_layers):
@@ -416,7 +418,7 @@ class _Padding:
 
     def __init__(self, batch_sizes: Tensor, data: Tensor) -> None:
         self.steps, self.batch = batch_sizes.shape[0], int(batch_sizes[0])
-        running = torch.arange(self.batch) < batch_sizes[:, None]
+        running = torch.arange(self.batch, device=batch_sizes.device) < batch_sizes[:, None]
         rows = int(running.sum())
         if rows != data.shape[0]:
             raise RuntimeError(

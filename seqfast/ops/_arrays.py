@@ -51,7 +51,8 @@ class NumPyArrays:
         }
 
     def owns(self, array: object) -> bool:
-        return isinstance(array, np.ndarray)
+        # A mask would be ignored.
+        return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
 
     def dtype_code(self, array: Array) -> int | None:
         return self._codes.get(str(array.dtype))
@@ -60,11 +61,11 @@ class NumPyArrays:
         return "cpu"
 
     def is_integer(self, array: Array) -> bool:
-        return bool(np.issubdtype(array.dtype, np.integer))
+        return array.dtype.kind in "iu"
 
     def fits(self, array: object, dtype: Any, shape: Shape) -> bool:
         """Whether a kernel can take the array as it is: the usual case, in one test."""
-        if not isinstance(array, np.ndarray):
+        if not isinstance(array, np.ndarray) or not self.owns(array):
             return False
         flags = array.flags
         contiguous = flags.c_contiguous and flags.aligned
@@ -192,7 +193,7 @@ _torch_arrays: TorchArrays | None = None
 def library_of(array: object, operation: str, argument: str) -> ArrayLibrary:
     """The library that `array` belongs to; TypeError where it belongs to none."""
     global _torch_arrays
-    if isinstance(array, np.ndarray):
+    if _NUMPY.owns(array):
         return _NUMPY
     if "torch" in sys.modules:
         if _torch_arrays is None:
@@ -208,7 +209,8 @@ def library_of(array: object, operation: str, argument: str) -> ArrayLibrary:
 class Workspace:
     """Memory for a kernel to work in, kept from call to call: fresh pages cost more than they hold.
 
-    `with Workspace(size) as address:`; calls in several threads get one each.
+    `with Workspace(size) as address:`; calls in several threads get one each. At most four are
+    kept, none above 128 MiB, for the life of the process.
     """
 
     _kept: ClassVar[list[tuple[int, np.ndarray[Any, Any]]]] = []

@@ -12,7 +12,7 @@ from seqfast.ops import rnn
 
 try:
     from torch._C import _get_tracing_state, _len_torch_dispatch_stack
-    from torch._C._functorch import peek_interpreter_stack
+    from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
 except ImportError:  # Private names of torch: without them every call goes to the dispatcher.
     peek_interpreter_stack = None  # type: ignore[assignment]
 
@@ -205,6 +205,11 @@ def _gradients(
     ctx: Any, grads: tuple[Tensor | None, ...], need_weights: Sequence[bool], by_operator: bool
 ) -> tuple[Any, ...]:
     """Of input, hidden, cell and the list of weights, None where not needed."""
+    if peek_interpreter_stack is not None and (
+        peek_interpreter_stack() is not None
+        or any(grad is not None and is_legacy_batchedtensor(grad) for grad in grads)
+    ):
+        return _plain_gradients(ctx, grads, need_weights)
     input, hidden, cell, lengths, output, cells, gates, *weights = ctx.saved_tensors
     need_input, need_hidden, need_cell = ctx.needs_input_grad[:3]
     backward: Any = torch.ops.seqfast.lstm_backward if by_operator else _lstm_backward_cpu
@@ -235,6 +240,34 @@ def _gradients(
         grad_cell if need_cell else None,
         grad_weights,
     )
+
+
+def _plain_gradients(
+    ctx: Any, grads: tuple[Tensor | None, ...], need_weights: Sequence[bool]
+) -> tuple[Any, ...]:
+    """`_gradients` of batched gradients (`is_grads_batched`), which no kernel can read."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        input, hidden, cell = (_leaf(x) for x in ctx.saved_tensors[:3])
+        weights = [_leaf(x) for x in ctx.saved_tensors[7:]]
+        results = _lstm_plain(input, hidden, cell, weights, ctx.saved_tensors[3], ctx.directions)
+        used = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None]
+        needs = [*ctx.needs_input_grad[:3], *need_weights]
+        tensors = [input, hidden, cell, *weights]
+        wanted = [x for x, need in zip(tensors, needs, strict=True) if need]
+        found = iter(
+            torch.autograd.grad(
+                [r for r, _ in used],
+                wanted,
+                [g for _, g in used],
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+            if used and wanted
+            else [None] * len(wanted)
+        )
+    filled = [next(found) if need else None for need in needs]
+    return (*filled[:3], filled[3:])
 
 
 def _double_bias(listed: list[Tensor], count: int, directions: int) -> list[Tensor | None]:
@@ -337,6 +370,8 @@ def _lstm_plain(
     """`output, hidden_n, cell_n, cells` of `lstm_forward` in differentiable torch code."""
     steps, batch, _ = input.shape
     dtype = _accumulate_dtype(input)
+    if lengths is not None:
+        lengths = lengths.to(torch.int64)  # a short type would wrap the steps it is compared with
     if hidden is None:
         hidden = input.new_zeros((directions, batch, weights[1].shape[1]))
     if cell is None:
@@ -346,7 +381,12 @@ def _lstm_plain(
         h, c = hidden[d].to(dtype), cell[d].to(dtype)
         h_all, c_all = [h.new_zeros(h.shape)] * steps, [c.new_zeros(c.shape)] * steps
         for t in range(steps) if d == 0 else reversed(range(steps)):
-            z = input[t].to(dtype) @ ih.to(dtype).T + h @ hh.to(dtype).T
+            x = input[t].to(dtype)
+            if lengths is not None:
+                # What stands in the padding may be NaN, and 0 * NaN is NaN.
+                on = (lengths > t)[:, None]
+                x = torch.where(on, x, 0)
+            z = x @ ih.to(dtype).T + h @ hh.to(dtype).T
             if bias_ih is not None and bias_hh is not None:
                 z = z + (bias_ih.to(dtype) + bias_hh.to(dtype))
             i, f, g, o = z.chunk(4, dim=-1)
@@ -354,11 +394,11 @@ def _lstm_plain(
             h_next = o.sigmoid() * c_next.tanh()
             if hr is not None:
                 h_next = h_next @ hr.to(dtype).T
+            h_next = h_next.to(input.dtype).to(dtype)  # the next step sees what the user sees
             if lengths is None:
                 h, c = h_next, c_next
                 h_all[t], c_all[t] = h, c
             else:
-                on = (lengths > t)[:, None]
                 h_all[t], c_all[t] = h_next * on, c_next * on
                 h, c = torch.where(on, h_next, h), torch.where(on, c_next, c)
         outputs.append(torch.stack(h_all))
@@ -414,12 +454,13 @@ def lstm(
     """`output, hidden_n, cell_n, cells` of a layer: by the operator, or straight by its kernel.
 
     Shapes, dtypes, errors: `seqfast.ops.rnn.lstm_forward`; `weights` is the operators' flat list.
-    `save`: keep what the backward pass needs; without it there are no `cells`.
+    `save`: keep what the backward pass needs; without it `cells` is None.
     """
     if not torch.compiler.is_compiling() and peek_interpreter_stack is not None:
-        if peek_interpreter_stack() is not None:  # torch.func: every transform knows plain torch.
+        if peek_interpreter_stack() is not None or _forward_mode():
+            # Every transform of torch.func, and forward-mode AD, knows plain torch.
             return _lstm_plain(input, hidden, cell, weights, lengths, directions)
-        if _nobody_looks(input, weights):
+        if _nobody_looks(input, hidden, cell, lengths, *weights):
             if save:
                 apply = cast(Any, _EagerLstm.apply)
                 results: tuple[Tensor, Tensor, Tensor, Tensor] = apply(
@@ -431,16 +472,26 @@ def lstm(
     output, hidden_n, cell_n, cells, _ = torch.ops.seqfast.lstm_forward(
         input, hidden, cell, weights, lengths, directions, save
     )
-    return output, hidden_n, cell_n, cells
+    return output, hidden_n, cell_n, cells if save else None
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+_PLAIN = {Tensor, torch.nn.Parameter}
 
 
-def _nobody_looks(input: Tensor, weights: Sequence[Tensor]) -> bool:
+def _nobody_looks(input: Tensor, *others: Tensor | None) -> bool:
     """Whether the dispatcher would only call the CPU kernel; it costs as much as a short step."""
     if _len_torch_dispatch_stack() or _get_tracing_state() is not None:
         return False
-    if not input.is_cpu or type(input) is not Tensor:
+    # Others on another device are the border's to refuse.
+    if not input.is_cpu or type(input) not in _PLAIN:
         return False
-    return all(type(weight) in _PLAIN for weight in weights)
+    return all(other is None or type(other) in _PLAIN for other in others)
+
+
+def is_tracing() -> bool:
+    """Whether torch.jit.trace is under way."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def _forward_mode() -> bool:
+    return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0

@@ -164,7 +164,8 @@ def lstm_backward(
                 axis=-1,
             )
             grad_input[t] += dz @ weight_ih
-            grad_ih += dz.T @ input[t].astype(accumulate)
+            # Padding may hold NaN, and 0 * NaN is NaN.
+            grad_ih += dz.T @ np.where(on, input[t].astype(accumulate), 0)
             grad_hh += dz.T @ h_before
             grad_bias += dz.sum(0)
             # Rows that do not run at t pass their gradients on untouched.

@@ -125,7 +125,12 @@ def test_wide_batch_splits_over_threads(backend: str, cpu_isa: str, dtype: str) 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "shape", [(7, 3, 9, 33), (20, 1, 64, 256), (11, 64, 31, 100), (3, 5, 8, 300)], ids=str
+    "shape",
+    [
+        *((7, 3, 9, 33), (20, 1, 64, 256), (11, 64, 31, 100), (3, 5, 8, 300)),
+        *((3, 8, 7, 47), (2, 13, 13, 64), (1, 8, 65, 65)),  # few rows: the unpacked product
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("proj_size", [0, 20])
 def test_same_bits_with_any_thread_count(
@@ -135,12 +140,13 @@ def test_same_bits_with_any_thread_count(
     before = torch.get_num_threads()
     found = []
     try:
-        for threads in (1, 2):
+        for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             found.append(results(layer))
     finally:
         torch.set_num_threads(before)
-    assert_same_bits(found[1], found[0])
+    for other in found[1:]:
+        assert_same_bits(other, found[0])
 
 
 def test_same_bits_every_time(backend: str, cpu_isa: str) -> None:
