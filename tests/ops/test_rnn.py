@@ -550,7 +550,7 @@ def test_child_process_computes_right(torch_first: bool) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to oneself on Windows")
-def test_interrupt_during_a_long_call() -> None:
+def test_interrupt_during_a_long_call(request: pytest.FixtureRequest) -> None:
     layer = torch_layer(make_layer(2000, 64, 64, 128), "float32")
     wanted = ops.rnn.lstm_forward(*layer.forward_args(), save=False)[0]
     done = threading.Event()
@@ -570,6 +570,9 @@ def test_interrupt_during_a_long_call() -> None:
             done.set()
             thread.join()
 
+    # A background job of a shell inherits an ignored SIGINT, and Python then leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         until_interrupted()
     assert_same_bits(ops.rnn.lstm_forward(*layer.forward_args(), save=False)[0], wanted)
