@@ -52,8 +52,8 @@ is slower, and the row says so. Nothing that was measured is left out.
   Gates, biases and additions are not counted.
 - **FMA peak** is what nothing but multiply-adds on registers reach with the same threads and
   instruction set; it is measured before every row, and the run's median counts. Half of it for
-  float64; float32's for bfloat16, which accumulates in float32 (a peer that uses the processor's
-  bfloat16 instructions may pass it).
+  float64; float32's for bfloat16, which accumulates in float32 (with the processor's bfloat16
+  instructions, which the peer uses throughout and seqfast in the forward pass, it may be passed).
 - **Floor**: the larger of two times, the operations at FMA peak, and the bytes that must move at
   the speed of a large plain copy, measured in the same run. Bytes count each operand once, as if
   all caches were cold; training also writes and reads back the activated gates and the cells. Where
