@@ -171,9 +171,15 @@ void lstm_forward(LstmForwardArgs args) {
 void lstm_backward(LstmBackwardArgs args) {
     prepare(args);
     const RnnSizes& sizes = args.sizes;
-    use_huge_pages(args.grad_input,
-                   static_cast<size_t>(sizes.steps * sizes.batch * sizes.input_size) *
-                       element_size(sizes.dtype));
+    const size_t element = element_size(sizes.dtype);
+    const auto bytes = [&](int64_t rows, int64_t columns) {
+        return static_cast<size_t>(rows * columns) * element;
+    };
+    use_huge_pages(args.grad_input, bytes(sizes.steps * sizes.batch, sizes.input_size));
+    for (const LstmWeightGradients& grads : args.grad_weights) {
+        use_huge_pages(grads.weight_ih, bytes(4 * sizes.hidden_size, sizes.input_size));
+        use_huge_pages(grads.weight_hh, bytes(4 * sizes.hidden_size, sizes.output_size()));
+    }
     active.load()->lstm_backward(args);
 }
 

@@ -248,13 +248,10 @@ def _plain_gradients(
     """`_gradients` of batched gradients (`is_grads_batched`), which no kernel can read."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        input, hidden, cell = (_leaf(x) for x in ctx.saved_tensors[:3])
-        weights = [_leaf(x) for x in ctx.saved_tensors[7:]]
-        results = _lstm_plain(input, hidden, cell, weights, ctx.saved_tensors[3], ctx.directions)
-        used = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None]
+        arguments = (*ctx.saved_tensors[:3], *ctx.saved_tensors[7:])
+        leaves, used = _replay(arguments, ctx.saved_tensors[3], ctx.directions, grads)
         needs = [*ctx.needs_input_grad[:3], *need_weights]
-        tensors = [input, hidden, cell, *weights]
-        wanted = [x for x, need in zip(tensors, needs, strict=True) if need]
+        wanted = [x for x, need in zip(leaves, needs, strict=True) if need]
         found = iter(
             torch.autograd.grad(
                 [r for r, _ in used],
@@ -310,13 +307,10 @@ def _backward_gradients(
     create_graph = torch.is_grad_enabled()
     need_input, need_states, need_weights = ctx.needs
     with torch.enable_grad():
-        # Views are new nodes: a gradient by one does not pass through another to its ancestors.
         grads = [_leaf(x) for x in ctx.saved_tensors[:4]]
-        input, hidden, cell = (_leaf(x) for x in ctx.saved_tensors[4:7])
-        lengths = ctx.saved_tensors[7]
-        weights = [_leaf(x) for x in ctx.saved_tensors[8:]]
-        results = _lstm_plain(input, hidden, cell, weights, lengths, ctx.directions)
-        used = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None]
+        arguments = (*ctx.saved_tensors[4:7], *ctx.saved_tensors[8:])
+        leaves, used = _replay(arguments, ctx.saved_tensors[7], ctx.directions, grads)
+        input, hidden, cell, *weights = leaves
 
         parts = split_weights(weights, ctx.directions)
         single = [w for ih, hh, b, _, hr in parts for w in (ih, hh, b, hr) if w is not None]
@@ -348,7 +342,23 @@ def _backward_gradients(
     return (*filled[:7], filled[7:], *(None,) * 8)
 
 
+def _replay(
+    arguments: Sequence[Tensor | None],
+    lengths: Tensor | None,
+    directions: int,
+    grads: Sequence[Tensor | None],
+) -> tuple[list[Any], list[tuple[Tensor, Tensor]]]:
+    """New leaves for input, hidden, cell and weights; the layer's results from them, in plain torch
+    code, each with its gradient where there is one."""
+    leaves = [_leaf(x) for x in arguments]
+    input, hidden, cell, *weights = leaves
+    results = _lstm_plain(input, hidden, cell, weights, lengths, directions)
+    used = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None]
+    return leaves, used
+
+
 def _leaf(tensor: Tensor | None) -> Any:
+    # A view is a new node: a gradient by one does not pass through another to its ancestors.
     if tensor is None:
         return None
     return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
