@@ -80,14 +80,14 @@ SEQFAST_INLINE void for_each_element(Tile<Real, rows, vectors>& tile, F&& f) {
 template <class Real>
 struct Product {
     const Real* const* left;  // [count] where each row of the left-hand side begins
-    int64_t left_stride;      // between its elements
+    int64_t left_stride = 1;  // between its elements
     const Real* panel;        // [depth, vectors, lanes]
     int64_t depth;
     const Real* start;  // nullptr: zero
     int64_t start_stride;
     Real* target;
     int64_t target_stride;
-    const void* prefetch;  // what will be read next; it comes into the second-level cache
+    const void* prefetch;  // what will be read next; nullptr: what follows the panel
 };
 
 // Every element is one sum in the order of k, whatever the tile: results do not depend on how rows,
@@ -162,6 +162,8 @@ __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int6
     constexpr int64_t kBlockBytes = 256 << 10;
     const int64_t width = vectors * kLanes<Real>;
     const int64_t line_bytes = width * static_cast<int64_t>(sizeof(Real));
+    const void* following =
+        product.prefetch ? product.prefetch : product.panel + product.depth * width;
     const int64_t tiles = ceil_div(count, kTileRows);
     const int64_t blocks =
         tiles > 1 && product.depth > 0 ? ceil_div(product.depth * line_bytes, kBlockBytes) : 1;
@@ -171,7 +173,7 @@ __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int6
             const char* next =
                 block + 1 < blocks
                     ? reinterpret_cast<const char*>(product.panel + depth.end * width)
-                    : static_cast<const char*>(product.prefetch);
+                    : static_cast<const char*>(following);
             const int64_t useful = ceil_div(line_bytes, 64);  // tiles that fetch something new
             for (int64_t t = 0; t < tiles; ++t) {
                 // As even as possible: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.

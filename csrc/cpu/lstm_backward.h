@@ -275,12 +275,10 @@ class LstmBackward {
         const int64_t vectors = layout.panel(p).size();
         Product<Real> product{};
         product.left = own.left;
-        product.left_stride = 1;
         product.panel = packed + layout.offset(p);
         product.depth = layout.depth;
         product.target = own.product;
         product.target_stride = vectors * lanes;
-        product.prefetch = product.panel + vectors * lanes * layout.depth;
         multiply_panel(product, count, vectors);
     }
 

@@ -296,12 +296,10 @@ class LstmForward {
         }
         Product<Real> product{};
         product.left = own.rows;
-        product.left_stride = 1;
         product.depth = depth_of(sizes_.input_size);
         product.target_stride = width;
         for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
             product.panel = weight_ih_ + b * width * product.depth;
-            product.prefetch = product.panel + width * product.depth;
             product.start = bias_ + b * width;
             product.target = preactivation(own, b, 0);
             multiply(product, rows);
@@ -329,7 +327,6 @@ class LstmForward {
     void run_step(const Place& place, const Own& own, int64_t step, int64_t active, int64_t first) {
         Product<Real> product{};
         product.left = own.hidden_rows[step & 1];
-        product.left_stride = 1;
         product.depth = depth_of(sizes_.output_size());
         product.start_stride = width;
         product.target_stride = width;
@@ -339,7 +336,6 @@ class LstmForward {
                                   product.depth, first, active);
             } else {
                 product.panel = weight_hh_ + b * width * product.depth;
-                product.prefetch = product.panel + width * product.depth;
                 product.target = preactivation(own, b, first);
                 product.start = product.target;
                 multiply(product, active);
@@ -392,13 +388,11 @@ class LstmForward {
         const PanelLayout<Real>& layout = own.projection;
         Product<Real> product{};
         product.left = own.cell_output_rows;
-        product.left_stride = 1;
         product.depth = layout.depth;
         product.target = own.projected;
         for (int64_t p = 0; p < layout.panels(); ++p) {
             const Range vectors = layout.panel(p);
             product.panel = projection_panel(own, p);
-            product.prefetch = product.panel + vectors.size() * lanes * product.depth;
             product.target_stride = vectors.size() * lanes;
             multiply_panel(product, active, vectors.size());
             for (int64_t j = 0; j < active; ++j) {

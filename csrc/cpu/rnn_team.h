@@ -51,9 +51,9 @@ inline Team choose_team(const RnnSizes& sizes, int64_t unit_parts, size_t weight
     constexpr size_t kOwnCache = 768 << 10;
     constexpr size_t kSharedCache = 6 << 20;
     const int64_t rows_wanted = weight_bytes <= kOwnCache ? 4 : 24;
-    int row_groups = threads;
-    while (row_groups > 1 && (threads % row_groups != 0 || sizes.batch < rows_wanted * row_groups ||
-                              weight_bytes > kSharedCache)) {
+    int row_groups = weight_bytes <= kSharedCache ? threads : 1;
+    while (row_groups > 1 &&
+           (threads % row_groups != 0 || sizes.batch < rows_wanted * row_groups)) {
         --row_groups;
     }
     int unit_groups = threads / row_groups;
