@@ -2,10 +2,17 @@
 PYTHON ?= python3
 # Handed on to the program behind demo, test, sanitize and bench: make test ARGS="-k lstm -x"
 ARGS ?=
+# AUTO, ON, OFF or HOST (cmake/cuda.cmake); HOST lets the tests run the CUDA kernels on the CPU.
+SEQFAST_CUDA ?= HOST
+SEQFAST_WERROR ?= OFF
+# Orders in which the host executor runs each test's threads.
+export SEQFAST_HOST_SEEDS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
 SANITIZE := build/sanitize
+DEFINES := SEQFAST_CUDA=$(SEQFAST_CUDA) SEQFAST_WERROR=$(SEQFAST_WERROR)
+PIP_DEFINES := $(DEFINES:%=--config-settings=cmake.define.%)
 
 # Every pip below installs the pinned versions.
 export PIP_CONSTRAINT := constraints.txt
@@ -14,11 +21,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CXX_SOURCES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 BUILD_INPUTS := $(CXX_SOURCES) $(shell find cmake -type f) CMakeLists.txt pyproject.toml
 
-.PHONY: help build demo test lint format sanitize bench report clean
+.PHONY: help build demo test host-executor lint format sanitize bench report clean FORCE
 
 help:
 	@echo "make demo      train a character model on seqfast and on torch, side by side"
 	@echo "make test      run every test, warnings as errors"
+	@echo "make host-executor  the CUDA kernels on the CPU, 20 orders of their threads"
 	@echo "make build     editable install in $(VENV); again only when csrc, cmake or pyproject.toml change"
 	@echo "make lint      ruff, mypy --strict, clang-format; changes nothing"
 	@echo "make format    let ruff and clang-format rewrite the sources"
@@ -33,8 +41,12 @@ $(VENV)/.tools: constraints.txt
 	$(BIN)/python -m pip install --quiet cmake ninja pybind11 scikit-build-core
 	@touch $@
 
-$(VENV)/.build: $(VENV)/.tools $(BUILD_INPUTS)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+# Changes only with the settings, so that another value of SEQFAST_CUDA builds again.
+$(VENV)/.settings: FORCE | $(VENV)/.tools
+	@echo '$(DEFINES)' | cmp -s - $@ || echo '$(DEFINES)' > $@
+
+$(VENV)/.build: $(VENV)/.tools $(VENV)/.settings $(BUILD_INPUTS)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]' $(PIP_DEFINES)
 	@touch $@
 
 build: $(VENV)/.build
@@ -44,6 +56,12 @@ demo: build
 
 test: build
 	$(BIN)/python -m pytest -rs $(ARGS)
+
+# For a night: every test of the kernels, in ten times as many orders as `make test`.
+host-executor: export SEQFAST_HOST_SEEDS := 20
+host-executor: build
+	$(BIN)/python -m pytest -rs tests/host_executor tests/ops tests/nn \
+	    -k "cuda-host or host_executor" $(ARGS)
 
 lint: build
 	$(BIN)/ruff check .
@@ -62,8 +80,9 @@ $(SANITIZE)/.build: $(VENV)/.build
 	rm -rf $(SANITIZE)/venv/lib/python*/site-packages/*
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps . \
 	    --target "$$(echo $(SANITIZE)/venv/lib/python*/site-packages)" \
-	    --config-settings=build-dir=$(SANITIZE)/cmake \
-	    --config-settings=cmake.define.SEQFAST_SANITIZE=ON
+	    --config-settings=build-dir=$(SANITIZE)/cmake --config-settings=install.strip=false \
+	    --config-settings=cmake.build-type=RelWithDebInfo \
+	    --config-settings=cmake.define.SEQFAST_SANITIZE=ON $(PIP_DEFINES)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 	    > "$$(echo $(SANITIZE)/venv/lib/python*/site-packages)/lent.pth"
 	@touch $@
@@ -76,7 +95,7 @@ sanitize: $(SANITIZE)/.build
 	    $$($(CXX) -print-file-name=libstdc++.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	    venv/bin/python $(CURDIR)/$(BIN)/pytest -rs -c $(CURDIR)/pyproject.toml -o pythonpath= \
-	    $(CURDIR)/tests/ops $(ARGS)
+	    $(CURDIR)/tests/ops $(CURDIR)/tests/host_executor $(ARGS)
 
 bench: build
 	$(BIN)/python -m pytest benchmarks/test_rnn.py $(ARGS)

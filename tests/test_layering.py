@@ -30,8 +30,10 @@ def room(rooms: str = "", outside: str = "") -> Room:
 CPP_ROOMS = {
     "core": room("core"),
     "cpu": room("cpu core", outside="omp.h pthread.h sched.h sys/mman.h time.h unistd.h"),
-    "cuda": room("cuda core"),
-    "bindings": room("bindings cpu cuda core", outside="pybind11"),
+    # Its files are compiled against the GPU or against the executor; primitives.cuh chooses.
+    "cuda": room("cuda host_executor core"),
+    "host_executor": room("host_executor core", outside="pthread.h sanitizer sys/mman.h unistd.h"),
+    "bindings": room("bindings cpu cuda host_executor core", outside="pybind11"),
 }
 PYTHON_ROOMS = {
     "seqfast": room("seqfast _C ops nn reference", outside="numpy torch"),
@@ -47,7 +49,22 @@ HEADERS_WITH_ONE_HOME = {
     "x86intrin.h": "cpu/simd.h",
     "arm_neon.h": "cpu/simd.h",
     "arm_sve.h": "cpu/simd.h",
+    "cuda_runtime.h": "cuda/primitives.cuh",
+    "cooperative_groups.h": "cuda/primitives.cuh",
 }
+# So has what only a GPU has: every .cu file compiles for the host executor too.
+HARDWARE_HOME = "cuda/primitives.cuh"
+HARDWARE = re.compile(
+    r"<<<|\b(?:__(?:global|device|shared|constant|launch_bounds|grid_constant|managed)__"
+    r"|(?:thread|block)Idx|(?:block|grid)Dim|warpSize|__syncthreads\w*|__syncwarp|__shfl\w*"
+    r"|__ballot\w*|__(?:all|any)_sync|__threadfence\w*|__cvta\w*|__ldg|cooperative_groups"
+    r"|cuda[A-Z]\w*|cuda_runtime\w*|nvcuda)\b"
+)
+# The executor's fibres are switched by hand; cpu keeps the optimiser away from what it times.
+ASSEMBLY = re.compile(r"\b(?:asm|__asm__)\b")
+ASSEMBLY_HOMES = (HARDWARE_HOME, "cpu/", "host_executor/fibre.h")
+# What is no call to a GPU: how nvcc is told that a function is for both.
+BOTH_SIDES = {"core/config.h"}
 # Modules that work without torch, so importing them must not load it.
 TORCH_FREE = [
     "seqfast",
@@ -62,6 +79,8 @@ NO_TWIN = re.compile(r"^(_.*|torch_.*)$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+STRING = re.compile(r'"(?:\\.|[^"\\\n])*"')
+CPP_SUFFIXES = {".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh"}
 # A C++ standard header has neither a directory nor a suffix.
 STANDARD_HEADER = re.compile(r"^[a-z_0-9]+$")
 
@@ -71,7 +90,7 @@ def include_violations(csrc: Path) -> list[str]:
     found = []
     csrc = csrc.resolve()
     for path in sorted(csrc.rglob("*")):
-        if path.suffix not in {".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh"}:
+        if path.suffix not in CPP_SUFFIXES:
             continue
         name = path.relative_to(csrc).as_posix()
         here = name.split("/")[0]
@@ -97,6 +116,21 @@ def include_violations(csrc: Path) -> list[str]:
                 allowed = not names.isdisjoint(CPP_ROOMS[here].outside)
             if not allowed:
                 found.append(f"{name}: includes {header}")
+    return found
+
+
+def hardware_violations(csrc: Path) -> list[str]:
+    """Every word below csrc that only a GPU, or only an assembler, understands."""
+    found = []
+    for path in sorted(csrc.rglob("*")):
+        name = path.relative_to(csrc).as_posix()
+        if path.suffix not in CPP_SUFFIXES or name == HARDWARE_HOME:
+            continue
+        code = STRING.sub('""', COMMENT.sub("", path.read_text()))
+        words = set() if name.startswith(ASSEMBLY_HOMES) else set(ASSEMBLY.findall(code))
+        if name not in BOTH_SIDES:
+            words |= set(HARDWARE.findall(code))
+        found += [f"{name}: {word}" for word in sorted(words)]
     return found
 
 
@@ -160,6 +194,13 @@ def test_includes_point_down() -> None:
     assert include_violations(csrc) == []
 
 
+def test_only_primitives_know_the_hardware() -> None:
+    csrc = ROOT / "csrc"
+    assert (csrc / HARDWARE_HOME).is_file()
+    assert list((csrc / "cuda").glob("*.cu")), f"no CUDA sources in {csrc / 'cuda'}"
+    assert hardware_violations(csrc) == []
+
+
 def test_imports_point_down() -> None:
     source = ROOT / "seqfast"
     assert list(source.rglob("*.py")), f"no Python sources below {source}"
@@ -199,6 +240,14 @@ PLANTED_INCLUDES = [
     ("cpu/a.cpp", "#include <torch/extension.h>", "includes torch/extension.h"),
     ("cuda/a.cu", '  #  include "cpu/x.h"', "includes cpu/x.h"),
     ("cuda/a.cu", "#include <arm_neon.h>", "includes arm_neon.h"),
+    ("cuda/a.cu", "#include <cuda_runtime.h>", "includes cuda_runtime.h"),
+    ("cuda/a.cuh", "#include <cooperative_groups.h>", "includes cooperative_groups.h"),
+    ("cuda/a.cu", "#include <cuda_fp16.h>", "includes cuda_fp16.h"),
+    ("host_executor/a.h", '#include "cuda/x.cuh"', "includes cuda/x.cuh"),
+    ("host_executor/a.h", '#include "cpu/x.h"', "includes cpu/x.h"),
+    ("host_executor/a.h", "#include <cuda_runtime.h>", "includes cuda_runtime.h"),
+    ("cpu/a.cpp", '#include "host_executor/x.h"', "includes host_executor/x.h"),
+    ("core/a.h", '#include "host_executor/x.h"', "includes host_executor/x.h"),
     ("bindings/a.cpp", "#include <ATen/ATen.h>", "includes ATen/ATen.h"),
     ("bindings/a.cpp", '#include "c10/util/Half.h"', "includes c10/util/Half.h"),
     ("attic/a.h", "", "no rule for the directory attic"),
@@ -207,6 +256,11 @@ PLANTED_INCLUDES = [
     ("cpu/simd.h", "#include <immintrin.h>", None),
     ("cpu/a.cpp", '#include "x.h"\n#include "core/x.h"\n#include <omp.h>', None),
     ("bindings/a.cpp", "#include <pybind11/stl.h>", None),
+    ("cuda/primitives.cuh", "#include <cuda_runtime.h>\n#include <cooperative_groups.h>", None),
+    ("cuda/primitives.cuh", '#include "host_executor/x.h"', None),
+    ("cuda/a.cu", '#include "x.cuh"\n#include "core/x.h"', None),
+    ("host_executor/a.cpp", '#include "x.h"\n#include "core/x.h"\n#include <vector>', None),
+    ("bindings/a.cpp", '#include "host_executor/x.h"', None),
 ]
 
 
@@ -214,11 +268,41 @@ PLANTED_INCLUDES = [
 def test_checker_catches_includes(
     tmp_path: Path, name: str, text: str, expected: str | None
 ) -> None:
-    for header in ("core/x.h", "cpu/x.h", "cuda/x.cuh", "bindings/x.h", name):
+    headers = ["core/x.h", "cpu/x.h", "cuda/x.cuh", "host_executor/x.h", "bindings/x.h"]
+    for header in [*headers, name]:
         path = tmp_path / header
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n" if header == name else "")
     assert include_violations(tmp_path) == ([f"{name}: {expected}"] if expected else [])
+
+
+PLANTED_HARDWARE = [
+    ("cuda/a.cu", "__global__ void f() {}", "__global__"),
+    ("cuda/a.cu", "f<<<1, 2>>>();", "<<<"),
+    ("cuda/a.cuh", "int f() { return threadIdx.x; }", "threadIdx"),
+    ("cuda/a.cu", "void f() { __syncthreads(); }", "__syncthreads"),
+    ("cuda/a.cu", "void f() { cudaDeviceSynchronize(); }", "cudaDeviceSynchronize"),
+    ("cuda/a.cu", 'void f() { asm volatile("bar.sync 0;"); }', "asm"),
+    ("bindings/a.cpp", "void f() { cudaGetLastError(); }", "cudaGetLastError"),
+    ("cpu/a.cpp", "__device__ int f();", "__device__"),
+    ("core/a.h", 'void f() { __asm__("nop"); }', "__asm__"),
+    ("host_executor/a.cpp", 'void f() { asm("nop"); }', "asm"),
+    ("cuda/primitives.cuh", '__global__ void f() { asm(""); cudaMalloc(); }', None),
+    ("host_executor/fibre.h", 'void f() { asm("nop"); }', None),
+    ("core/config.h", "#define BOTH __host__ __device__", None),
+    ("cuda/a.cu", '// __global__ <<<\nconst char* f = "cudaMalloc: threadIdx";', None),
+    ("cuda/a.cu", "int cuda_lstm = lstm(cuda::way), asmodeus = thread_index();", None),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), PLANTED_HARDWARE)
+def test_checker_catches_hardware(
+    tmp_path: Path, name: str, text: str, expected: str | None
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text + "\n")
+    assert hardware_violations(tmp_path) == ([f"{name}: {expected}"] if expected else [])
 
 
 PLANTED_IMPORTS = [

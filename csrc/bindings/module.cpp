@@ -7,4 +7,8 @@ PYBIND11_MODULE(_C, module) {
     module.doc() = "seqfast's kernels; addresses in, nothing checked: use seqfast.ops";
     seqfast::bindings::register_build_info(module);
     seqfast::bindings::register_rnn(module);
+    seqfast::bindings::register_cuda_rnn(module);
+#ifdef SEQFAST_HAVE_HOST_EXECUTOR
+    seqfast::bindings::register_host_executor(module);
+#endif
 }

@@ -7,5 +7,7 @@ namespace seqfast::bindings {
 
 void register_build_info(pybind11::module_& module);
 void register_rnn(pybind11::module_& module);
+void register_cuda_rnn(pybind11::module_& module);
+void register_host_executor(pybind11::module_& module);
 
 }  // namespace seqfast::bindings

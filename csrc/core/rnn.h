@@ -94,4 +94,60 @@ struct LstmBackwardArgs {
     size_t workspace_size;
 };
 
+enum class RnnWay : int { automatic = 0, stepwise = 1, cluster = 2, grid = 3 };
+
+// Where a recurrence runs on a GPU, and how.
+struct GpuCall {
+    int device;
+    void* stream;
+    bool tf32;   // float32 products may round their factors to TF32
+    RnnWay way;  // automatic: the policy's choice; any other is refused where it cannot be
+};
+
+// The recurrence alone: products over all steps at once are the caller's, before and after.
+// Rows past their length are left untouched in gates, output and cells.
+struct LstmRecurrenceForwardArgs {
+    GpuCall call;
+    RnnSizes sizes;
+    const int64_t* lengths;  // [batch] or nullptr; beyond 0..steps they count as the nearer end
+    const int64_t* order;    // [batch] rows by falling length; nullptr without lengths
+    const void* hidden;      // [directions, batch, output_size] or nullptr (zeros)
+    const void* cell;        // [directions, batch, hidden_size] or nullptr (zeros)
+    LstmWeights weights[2];  // weight_ih is not read
+    void* gates;  // [steps, batch, directions * 4 * hidden_size]; in: input times weight_ih, out:
+                  // with save_gates the activated gates
+    bool save_gates;
+    void* output;    // [steps, batch, directions * output_size]
+    void* hidden_n;  // [directions, batch, output_size]
+    void* cell_n;    // [directions, batch, hidden_size]
+    void* cells;     // accumulating type [steps, batch, directions * hidden_size] or nullptr
+    void* workspace;
+    size_t workspace_size;
+};
+
+// Rows past their length are left untouched in grad_gates, grad_projected and unprojected.
+struct LstmRecurrenceBackwardArgs {
+    GpuCall call;
+    RnnSizes sizes;
+    const int64_t* lengths;  // as given to the forward pass
+    const int64_t* order;
+    SequenceView grad_output;   // [steps, batch, directions * output_size] or absent
+    const void* grad_hidden_n;  // [directions, batch, output_size] or nullptr
+    const void* grad_cell_n;    // [directions, batch, hidden_size] or nullptr
+    const void* grad_cells;     // accumulating type [steps, batch, directions * hidden_size]
+                                // or nullptr
+    const void* cell;           // as given to the forward pass
+    LstmWeights weights[2];     // only weight_hh and weight_hr are read
+    const void* cells;          // as left by the forward pass
+    const void* gates;
+    void* grad_gates;      // [steps, batch, directions * 4 * hidden_size]: of the pre-activations
+    void* grad_cell;       // [directions, batch, hidden_size] or nullptr
+    void* grad_projected;  // [steps, batch, directions * proj_size]: of output, with what comes
+                           // through the next step; nullptr without projection
+    void* unprojected;     // [steps, batch, directions * hidden_size]: o * tanh(c); nullptr without
+                           // projection
+    void* workspace;
+    size_t workspace_size;
+};
+
 }  // namespace seqfast

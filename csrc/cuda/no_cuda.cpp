@@ -1,16 +1,26 @@
-// Stands where the CUDA kernels would: the same symbols, each raises.
+// Stands where the CUDA kernels would, or the host executor's copy of them: the same symbols, each
+// raises.
 #include <stdexcept>
+#include <string>
 
 #include "cuda/rnn.h"
 
-namespace seqfast::cuda {
+namespace seqfast::SEQFAST_CUDA_NAMESPACE {
+namespace {
 
-void lstm_forward(const LstmForwardArgs&) {
-    throw std::runtime_error("lstm_forward: seqfast was built without CUDA");
+[[noreturn]] void refuse(const char* operation) {
+    throw std::runtime_error(std::string(operation) + ": seqfast was built without " +
+                             SEQFAST_CUDA_MISSING);
 }
 
-void lstm_backward(const LstmBackwardArgs&) {
-    throw std::runtime_error("lstm_backward: seqfast was built without CUDA");
+}  // namespace
+
+size_t lstm_workspace_size(const GpuCall&, const RnnSizes&, bool) { refuse("lstm_workspace_size"); }
+RnnWay lstm_way(const GpuCall&, const RnnSizes&, bool) { refuse("lstm_way"); }
+void lstm_forward(const LstmRecurrenceForwardArgs&) { refuse("lstm_forward"); }
+void lstm_backward(const LstmRecurrenceBackwardArgs&) { refuse("lstm_backward"); }
+void zero_padding(const GpuCall&, void*, int64_t, int64_t, int64_t, const int64_t*) {
+    refuse("zero_padding");
 }
 
-}  // namespace seqfast::cuda
+}  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

@@ -1,11 +1,25 @@
-// Entry points of the CUDA backend's recurrent operations.
+// Entry points of the CUDA backend's recurrent operations, once for the GPU and once for the host
+// executor.
 #pragma once
 
 #include "core/rnn.h"
 
+// clang-format off
+#define SEQFAST_CUDA_RNN_ENTRIES                                                              \
+    /* Bytes a call needs; the way and the device count. */                                   \
+    size_t lstm_workspace_size(const GpuCall& call, const RnnSizes& sizes, bool backward);    \
+    /* The way the policy takes, or the one asked for; std::runtime_error where it cannot. */ \
+    RnnWay lstm_way(const GpuCall& call, const RnnSizes& sizes, bool backward);               \
+    void lstm_forward(const LstmRecurrenceForwardArgs& args);                                 \
+    void lstm_backward(const LstmRecurrenceBackwardArgs& args);                               \
+    /* array [steps, batch, row_bytes]: zeros at every step past its row's length. */         \
+    void zero_padding(const GpuCall& call, void* array, int64_t row_bytes, int64_t steps,     \
+                      int64_t batch, const int64_t* lengths);
+// clang-format on
+
 namespace seqfast::cuda {
-
-void lstm_forward(const LstmForwardArgs& args);
-void lstm_backward(const LstmBackwardArgs& args);
-
-}  // namespace seqfast::cuda
+SEQFAST_CUDA_RNN_ENTRIES
+}
+namespace seqfast::cuda_host {
+SEQFAST_CUDA_RNN_ENTRIES
+}

@@ -1,0 +1,132 @@
+// Which way a recurrence goes on a device, and how it is cut up: the one place that decides.
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include "cuda/rnn_launch.h"
+
+namespace seqfast::SEQFAST_CUDA_NAMESPACE {
+
+inline int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+inline int size_of(DType dtype) {
+    return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
+}
+
+// Chunks of k where k is made of units of so many bytes, shared out over blocks of so many units.
+inline int chunks_of(int64_t units, int block_units, int unit_bytes) {
+    return int(round_up(round_up(units, block_units) * unit_bytes, chunk_bytes) / chunk_bytes);
+}
+
+struct Plan {
+    RnnWay way = RnnWay::stepwise;
+    std::string refused;  // why it cannot be another way
+    // Of the persistent ways.
+    PersistentShape shape{};
+    LaunchShape launch{};
+    PersistentLayout layout{};
+    int group = 0, groups = 0, slabs = 0, items = 0;
+};
+
+// Sizes depend on the layer alone, so that a row's bits do not depend on its batch;
+// docs/cuda_kernels.md says what goes which way.
+class Policy {
+  public:
+    static Plan choose(const GpuCall& call, const RnnSizes& sizes, bool backward) {
+        const Policy policy(call, sizes, backward);
+        Plan cluster, grid;
+        const bool wants_cluster = call.way == RnnWay::automatic || call.way == RnnWay::cluster;
+        const bool wants_grid = call.way == RnnWay::automatic || call.way == RnnWay::grid;
+        const bool has_cluster = wants_cluster && policy.fit(cluster, Way::cluster);
+        const bool has_grid = wants_grid && policy.fit(grid, Way::grid);
+        if (has_cluster && (!has_grid || rounds(cluster) <= rounds(grid))) return cluster;
+        if (has_grid) return grid;
+        Plan stepwise;
+        if (call.way == RnnWay::cluster) stepwise.refused = cluster.refused;
+        if (call.way == RnnWay::grid) stepwise.refused = grid.refused;
+        return stepwise;
+    }
+
+  private:
+    Policy(const GpuCall& call, const RnnSizes& sizes, bool backward)
+        : sizes_(sizes), backward_(backward), device_(device_properties(call.device)) {
+        const int64_t hidden = sizes.hidden_size;
+        const int bytes = size_of(sizes.dtype);
+        const bool fits_cluster = backward ? hidden * bytes <= 2048 : hidden <= 512;
+        units_ = hidden <= 64 ? 64 : fits_cluster ? 32 : 16;
+        group_ = int((hidden + units_ - 1) / units_);
+        chunks_ = chunks_of(hidden, units_, (backward ? 4 : 1) * bytes);
+    }
+
+    static int rounds(const Plan& plan) { return (plan.items + plan.groups - 1) / plan.groups; }
+
+    bool refuse(Plan& plan, const std::string& why) const {
+        plan.refused = why;
+        return false;
+    }
+
+    PersistentLayout layout(const PersistentShape& shape) const {
+        return backward_ ? persistent_backward_layout(shape) : persistent_forward_layout(shape);
+    }
+
+    // How many groups the device holds at once.
+    int available(const PersistentShape& shape, int64_t shared_bytes) const {
+        if (shape.way == Way::grid || group_ == 1) return device_.multiprocessors / group_;
+        const LaunchShape launch{group_, 1, 1, 256, group_, shared_bytes, false};
+        return backward_ ? persistent_backward_resident(shape, launch)
+                         : persistent_forward_resident(shape, launch);
+    }
+
+    bool fit(Plan& plan, Way way) const {
+        if (sizes_.dtype == DType::float64) return refuse(plan, "float64 goes step by step");
+        if (sizes_.proj_size) return refuse(plan, "a projection goes step by step");
+        if (way == Way::cluster && group_ > device_.max_cluster)
+            return refuse(plan, "the layer takes " + std::to_string(group_) +
+                                    " blocks, a cluster has at most " +
+                                    std::to_string(device_.max_cluster));
+        if (way == Way::grid && group_ == 1)
+            return refuse(plan, "the layer fits one block, which has no one to trade with");
+        if (way == Way::grid && group_ > device_.multiprocessors)
+            return refuse(plan, "the layer takes " + std::to_string(group_) +
+                                    " blocks, the device holds " +
+                                    std::to_string(device_.multiprocessors));
+        PersistentShape shape{way, sizes_.dtype, units_, 1, chunks_, 1};
+        const int64_t least = layout(shape).total;
+        if (least > device_.shared_bytes)
+            return refuse(plan, "a block needs " + std::to_string(least) +
+                                    " bytes of shared memory, the device has " +
+                                    std::to_string(device_.shared_bytes));
+        const int groups = available(shape, least);
+        if (groups < 1) return refuse(plan, "the device holds no cluster of that size");
+
+        const int64_t per_direction = std::max<int64_t>(1, groups / sizes_.directions);
+        const int64_t rows = (sizes_.batch + per_direction - 1) / per_direction;
+        shape.n_tiles = units_ == 64 || rows <= 8 ? 1 : 2;
+        for (; shape.n_tiles >= 1; --shape.n_tiles) {
+            shape.passes =
+                int(std::min<int64_t>(64, (rows + 8 * shape.n_tiles - 1) / (8 * shape.n_tiles)));
+            while (shape.passes > 0 && layout(shape).total > device_.shared_bytes) --shape.passes;
+            if (shape.passes > 0) break;
+        }
+        plan.shape = shape;
+        plan.layout = layout(shape);
+        plan.group = group_;
+        const int64_t slab_rows = int64_t(8) * shape.n_tiles * shape.passes;
+        plan.slabs = int((sizes_.batch + slab_rows - 1) / slab_rows);
+        plan.items = int(plan.slabs * sizes_.directions);
+        plan.groups = std::min(plan.items, available(shape, plan.layout.total));
+        if (plan.groups < 1) return refuse(plan, "the device holds no cluster of that size");
+        plan.launch = {
+            plan.groups * group_, 1, 1, 256, way == Way::cluster ? group_ : 1, plan.layout.total,
+            way == Way::grid};
+        plan.way = way == Way::cluster ? RnnWay::cluster : RnnWay::grid;
+        return true;
+    }
+
+    const RnnSizes& sizes_;
+    bool backward_;
+    Device device_;
+    int units_, group_, chunks_;
+};
+
+}  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

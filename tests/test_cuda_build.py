@@ -1,0 +1,375 @@
+"""How the CUDA backend is built: SEQFAST_CUDA's values, the stubs, and what ptxas reports."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import seqfast
+from seqfast import _C
+
+ROOT = Path(__file__).resolve().parents[1]
+INFO = seqfast.build_info()
+# One step of one row; nothing is read from it before the stub raises.
+CALL = (0, 0, False, 0, 0, 1, 1, 1, 0, 1)
+
+needs_cuda_build = pytest.mark.skipif(INFO["cuda"] != "on", reason="built without nvcc")
+
+
+def tool(name: str) -> str:
+    # The environment's own tools come first: cmake is installed there.
+    found = shutil.which(name, path=os.path.dirname(sys.executable)) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"needs {name}")
+    return found
+
+
+def nvcc() -> str:
+    found = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    if found is None:
+        pytest.skip("needs nvcc")
+    return found
+
+
+def script(path: Path, text: str) -> str:
+    """An executable Python program."""
+    path.write_text(f"#!{sys.executable}\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+# ---- SEQFAST_CUDA -------------------------------------------------------------------------------
+
+
+def configure(directory: Path, value: str, cudacxx: str | None, *options: str) -> tuple[int, str]:
+    """Exit status and output of CMake, nothing compiled; `cudacxx` is the only nvcc it may find."""
+    pybind11 = pytest.importorskip("pybind11")
+    environment = dict(os.environ)
+    for name in ("CUDACXX", "CUDAHOSTCXX", "CUDA_HOME", "CUDA_PATH"):
+        environment.pop(name, None)
+    if cudacxx is not None:
+        environment["CUDACXX"] = cudacxx
+    result = subprocess.run(
+        [
+            tool("cmake"), "-S", str(ROOT), "-B", str(directory), f"-DSEQFAST_CUDA={value}",
+            f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            "-DSKBUILD_PROJECT_VERSION=0", *options,
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )  # fmt: skip
+    # CMake wraps its messages.
+    return result.returncode, " ".join((result.stdout + result.stderr).split())
+
+
+def fake_nvcc(directory: Path, release: str) -> str:
+    """Says its release, and fails at everything else."""
+    return script(
+        directory / f"nvcc-{release}",
+        f"import sys\nif '--version' not in sys.argv: sys.exit('no licence')\n"
+        f"print('Cuda compilation tools, release {release}, V{release}.1')",
+    )
+
+
+def test_unknown_value(tmp_path: Path) -> None:
+    status, text = configure(tmp_path, "YES", None)
+    assert status != 0
+    assert "SEQFAST_CUDA must be AUTO, ON, OFF or HOST, got YES" in text
+
+
+def test_on_without_nvcc(tmp_path: Path) -> None:
+    status, text = configure(tmp_path, "ON", "/nowhere/nvcc")
+    assert status != 0
+    assert "SEQFAST_CUDA=ON needs nvcc 12.0 or newer: CUDACXX names /nowhere/nvcc" in text
+
+
+def test_on_with_an_old_nvcc(tmp_path: Path) -> None:
+    old = fake_nvcc(tmp_path, "11.8")
+    status, text = configure(tmp_path / "build", "ON", old)
+    assert status != 0
+    assert f"SEQFAST_CUDA=ON needs nvcc 12.0 or newer: {old} is 11.8" in text
+
+
+def test_on_with_a_broken_nvcc(tmp_path: Path) -> None:
+    status, text = configure(tmp_path / "build", "ON", fake_nvcc(tmp_path, "13.0"))
+    assert status != 0
+    assert "is not able to compile a simple test program" in text
+
+
+def test_off_looks_for_nothing(tmp_path: Path) -> None:
+    status, text = configure(tmp_path, "OFF", "/nowhere/nvcc")
+    assert status == 0, text
+    assert "no kernels for a GPU: SEQFAST_CUDA is OFF" in text
+    assert "CUDA compiler" not in text
+    assert "host executor" not in text
+
+
+@pytest.mark.parametrize("value", ["AUTO", "HOST"])
+@pytest.mark.parametrize("state", ["none", "old", "broken"])
+def test_a_plain_build_never_needs_nvcc(tmp_path: Path, value: str, state: str) -> None:
+    compiler = {
+        "none": "/nowhere/nvcc",
+        "old": fake_nvcc(tmp_path, "11.8"),
+        "broken": fake_nvcc(tmp_path, "13.0"),
+    }[state]
+    status, text = configure(tmp_path / "build", value, compiler)
+    assert status == 0, text
+    reason = {"none": "which is not there", "old": "is 11.8", "broken": "does not work with"}
+    assert re.search(f"SEQFAST_CUDA={value}: no kernels for a GPU: .*{reason[state]}", text)
+    assert ("the same kernels for the host executor" in text) == (value == "HOST")
+
+
+@pytest.mark.parametrize("value", ["AUTO", "ON", "HOST"])
+def test_nvcc_is_found_and_used(tmp_path: Path, value: str) -> None:
+    nvcc()
+    status, text = configure(tmp_path, value, None)
+    assert status == 0, text
+    assert re.search(f"SEQFAST_CUDA={value}: kernels for a GPU: 80, 90, by .*nvcc", text)
+    assert ("the same kernels for the host executor" in text) == (value == "HOST")
+
+
+def test_architectures_can_be_chosen(tmp_path: Path) -> None:
+    status, text = configure(tmp_path, "AUTO", nvcc(), "-DCMAKE_CUDA_ARCHITECTURES=90-real")
+    assert status == 0, text
+    assert "kernels for a GPU: 90, by" in text
+
+
+def test_sanitizers_leave_nvcc_out(tmp_path: Path) -> None:
+    status, text = configure(tmp_path, "HOST", nvcc(), "-DSEQFAST_SANITIZE=ON")
+    assert status == 0, text
+    assert "no kernels for a GPU: sanitizers do not see what runs on a GPU" in text
+    assert "the same kernels for the host executor" in text
+
+
+# ---- The stubs ----------------------------------------------------------------------------------
+
+STUB_CALLER = """
+#include <cstdio>
+#include <stdexcept>
+#include "cuda/rnn.h"
+template <class F> void show(F call) {
+    try { call(); } catch (const std::runtime_error& error) { std::puts(error.what()); }
+}
+int main() {
+    using namespace seqfast;
+    show([] { NAMESPACE::lstm_workspace_size({}, {}, false); });
+    show([] { NAMESPACE::lstm_way({}, {}, true); });
+    show([] { NAMESPACE::lstm_forward({}); });
+    show([] { NAMESPACE::lstm_backward({}); });
+    show([] { NAMESPACE::zero_padding({}, nullptr, 1, 1, 1, nullptr); });
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("namespace", "missing"), [("cuda", "CUDA"), ("cuda_host", "the host executor")]
+)
+def test_every_stub_names_operation_and_what_is_missing(
+    tmp_path: Path, namespace: str, missing: str
+) -> None:
+    compiler = os.environ.get("CXX") or tool("c++")
+    caller = tmp_path / "caller.cpp"
+    caller.write_text(STUB_CALLER.replace("NAMESPACE", namespace))
+    subprocess.run(
+        [
+            compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'csrc'}",
+            f"-DSEQFAST_CUDA_NAMESPACE={namespace}", f'-DSEQFAST_CUDA_MISSING="{missing}"',
+            str(caller), str(ROOT / "csrc" / "cuda" / "no_cuda.cpp"), "-o", str(tmp_path / "a"),
+        ],
+        check=True,
+        timeout=120,
+    )  # fmt: skip
+    done = subprocess.run([tmp_path / "a"], capture_output=True, text=True, check=True, timeout=60)
+    operations = ["lstm_workspace_size", "lstm_way", "lstm_forward", "lstm_backward"]
+    assert done.stdout.splitlines() == [
+        f"{name}: seqfast was built without {missing}" for name in [*operations, "zero_padding"]
+    ]
+
+
+@pytest.mark.parametrize(("on_host", "missing"), [(False, "CUDA"), (True, "the host executor")])
+def test_a_build_without_it_raises(on_host: bool, missing: str) -> None:
+    there = INFO["host_executor"] if on_host else INFO["cuda"] == "on"
+    if there:
+        pytest.skip(f"built with {missing}")
+    with pytest.raises(RuntimeError, match=f"lstm_way: seqfast was built without {missing}"):
+        _C.cuda_lstm_way((on_host, *CALL), False)
+
+
+@needs_cuda_build
+@pytest.mark.skipif(sys.platform != "linux", reason="reads ELF files")
+def test_the_cuda_runtime_stays_inside() -> None:
+    # Linked statically; a second copy (torch's) must not meet it by name.
+    names = subprocess.run(
+        [tool("nm"), "-D", "--defined-only", _C.__file__],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout.split()  # fmt: skip
+    assert "PyInit__C" in names
+    assert [name for name in names if re.match(r"_*cu(da)?[A-Z_]", name)] == []
+
+
+# ---- The register report ------------------------------------------------------------------------
+
+
+def load_register_report() -> ModuleType:
+    path = ROOT / "cmake" / "register_report.py"
+    spec = importlib.util.spec_from_file_location("register_report", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+register_report = load_register_report()
+
+
+def read_report(path: Path) -> list[dict[str, str]]:
+    """One row per kernel and architecture, by the names in the table's first line."""
+    header, *lines = [line for line in path.read_text().splitlines() if line[0] != "#"]
+    names = header.split()
+    return [dict(zip(names, line.split(maxsplit=len(names) - 1), strict=True)) for line in lines]
+
+
+def local_memory(row: dict[str, str]) -> int:
+    return sum(int(row[name]) for name in ("stack", "spill_stores", "spill_loads"))
+
+
+@pytest.fixture(scope="module")
+def report() -> list[dict[str, str]]:
+    """Of the very build that is imported: it is installed beside the module."""
+    return read_report(Path(_C.__file__).with_name("register_report.txt"))
+
+
+@needs_cuda_build
+def test_every_kernel_is_reported_for_every_architecture(report: list[dict[str, str]]) -> None:
+    architectures = set(INFO["cuda_architectures"])
+    built: dict[str, set[str]] = {}
+    for row in report:
+        built.setdefault(row["kernel"], set()).add(row["architecture"])
+    assert built
+    assert {name: seen for name, seen in built.items() if seen != architectures} == {}
+
+
+PERSISTENT = re.compile(r"lstm_(\w+)_persistent_kernel<\(.*?Way\)(\d), .*?(\w+)Product")
+STEPWISE = re.compile(r"lstm_(\w+)_stepwise_kernel<.*?(\w+)Product")
+
+
+@needs_cuda_build
+def test_every_direction_way_and_dtype_is_reported(report: list[dict[str, str]]) -> None:
+    persistent = {match.groups() for row in report if (match := PERSISTENT.search(row["kernel"]))}
+    stepwise = {match.groups() for row in report if (match := STEPWISE.search(row["kernel"]))}
+    directions, narrow = ("forward", "backward"), ("BFloat16", "Float16", "Float32")
+    assert persistent == set(itertools.product(directions, "01", narrow))
+    assert stepwise == set(itertools.product(directions, (*narrow, "Float64")))
+
+
+@needs_cuda_build
+def test_persistent_kernels_keep_to_their_registers(report: list[dict[str, str]]) -> None:
+    # The stepwise ones may spill: they are what takes the sizes that nothing else can.
+    rows = [row for row in report if "_persistent_kernel<" in row["kernel"]]
+    assert rows
+    assert [row for row in rows if local_memory(row) != 0] == []
+
+
+PTXAS = """\
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function '_Z1fPf' for 'sm_80'
+ptxas info    : Function properties for _Z1fPf
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 12 registers, used 1 barriers, 1024 bytes smem, 360 bytes cmem[0]
+ptxas info    : Compile time = 3.100 ms
+ptxas warning : Value of threads per SM is out of range
+ptxas info    : Compiling entry function '_Z1gPf' for 'sm_90'
+ptxas info    : Function properties for _Z1gPf
+    40 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 255 registers, used 0 barriers, 40 bytes cumulative stack size
+"""
+
+
+def test_ptxas_is_understood() -> None:
+    assert register_report.parse(PTXAS) == [
+        {
+            "kernel": "_Z1fPf", "architecture": "80", "registers": 12,
+            "stack": 0, "spill_stores": 0, "spill_loads": 0, "shared": 1024,
+        },
+        {
+            "kernel": "_Z1gPf", "architecture": "90", "registers": 255,
+            "stack": 40, "spill_stores": 8, "spill_loads": 12, "shared": 0,
+        },
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", ["stack frame", "Used 12", "Used 255"])
+def test_ptxas_is_not_guessed_at(missing: str) -> None:
+    text = "".join(line for line in PTXAS.splitlines(True) if missing not in line)
+    with pytest.raises(ValueError, match="ptxas gave no"):
+        register_report.parse(text)
+
+
+def test_the_launcher_keeps_what_ptxas_says_and_no_more(tmp_path: Path) -> None:
+    compiler = script(
+        tmp_path / "nvcc",
+        f"import sys\nsys.stderr.write({PTXAS!r})\n"
+        "sys.exit('x.cu: error' if '-bad' in sys.argv else 0)",
+    )
+    command = [sys.executable, str(ROOT / "cmake" / "register_report.py")]
+
+    def compile_to(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+        words = [*command, "compile", compiler, "-c", f"d/{name}.cu", "-o", f"{name}.o", *options]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    for name in ("b", "a"):
+        done = compile_to(name)
+        assert done.returncode == 0
+        # Warnings stay visible, and nothing else does.
+        assert done.stderr == "ptxas warning : Value of threads per SM is out of range\n"
+    failed = compile_to("c", "-bad")
+    assert failed.returncode == 1
+    assert "x.cu: error" in failed.stderr
+    assert not (tmp_path / "c.o.registers").exists()
+
+    subprocess.run([*command, "merge", "report.txt", "b.o", "a.o"], cwd=tmp_path, check=True)
+    rows = read_report(tmp_path / "report.txt")
+    assert [(row["file"], row["architecture"], local_memory(row)) for row in rows] == [
+        ("a.cu", "80", 0), ("a.cu", "90", 60), ("b.cu", "80", 0), ("b.cu", "90", 60),
+    ]  # fmt: skip
+    assert rows[1]["kernel"] in {"g(float*)", "_Z1gPf"}
+    # A piece that is not there is no reason for a shorter table.
+    words = [*command, "merge", "report.txt", "a.o", "c.o"]
+    assert subprocess.run(words, cwd=tmp_path, capture_output=True).returncode != 0
+
+
+SPILLING = """
+extern "C" __global__ void __launch_bounds__(1024, 1) spills(const float* in, float* out) {
+    float x[200];
+#pragma unroll
+    for (int i = 0; i < 200; ++i) x[i] = in[i * 1024 + threadIdx.x];
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 200; ++i) out[i * 1024 + threadIdx.x] = x[i] * x[(i * 7 + 3) % 200];
+}
+"""
+
+
+def test_a_spill_is_seen(tmp_path: Path) -> None:
+    source = tmp_path / "spills.cu"
+    source.write_text(SPILLING)
+    command = [sys.executable, str(ROOT / "cmake" / "register_report.py")]
+    words = [*command, "compile", nvcc(), "-arch=sm_90", "-Xptxas=-v", "-c", str(source)]
+    subprocess.run([*words, "-o", "a.o"], cwd=tmp_path, check=True, timeout=120)
+    subprocess.run([*command, "merge", "report.txt", "a.o"], cwd=tmp_path, check=True)
+    (row,) = read_report(tmp_path / "report.txt")
+    assert (row["kernel"], row["architecture"]) == ("spills", "90")
+    assert int(row["spill_stores"]) > 0
+    assert local_memory(row) > 0
