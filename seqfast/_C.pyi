@@ -72,3 +72,55 @@ def lstm_backward(
     workspace: int,
     workspace_size: int,
 ) -> None: ...
+
+# A CUDA call begins with (on_host, device, stream, tf32, way, dtype, steps, batch, hidden_size,
+# proj_size, directions). way: 0 automatic, 1 stepwise, 2 cluster, 3 grid.
+CudaCall = tuple[bool, int, int, bool, int, int, int, int, int, int, int]
+
+def cuda_lstm_workspace_size(call: CudaCall, backward: bool) -> int: ...
+def cuda_lstm_way(call: CudaCall, backward: bool) -> int: ...
+def cuda_lstm_forward(
+    call: CudaCall,
+    lengths: int,
+    order: int,
+    hidden: int,
+    cell: int,
+    weights: list[tuple[int, int, int, int]],
+    gates: int,
+    save_gates: bool,
+    output: int,
+    hidden_n: int,
+    cell_n: int,
+    cells: int,
+    workspace: int,
+    workspace_size: int,
+) -> None: ...
+def cuda_lstm_backward(
+    call: CudaCall,
+    lengths: int,
+    order: int,
+    grad_output: int,
+    grad_output_step_stride: int,
+    grad_output_row_stride: int,
+    grad_hidden_n: int,
+    grad_cell_n: int,
+    grad_cells: int,
+    cell: int,
+    weights: list[tuple[int, int, int, int]],
+    cells: int,
+    gates: int,
+    grad_gates: int,
+    grad_cell: int,
+    grad_projected: int,
+    unprojected: int,
+    workspace: int,
+    workspace_size: int,
+) -> None: ...
+def cuda_zero_padding(call: CudaCall, array: int, row_bytes: int, lengths: int) -> None: ...
+
+# Only where build_info() says host_executor.
+def host_executor_set_seed(seed: int) -> None: ...
+def host_executor_set_device(
+    multiprocessors: int, shared_bytes: int, architecture: int, max_cluster: int
+) -> None: ...
+def host_executor_statistics() -> dict[str, Any]: ...

@@ -1,4 +1,4 @@
-"""Random layers for the operation tests, and how close results must come in each dtype."""
+"""Random layers for the operation tests, on any backend, and how close results must come."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ TOLERANCE = {
     "bfloat16": {"atol": 3e-2, "rtol": 5e-2},
 }
 DTYPES = tuple(TOLERANCE)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the fixtures of conftest hand to a test."""
+
+    name: str  # cpu, cuda-host or cuda
+    device: str  # where its tensors are: cpu or cuda
+
+    def on(self, layer: Layer) -> Layer:
+        """A layer of NumPy arrays in float64 as this backend takes it: tensors for a GPU."""
+        return layer if self.device == "cpu" else torch_layer(layer, "float64", self.device)
 
 
 @dataclass
@@ -91,21 +103,21 @@ def make_layer(
     )
 
 
-def to_torch(value: Any, dtype: str) -> Any:
+def to_torch(value: Any, dtype: str, device: str = "cpu") -> Any:
     """Arrays, lists and tuples of arrays as torch tensors; floats in `dtype`."""
     if isinstance(value, (tuple, list)):
-        return type(value)(to_torch(item, dtype) for item in value)
+        return type(value)(to_torch(item, dtype, device) for item in value)
     if isinstance(value, np.ndarray):
-        tensor = torch.from_numpy(value)
+        tensor = torch.from_numpy(value).to(device)
         return tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
     return value
 
 
-def torch_layer(layer: Layer, dtype: str) -> Layer:
-    grads = to_torch(layer.grads, dtype)
-    if dtype in ("bfloat16", "float16"):
+def torch_layer(layer: Layer, dtype: str, device: str = "cpu") -> Layer:
+    grads = to_torch(layer.grads, dtype, device)
+    if dtype in ("bfloat16", "float16") and grads[3] is not None:
         grads = (*grads[:3], grads[3].float())  # cells are kept in float32
-    arguments = (to_torch(value, dtype) for value in layer.forward_args())
+    arguments = (to_torch(value, dtype, device) for value in layer.forward_args())
     return Layer(*arguments, grads)
 
 
@@ -119,13 +131,26 @@ def assert_close(actual: Any, wanted: Any, dtype: str) -> None:
             assert_close(one, other, dtype)
     else:
         if isinstance(actual, torch.Tensor):
-            actual = actual.detach().double().numpy()
+            actual = actual.detach().double().cpu().numpy()
         assert actual.shape == wanted.shape
         tolerance = TOLERANCE[dtype]
         largest = float(np.abs(wanted).max(initial=0))
         np.testing.assert_allclose(
             actual, wanted, rtol=tolerance["rtol"], atol=tolerance["atol"] * max(1.0, largest)
         )
+
+
+def assert_same_bits(actual: Any, wanted: Any) -> None:
+    """Nested tuples of arrays or None, equal in every bit; NaN where NaN is wanted."""
+    if isinstance(wanted, (tuple, list)):
+        for one, other in zip(actual, wanted, strict=True):
+            assert_same_bits(one, other)
+    elif wanted is None:
+        assert actual is None
+    else:
+        one, other = (torch.as_tensor(x, device="cpu") for x in (actual, wanted))
+        if one.dtype != other.dtype or not torch.equal(one, other):
+            torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def reference_results(layer: Layer) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

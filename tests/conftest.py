@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,7 +14,19 @@ import pytest
 import seqfast
 from seqfast import _C
 
+if TYPE_CHECKING:
+    from cases import Backend
+
+try:
+    import torch
+except ImportError:
+    torch = None  # type: ignore[assignment]
+
 _INFO = seqfast.build_info()
+# Without it torch refuses products on a GPU where deterministic algorithms are asked for.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# Orders in which the host executor takes blocks and threads; make host-executor tries more.
+HOST_SEEDS = int(os.environ.get("SEQFAST_HOST_SEEDS", "2"))
 
 
 def _isa_params() -> list[object]:
@@ -26,27 +41,97 @@ def _isa_params() -> list[object]:
     ]
 
 
-@pytest.fixture(params=["cpu"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Every backend of this build."""
-    return str(request.param)
+def _cuda_params(seeds: int = HOST_SEEDS) -> list[object]:
+    """The backends of the CUDA kernels: (name, seed of the host executor)."""
+    no_gpu = None
+    if _INFO["cuda"] != "on":
+        no_gpu = "seqfast was built without CUDA"
+    elif torch is None or not torch.cuda.is_available():
+        no_gpu = "needs a GPU and a torch that sees it"
+    no_executor = pytest.mark.skipif(
+        not _INFO.get("host_executor"), reason="needs a build with SEQFAST_CUDA=HOST"
+    )
+    return [
+        *(
+            pytest.param(("cuda-host", seed), id=f"cuda-host-{seed}", marks=no_executor)
+            for seed in range(seeds)
+        ),
+        pytest.param(
+            ("cuda", 0),
+            id="cuda",
+            marks=[pytest.mark.cuda, pytest.mark.skipif(bool(no_gpu), reason=str(no_gpu))],
+        ),
+    ]
+
+
+def _enter(name: str, seed: int = 0) -> Iterator[Backend]:
+    from cases import Backend  # it needs torch
+
+    with ExitStack() as stack:
+        if name == "cuda-host":
+            from seqfast.ops import _cuda
+
+            _C.host_executor_set_seed(seed)
+            stack.enter_context(_cuda.on_host_executor())
+        if name == "cuda":
+            # What a test makes without naming a device, it makes on the GPU.
+            stack.enter_context(torch.device("cuda"))
+            # torch's own kernels: cuDNN has other dropout, TF32 by default, no backward in eval().
+            stack.callback(setattr, torch.backends.cudnn, "enabled", torch.backends.cudnn.enabled)
+            torch.backends.cudnn.enabled = False
+        yield Backend(name, "cuda" if name == "cuda" else "cpu")
+
+
+@pytest.fixture(params=[pytest.param(("cpu",), id="cpu"), *_cuda_params()])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Every backend of this build, on the CPU with the instruction set chosen at start."""
+    yield from _enter(*request.param)
+
+
+@pytest.fixture(params=[pytest.param(("cpu",), id="cpu"), *_cuda_params(1)])
+def backend_once(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """`backend` with one seed, for what is far above the kernels."""
+    yield from _enter(*request.param)
+
+
+@pytest.fixture(params=_cuda_params())
+def cuda_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Every backend that runs the CUDA kernels."""
+    yield from _enter(*request.param)
+
+
+@pytest.fixture(params=_cuda_params()[-1:])
+def gpu(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """A GPU."""
+    yield from _enter(*request.param)
 
 
 @pytest.fixture(params=_isa_params())
 def cpu_isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every instruction set that was built, forced for the time of the test."""
+    yield from _force_isa(request.param)
+
+
+def _force_isa(isa: str) -> Iterator[str]:
     before = seqfast.build_info()["cpu_isa"]
-    _C.set_cpu_isa(request.param)
-    yield request.param
+    _C.set_cpu_isa(isa)
+    yield isa
     _C.set_cpu_isa(before)
+
+
+@pytest.fixture(params=[*_isa_params(), *_cuda_params()])
+def kernels(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Every set of kernels of this build: each instruction set of the CPU, each CUDA backend."""
+    if isinstance(request.param, str):
+        for _ in _force_isa(request.param):
+            yield from _enter("cpu")
+    else:
+        yield from _enter(*request.param)
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries under test may draw from the global generator
-    try:
-        import torch
-    except ImportError:
-        return
-    torch.manual_seed(0)
+    if torch is not None:
+        torch.manual_seed(0)

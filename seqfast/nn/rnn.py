@@ -24,7 +24,7 @@ class LSTM(Module):
     Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000) and an optional projection
     of the output (Sak et al. 2014); equations in docs/equations.md. Arguments, parameter names,
     initialisation and `state_dict` are those of `torch.nn.LSTM`. float32, float64, bfloat16 and
-    float16, on the CPU.
+    float16, on the CPU and on CUDA devices.
 
     `layer(input, hx=None, *, lengths=None, return_cells=False) -> output, (h_n, c_n)[, cells]`,
     with D = 2 if bidirectional else 1 and `output_size = proj_size or hidden_size`:
@@ -36,12 +36,19 @@ class LSTM(Module):
       likewise.
     - `lengths`: integer tensor [batch] ([] for unbatched input), in any order, from 0 to steps.
       Output past a row's length is zero, `h_n` and `c_n` come from its last step, and the backward
-      direction starts there. Length 0 gives the initial state.
+      direction starts there. Length 0 gives the initial state. It is on the input's device or on
+      the CPU. On a GPU lengths are not looked at from the host: what is out of range counts as 0
+      or as all steps.
     - `return_cells=True` adds `cells`: every c[t] of every layer, differentiable, laid out as the
       output behind a leading [num_layers], with D * hidden_size features; for a PackedSequence
       [num_layers, rows of its data, D * hidden_size]. float64 for float64, else float32.
 
     Under autocast input, states and weights are cast, and output and states have autocast's dtype.
+
+    On a GPU the host waits for nothing, unless lengths come from the CPU or the input is packed;
+    without either the layer can be captured in a CUDA graph. Where
+    `torch.use_deterministic_algorithms` is on, a row's output does not depend on the batch it
+    rides in.
 
     Raises ValueError for a wrong input dtype or rank and for wrong lengths, RuntimeError for a
     wrong size, state or device (as torch.nn.LSTM does), TypeError for what is no tensor and for
@@ -227,10 +234,9 @@ class LSTM(Module):
         """All layers on a time-major batch: output, h_n, c_n and, where asked for, cells."""
         directions = self._directions
         weights = [self._layer_weights(layer) for layer in range(self.num_layers)]
-        autocast = torch.is_autocast_enabled("cpu")
-        self._check_input(input, weights[0][0], hx, autocast)
-        if autocast:
-            dtype = torch.get_autocast_dtype("cpu")
+        dtype = _autocast_dtype(input)
+        self._check_input(input, weights[0][0], hx, dtype is not None)
+        if dtype is not None:
             input, weights = _cast(input, dtype), [[_cast(w, dtype) for w in ws] for ws in weights]
             hx = None if hx is None else (_cast(hx[0], dtype), _cast(hx[1], dtype))
 
@@ -311,7 +317,8 @@ class LSTMCell(Module):
     `cell(input [batch, input_size], (h [batch, hidden_size], c [batch, hidden_size]) or None) ->
     (h, c)`; without the batch dimension too. Equations and citations: `LSTM`, docs/equations.md.
 
-    Under autocast the step runs in the dtype of the state: casting the weights would take longer.
+    Under autocast on a GPU everything is cast, as for `LSTM`. On the CPU the step runs in the dtype
+    of the state: casting the weights would take longer.
 
     Raises ValueError for a wrong rank, RuntimeError for a wrong size, dtype or device (as
     torch.nn.LSTMCell does), TypeError for what is no tensor.
@@ -372,12 +379,15 @@ class LSTMCell(Module):
         weights: list[Tensor] = [self.weight_ih, self.weight_hh]
         if self.bias_ih is not None and self.bias_hh is not None:
             weights += [self.bias_ih, self.bias_hh]
-        if torch.is_autocast_enabled("cpu"):
-            state_dtype = input.dtype if cell is None else cell.dtype
-            dtype = torch.promote_types(torch.get_autocast_dtype("cpu"), state_dtype)
-            input, *weights = (x.to(dtype) for x in (input, *weights))
-            hidden = None if hidden is None else hidden.to(dtype)
-            cell = None if cell is None else cell.to(dtype)
+        dtype = _autocast_dtype(input)
+        if dtype is not None:
+            cast: Any = _cast
+            if not input.is_cuda:
+                dtype = torch.promote_types(dtype, input.dtype if cell is None else cell.dtype)
+                cast = Tensor.to
+            input, *weights = (cast(x, dtype) for x in (input, *weights))
+            hidden = None if hidden is None else cast(hidden, dtype)
+            cell = None if cell is None else cast(cell, dtype)
         self._check(input, weights[0], hidden, cell)
 
         hidden = None if hidden is None else hidden.unsqueeze(0)
@@ -426,8 +436,8 @@ class _Padding:
                 f"but its data has {data.shape[0]}"
             )
         self.full = rows == self.steps * self.batch
-        self.lengths = None if self.full else running.sum(0)
-        self.index = running.flatten().nonzero().squeeze(1)
+        self.lengths = None if self.full else _moved(running.sum(0), data)
+        self.index = _moved(running.flatten().nonzero().squeeze(1), data)
 
     def pad(self, data: Tensor) -> Tensor:
         if not self.full:
@@ -524,9 +534,9 @@ def _check_devices(operation: str, input: Tensor, weight: Tensor, hx: States | N
                 f"{operation}: Input and {name} tensors are not at the same device, found input "
                 f"at {input.device} and {name} at {other.device}"
             )
-    if input.device.type != "meta":
+    if input.device.type not in ("cuda", "meta"):
         raise RuntimeError(
-            f"{operation}: input must be on the CPU in this version, got {input.device}"
+            f"{operation}: input must be on the CPU or on a CUDA device, got {input.device}"
         )
 
 
@@ -537,6 +547,19 @@ def _check_state_dtypes(operation: str, input: Tensor, hx: States) -> None:
                 f"{operation}: hidden[{k}] dtype ({state.dtype}) does not match input dtype "
                 f"({input.dtype})"
             )
+
+
+def _moved(indices: Tensor, like: Tensor) -> Tensor:
+    """From the CPU to where `like` is, without waiting for it."""
+    return indices.to(like.device, non_blocking=True)
+
+
+def _autocast_dtype(input: Tensor) -> torch.dtype | None:
+    """What autocast computes in where `input` is; None without autocast."""
+    device_type = "cuda" if input.is_cuda else "cpu"
+    if not torch.is_autocast_enabled(device_type):
+        return None
+    return torch.get_autocast_dtype(device_type)
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -24,7 +24,7 @@ class ArrayLibrary(Protocol):
     def dtype_code(self, array: Array) -> int | None: ...
     def place(self, array: Array) -> str: ...
     def is_integer(self, array: Array) -> bool: ...
-    def fits(self, array: object, dtype: Any, shape: Shape) -> bool: ...
+    def fits(self, array: object, like: Array, dtype: Any, shape: Shape) -> bool: ...
     def rows(self, array: Array) -> Array: ...
     def contiguous(self, array: Array) -> Array: ...
     def strides(self, array: Array) -> Shape: ...
@@ -63,7 +63,7 @@ class NumPyArrays:
     def is_integer(self, array: Array) -> bool:
         return array.dtype.kind in "iu"
 
-    def fits(self, array: object, dtype: Any, shape: Shape) -> bool:
+    def fits(self, array: object, like: Array, dtype: Any, shape: Shape) -> bool:
         """Whether a kernel can take the array as it is: the usual case, in one test."""
         if not isinstance(array, np.ndarray) or not self.owns(array):
             return False
@@ -139,13 +139,13 @@ class TorchArrays:
         dtype = array.dtype
         return not (dtype.is_floating_point or dtype.is_complex or dtype is self._torch.bool)
 
-    def fits(self, array: Any, dtype: Any, shape: Shape) -> bool:
+    def fits(self, array: Any, like: Array, dtype: Any, shape: Shape) -> bool:
         """Whether a kernel can take the array as it is: the usual case, in one test."""
         return (
             isinstance(array, self._tensor)
             and array.shape == shape
             and array.dtype is dtype
-            and array.is_cpu
+            and (array.is_cpu if like.is_cpu else array.device == like.device)
             and array.layout is self._strided
             and array.is_contiguous()
             and not array.is_neg()

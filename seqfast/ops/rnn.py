@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from seqfast import _C
 from seqfast.ops._arrays import Array, ArrayLibrary, Shape, Workspace, library_of, thread_count
+from seqfast.ops._route import backend_of
 
 Weights = Sequence[Array | None]
 _WEIGHT_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
@@ -25,8 +26,9 @@ def lstm_forward(
 
     Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000 and the projection of
     Sak et al. 2014; same results as `seqfast.reference.rnn.lstm_forward`. All arrays are NumPy
-    arrays, or all are torch CPU tensors (no autograd here: that is `seqfast.nn`), of one dtype:
-    float32, float64, bfloat16 or float16. With `output_size = proj_size or hidden_size`:
+    arrays, or all are torch tensors (no autograd here: that is `seqfast.nn`) on the CPU or on one
+    CUDA device, of one dtype: float32, float64, bfloat16 or float16. With `output_size = proj_size
+    or hidden_size`:
 
     - `input` [steps, batch, input_size]; `hidden` [directions, batch, output_size] and `cell`
       [directions, batch, hidden_size], None for zeros.
@@ -34,7 +36,12 @@ def lstm_forward(
       hidden_size, output_size], bias_ih, bias_hh [4 * hidden_size] or None, weight_hr [proj_size,
       hidden_size] or None)`, gates in the order i f g o. The second runs backward in time.
     - `lengths` [batch], any integer dtype: steps of each row, 0 to `steps`. Past them output,
-      cells and gates are zero; length 0 gives the initial state.
+      cells and gates are zero; length 0 gives the initial state. With `input` on a GPU, lengths
+      there are never looked at from the host: outside 0 to `steps` they count as the nearer end.
+      They may be on the CPU as well, where they are checked.
+
+    On a GPU the call runs on torch's current stream of that device; the host waits for nothing,
+    unless `lengths` come from the CPU.
 
     Returns `output` [steps, batch, directions * output_size], `hidden_n` and `cell_n` (as `hidden`
     and `cell`), `cells` [steps, batch, directions * hidden_size] (float64 for float64, else
@@ -46,18 +53,23 @@ def lstm_forward(
     layer = _check_layer(input, hidden, cell, weights, lengths)
     xp, steps, batch = layer.xp, layer.steps, layer.batch
     directions, hidden_size = layer.directions, layer.hidden_size
+    nothing = steps * batch * hidden_size == 0
+    if layer.backend != "cpu" and not nothing:
+        from seqfast.ops import _cuda  # it imports torch
+
+        return _cuda.lstm_forward(layer, save)
     input, hidden, cell, lengths = layer.input, layer.hidden, layer.cell, layer.lengths
     states = _state_shapes(layer)
 
     # The kernel writes only where a row runs.
-    empty = xp.empty if lengths is None else xp.zeros
+    empty = xp.empty if lengths is None and not nothing else xp.zeros
     output = empty(input, (steps, batch, directions * layer.output_size))
     cells = gates = None
     if save:
         cell_shape = (steps, batch, directions * hidden_size)
         cells = xp.accumulator(input, cell_shape, lengths is not None)
         gates = empty(input, (steps, batch, 4 * directions * hidden_size))
-    if steps * batch * hidden_size == 0:
+    if nothing:
         hidden_n, cell_n = _copies_or_zeros(layer, (hidden, cell), states)
         return output, hidden_n, cell_n, cells, gates
 
@@ -121,33 +133,35 @@ def lstm_backward(
     hidden_size, output_size = layer.hidden_size, layer.output_size
     input, hidden, cell, lengths = layer.input, layer.hidden, layer.cell, layer.lengths
     states = _state_shapes(layer)
+    nothing = steps * batch * hidden_size == 0
 
     output_shape = (steps, batch, directions * output_size)
     cell_shape = (steps, batch, directions * hidden_size)
     accumulator = xp.accumulator(input, (), False).dtype
-    output = _contiguous(xp, "output", output, input.dtype, output_shape)
-    cells = _contiguous(xp, "cells", cells, accumulator, cell_shape)
-    gate_shape = (steps, batch, 4 * directions * hidden_size)
-    gates = _contiguous(xp, "gates", gates, input.dtype, gate_shape)
+    output = _contiguous(xp, "output", output, input, output_shape)
+    cells = _contiguous(xp, "cells", cells, input, cell_shape, accumulator)
+    gates = _contiguous(xp, "gates", gates, input, (steps, batch, 4 * directions * hidden_size))
     if grad_output is not None:
-        grad_output = _check(xp, "grad_output", grad_output, input.dtype, output_shape)
-        grad_output = xp.rows(grad_output)
+        grad_output = xp.rows(_check(xp, "grad_output", grad_output, input, output_shape))
     if grad_hidden_n is not None:
-        grad_hidden_n = _contiguous(xp, "grad_hidden_n", grad_hidden_n, input.dtype, states[0])
+        grad_hidden_n = _contiguous(xp, "grad_hidden_n", grad_hidden_n, input, states[0])
     if grad_cell_n is not None:
-        grad_cell_n = _contiguous(xp, "grad_cell_n", grad_cell_n, input.dtype, states[1])
+        grad_cell_n = _contiguous(xp, "grad_cell_n", grad_cell_n, input, states[1])
     if grad_cells is not None:
-        grad_cells = _contiguous(xp, "grad_cells", grad_cells, accumulator, cell_shape)
+        grad_cells = _contiguous(xp, "grad_cells", grad_cells, input, cell_shape, accumulator)
 
+    if layer.backend != "cpu" and not nothing:
+        from seqfast.ops import _cuda  # it imports torch
+
+        grads = (grad_output, grad_hidden_n, grad_cell_n, grad_cells)
+        return _cuda.lstm_backward(layer, grads, (output, cells, gates), needs)
     need_input, need_states, need_weights = needs
-    nothing = steps * batch * hidden_size == 0
     grad_input = grad_hidden = grad_cell = None
     if need_input:
         empty = xp.empty if lengths is None and not nothing else xp.zeros
         grad_input = empty(input, tuple(input.shape))
     if need_states and nothing:
-        grads = (grad_hidden_n, grad_cell_n)
-        grad_hidden, grad_cell = _copies_or_zeros(layer, grads, states)
+        grad_hidden, grad_cell = _copies_or_zeros(layer, (grad_hidden_n, grad_cell_n), states)
     elif need_states:
         grad_hidden, grad_cell = xp.empty(input, states[0]), xp.empty(input, states[1])
     grad_weights = None
@@ -217,6 +231,7 @@ class _Layer(NamedTuple):
     cell: Array | None
     weights: list[tuple[Array | None, ...]]
     lengths: Array | None
+    backend: str
 
     @property
     def output_size(self) -> int:
@@ -241,18 +256,23 @@ def _check_layer(
         )
     if len(input.shape) != 3:
         raise ValueError(f"lstm: input must be [steps, batch, input_size], got {list(input.shape)}")
-    _check_place(xp, "input", input)
+    backend = backend_of(xp.place(input))
+    if backend is None:
+        raise ValueError(
+            f"lstm: input must be a dense array on the CPU or on a CUDA device, "
+            f"got {xp.place(input)}"
+        )
     steps, batch, input_size = input.shape
     checked, hidden_size, proj_size = _check_weights(xp, input, weights)
     directions = len(checked)
     if hidden is not None:
         shape = (directions, batch, proj_size or hidden_size)
-        hidden = _contiguous(xp, "hidden", hidden, input.dtype, shape)
+        hidden = _contiguous(xp, "hidden", hidden, input, shape)
     if cell is not None:
         shape = (directions, batch, hidden_size)
-        cell = _contiguous(xp, "cell", cell, input.dtype, shape)
+        cell = _contiguous(xp, "cell", cell, input, shape)
     if lengths is not None:
-        lengths = _check_lengths(xp, lengths, steps, batch)
+        lengths = _check_lengths(xp, lengths, input)
     return _Layer(
         xp,
         dtype,
@@ -267,6 +287,7 @@ def _check_layer(
         cell,
         checked,
         lengths,
+        backend,
     )
 
 
@@ -313,45 +334,56 @@ def _check_weights(
         row = []
         for name, weight, shape in zip(_WEIGHT_NAMES, per_direction, shapes, strict=True):
             if weight is not None or name in ("weight_ih", "weight_hh"):
-                weight = _contiguous(xp, name + suffix, weight, input.dtype, shape)
+                weight = _contiguous(xp, name + suffix, weight, input, shape)
             row.append(weight)
         checked.append(tuple(row))
     return checked, hidden_size, proj_size
 
 
-def _contiguous(xp: ArrayLibrary, name: str, array: Array, dtype: Any, shape: Shape) -> Array:
-    if xp.fits(array, dtype, shape):
+def _contiguous(
+    xp: ArrayLibrary, name: str, array: Array, like: Array, shape: Shape, dtype: Any = None
+) -> Array:
+    if xp.fits(array, like, like.dtype if dtype is None else dtype, shape):
         return array
-    return xp.contiguous(_check(xp, name, array, dtype, shape))
+    return xp.contiguous(_check(xp, name, array, like, shape, dtype))
 
 
-def _check(xp: ArrayLibrary, name: str, array: Array, dtype: Any, shape: Shape) -> Array:
+def _check(
+    xp: ArrayLibrary, name: str, array: Array, like: Array, shape: Shape, dtype: Any = None
+) -> Array:
+    """The array itself; it must have the shape, `dtype` (None: like's) and place of `like`."""
     if not xp.owns(array):
         raise TypeError(f"lstm: {name} must be {xp.name}, got {type(array).__name__}")
+    dtype = like.dtype if dtype is None else dtype
     if array.dtype != dtype:
         raise TypeError(f"lstm: {name} must be {dtype}, got {array.dtype}")
     if tuple(array.shape) != shape:
         raise ValueError(f"lstm: {name} must be {list(shape)}, got {list(array.shape)}")
-    _check_place(xp, name, array)
+    _check_place(xp, name, array, xp.place(like))
     return array
 
 
-def _check_place(xp: ArrayLibrary, name: str, array: Array) -> None:
+def _check_place(xp: ArrayLibrary, name: str, array: Array, wanted: str) -> None:
     place = xp.place(array)
-    if place != "cpu":
-        raise ValueError(f"lstm: {name} must be a dense array on the CPU, got {place}")
+    if place != wanted:
+        where = "the CPU" if wanted == "cpu" else f"{wanted}, as input is"
+        raise ValueError(f"lstm: {name} must be a dense array on {where}, got {place}")
 
 
-def _check_lengths(xp: ArrayLibrary, lengths: Array, steps: int, batch: int) -> Array:
+def _check_lengths(xp: ArrayLibrary, lengths: Array, input: Array) -> Array:
+    steps, batch, _ = input.shape
     if not xp.owns(lengths):
         raise TypeError(f"lstm: lengths must be {xp.name}, got {type(lengths).__name__}")
     if not xp.is_integer(lengths):
         raise TypeError(f"lstm: lengths must be integers, got {lengths.dtype}")
     if tuple(lengths.shape) != (batch,):
         raise ValueError(f"lstm: lengths must be [{batch}], got {list(lengths.shape)}")
-    _check_place(xp, "lengths", lengths)
+    on_cpu = xp.place(lengths) == "cpu"
+    if not on_cpu:
+        _check_place(xp, "lengths", lengths, xp.place(input))
     lengths = xp.int64(lengths)
-    if batch:
+    # To look at a GPU's memory is to wait for it; there the kernels clamp.
+    if on_cpu and batch:
         low, high = int(lengths.min()), int(lengths.max())
         if low < 0 or high > steps:
             raise ValueError(

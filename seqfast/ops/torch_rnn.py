@@ -1,4 +1,4 @@
-"""Recurrent layers as torch operators: schema, CPU kernel, fake kernel and autograd for each."""
+"""Recurrent layers as torch operators: schema, kernel, fake kernel and autograd for each."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def _accumulate_dtype(input: Tensor) -> torch.dtype:
 
 
 @torch.library.impl(_library, "lstm_forward", "CPU")
-def _lstm_forward_cpu(
+@torch.library.impl(_library, "lstm_forward", "CUDA")
+def _lstm_forward_kernel(
     input: Tensor,
     hidden: Tensor | None,
     cell: Tensor | None,
@@ -100,7 +101,8 @@ def _lstm_forward_fake(
 
 
 @torch.library.impl(_library, "lstm_backward", "CPU")
-def _lstm_backward_cpu(
+@torch.library.impl(_library, "lstm_backward", "CUDA")
+def _lstm_backward_kernel(
     grad_output: Tensor | None,
     grad_hidden_n: Tensor | None,
     grad_cell_n: Tensor | None,
@@ -212,7 +214,7 @@ def _gradients(
         return _plain_gradients(ctx, grads, need_weights)
     input, hidden, cell, lengths, output, cells, gates, *weights = ctx.saved_tensors
     need_input, need_hidden, need_cell = ctx.needs_input_grad[:3]
-    backward: Any = torch.ops.seqfast.lstm_backward if by_operator else _lstm_backward_cpu
+    backward: Any = torch.ops.seqfast.lstm_backward if by_operator else _lstm_backward_kernel
     grad_input, grad_hidden, grad_cell, listed = backward(
         *grads,
         input,
@@ -381,7 +383,8 @@ def _lstm_plain(
     steps, batch, _ = input.shape
     dtype = _accumulate_dtype(input)
     if lengths is not None:
-        lengths = lengths.to(torch.int64)  # a short type would wrap the steps it is compared with
+        # A short type would wrap the steps it is compared with.
+        lengths = lengths.to(input.device, torch.int64, non_blocking=True)
     if hidden is None:
         hidden = input.new_zeros((directions, batch, weights[1].shape[1]))
     if cell is None:
@@ -437,7 +440,9 @@ class _EagerLstm(torch.autograd.Function):
         directions: int,
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        results = _lstm_forward_cpu(input, hidden, cell, list(weights), lengths, directions, True)
+        results = _lstm_forward_kernel(
+            input, hidden, cell, list(weights), lengths, directions, True
+        )
         ctx.directions = directions
         ctx.save_for_backward(input, hidden, cell, lengths, results[0], *results[3:], *weights)
         ctx.set_materialize_grads(False)
@@ -489,11 +494,11 @@ _PLAIN = {Tensor, torch.nn.Parameter}
 
 
 def _nobody_looks(input: Tensor, *others: Tensor | None) -> bool:
-    """Whether the dispatcher would only call the CPU kernel; it costs as much as a short step."""
+    """Whether the dispatcher would only call our kernel; it costs as much as a short step."""
     if _len_torch_dispatch_stack() or _get_tracing_state() is not None:
         return False
     # Others on another device are the border's to refuse.
-    if not input.is_cpu or type(input) not in _PLAIN:
+    if not (input.is_cpu or input.is_cuda) or type(input) not in _PLAIN:
         return False
     return all(other is None or type(other) in _PLAIN for other in others)
 

@@ -7,11 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from cases import Backend
 from torch import nn
 from torch.nn.utils import parametrizations
 
 import seqfast
 import seqfast.nn
+
+
+@pytest.fixture
+def backend(backend_once: Backend) -> Backend:
+    return backend_once
 
 
 class Tagger(nn.Module):
@@ -59,7 +65,7 @@ def test_layers_are_exchanged_in_place() -> None:
     assert seqfast.accelerate(model) is model  # again: nothing to do
 
 
-def test_training_goes_on() -> None:
+def test_training_goes_on(backend: Backend) -> None:
     """The optimizer made before keeps its momentum; the losses are those of the untouched model."""
     plain = Tagger()
     fast = copy.deepcopy(plain)
@@ -90,7 +96,7 @@ def test_hooks_and_flags_stay() -> None:
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.LSTMCell])
-def test_a_layer_itself(kind: Any) -> None:
+def test_a_layer_itself(backend: Backend, kind: Any) -> None:
     layer = kind(4, 5)
     x = torch.randn(2, 3, 4)[: 2 if kind is nn.LSTM else 1].squeeze(0)
     wanted = layer(x)
@@ -114,7 +120,7 @@ def test_subclasses_are_left_alone() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-def test_hook_based_weight_norm_works_on() -> None:
+def test_hook_based_weight_norm_works_on(backend: Backend) -> None:
     layer = nn.utils.weight_norm(nn.LSTM(4, 5), "weight_hh_l0")
     x = torch.randn(3, 2, 4)
     wanted = layer(x)[0]

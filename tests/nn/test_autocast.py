@@ -1,4 +1,4 @@
-"""Autocast on the CPU: the dtypes torch.nn's layers give, and results near the exact ones."""
+"""Autocast: the dtypes torch.nn's layers give, and results near the exact ones."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from cases import TOLERANCE
+from cases import TOLERANCE, Backend
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqfast.nn
+
+
+@pytest.fixture
+def backend(backend_once: Backend) -> Backend:
+    return backend_once
 
 
 def near(found: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -27,11 +32,13 @@ def pair(**options: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize("input_dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("states", [True, False])
 @pytest.mark.parametrize("grad", [True, False])
-def test_bfloat16_as_torch(input_dtype: torch.dtype, states: bool, grad: bool) -> None:
+def test_bfloat16_as_torch(
+    backend: Backend, input_dtype: torch.dtype, states: bool, grad: bool
+) -> None:
     theirs, ours = pair(bidirectional=True)
     x = torch.randn(5, 3, 8).to(input_dtype)
     hx = (torch.randn(4, 3, 12), torch.randn(4, 3, 12)) if states else None
-    with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
+    with torch.set_grad_enabled(grad), torch.autocast(backend.device, torch.bfloat16):
         output, (h_n, c_n) = ours(x, hx)
         wanted, (h_wanted, c_wanted) = theirs(x, hx)
     for one, other in ((output, wanted), (h_n, h_wanted), (c_n, c_wanted)):
@@ -40,10 +47,10 @@ def test_bfloat16_as_torch(input_dtype: torch.dtype, states: bool, grad: bool) -
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_parameters_and_gradients_stay_float32(dtype: torch.dtype) -> None:
+def test_parameters_and_gradients_stay_float32(backend: Backend, dtype: torch.dtype) -> None:
     theirs, ours = pair(bidirectional=True)
     x = torch.randn(5, 3, 8)
-    with torch.autocast("cpu", dtype):
+    with torch.autocast(backend.device, dtype):
         output, _ = ours(x)
         loss = output.float().pow(2).sum()
     assert output.dtype == dtype
@@ -55,20 +62,20 @@ def test_parameters_and_gradients_stay_float32(dtype: torch.dtype) -> None:
         torch.testing.assert_close(one.grad, other.grad, rtol=5e-2, atol=bound)
 
 
-def test_float64_is_not_cast() -> None:
+def test_float64_is_not_cast(backend: Backend) -> None:
     theirs, ours = pair()
     x = torch.randn(5, 3, 8).double()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(backend.device, torch.bfloat16):
         output, (h_n, c_n) = ours.double()(x)
         wanted, _ = theirs.double()(x)
     assert output.dtype == h_n.dtype == c_n.dtype == wanted.dtype == torch.float64
     torch.testing.assert_close(output, wanted)
 
 
-def test_packed() -> None:
+def test_packed(backend: Backend) -> None:
     theirs, ours = pair()
-    packed = pack_padded_sequence(torch.randn(5, 3, 8), torch.tensor([5, 3, 2]))
-    with torch.autocast("cpu", torch.bfloat16):
+    packed = pack_padded_sequence(torch.randn(5, 3, 8), [5, 3, 2])
+    with torch.autocast(backend.device, torch.bfloat16):
         output, (h_n, _) = ours(packed)
         wanted, (h_wanted, _) = theirs(packed)
     assert output.data.dtype == h_n.dtype == torch.bfloat16
@@ -76,10 +83,13 @@ def test_packed() -> None:
     near(h_n, h_wanted)
 
 
-def test_switched_off_inside() -> None:
+def test_switched_off_inside(backend: Backend) -> None:
     _, ours = pair()
     x = torch.randn(5, 3, 8)
-    with torch.autocast("cpu", torch.bfloat16), torch.autocast("cpu", enabled=False):
+    with (
+        torch.autocast(backend.device, torch.bfloat16),
+        torch.autocast(backend.device, enabled=False),
+    ):
         torch.testing.assert_close(ours(x), ours(x))
         assert ours(x)[0].dtype == torch.float32
         with pytest.raises(ValueError, match="does not match weight dtype"):
@@ -88,14 +98,14 @@ def test_switched_off_inside() -> None:
 
 @pytest.mark.parametrize("input_dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("states", [True, False])
-def test_cell_as_torch(input_dtype: torch.dtype, states: bool) -> None:
+def test_cell_as_torch(backend: Backend, input_dtype: torch.dtype, states: bool) -> None:
     torch.manual_seed(3)
     theirs = nn.LSTMCell(8, 12)
     torch.manual_seed(3)
     ours = seqfast.nn.LSTMCell(8, 12)
     x = torch.randn(3, 8).to(input_dtype)
     hx = (torch.randn(3, 12), torch.randn(3, 12)) if states else None
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(backend.device, torch.bfloat16):
         found, wanted = ours(x, hx), theirs(x, hx)
     for one, other in zip(found, wanted, strict=True):
         assert one.dtype == other.dtype
@@ -103,9 +113,9 @@ def test_cell_as_torch(input_dtype: torch.dtype, states: bool) -> None:
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_compiled(grad: bool) -> None:
+def test_compiled(backend: Backend, grad: bool) -> None:
     _, ours = pair()
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
     x = torch.randn(5, 3, 8)
-    with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
+    with torch.set_grad_enabled(grad), torch.autocast(backend.device, torch.bfloat16):
         torch.testing.assert_close(compiled(x), ours(x))

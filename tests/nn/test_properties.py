@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import Backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -33,9 +34,7 @@ def layers(draw: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # torch's own
-@settings(max_examples=120, deadline=None, derandomize=True)
-@given(
+ANY_LAYER = given(
     options=layers(),
     steps=st.integers(1, 12),
     batch=st.one_of(st.integers(0, 7), st.sampled_from([16, 33])),
@@ -46,7 +45,18 @@ def layers(draw: Any) -> dict[str, Any]:
     strided=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_same_as_torch(
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # torch's own
+
+
+def test_same_as_torch() -> None:
+    settings(max_examples=120, deadline=None, derandomize=True)(ANY_LAYER(check))()
+
+
+def test_same_as_torch_on_cuda_kernels(cuda_backend: Backend) -> None:
+    settings(max_examples=25, deadline=None, derandomize=True)(ANY_LAYER(check))()
+
+
+def check(
     options: dict[str, Any],
     steps: int,
     batch: int,
@@ -93,7 +103,7 @@ def test_same_as_torch(
         elif form == "lengths" and fast:
             output, (h_n, c_n) = module(leaf, state, lengths=lengths)
         else:
-            packed = pack_padded_sequence(leaf, lengths, batch_first, enforce_sorted=False)
+            packed = pack_padded_sequence(leaf, lengths.cpu(), batch_first, enforce_sorted=False)
             result, (h_n, c_n) = module(packed, state)
             output, _ = pad_packed_sequence(result, batch_first, total_length=steps)
         results = [output, h_n, c_n]

@@ -1,0 +1,50 @@
+"""Which backend a call takes: by where its arrays are, and by two switches that tests set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_WAYS = ("automatic", "stepwise", "cluster", "grid")  # the codes of csrc/core
+
+
+class _Switches:
+    # Of the process, not the thread: torch runs backward passes in threads of its own.
+    on_host = False
+    way = 0
+
+
+def backend_of(place: str) -> str | None:
+    """The backend for arrays in that place: cpu, cuda or cuda-host; None where there is none."""
+    if place == "cpu":
+        return "cuda-host" if _Switches.on_host else "cpu"
+    return "cuda" if place.startswith("cuda") else None
+
+
+def way_code() -> int:
+    """How the CUDA kernels walk the steps: the policy's choice (0), or what `forced_way` says."""
+    return _Switches.way
+
+
+@contextmanager
+def on_host_executor() -> Iterator[None]:
+    """Sends what lies in the CPU's memory through the CUDA path, its kernels run by the host
+    executor; outputs and workspaces are poisoned first. For tests, and for the whole process."""
+    before, _Switches.on_host = _Switches.on_host, True
+    try:
+        yield
+    finally:
+        _Switches.on_host = before
+
+
+@contextmanager
+def forced_way(way: str) -> Iterator[None]:
+    """Makes the CUDA kernels go "stepwise", by "cluster" or by "grid" ("automatic": the policy's
+    choice); a call that cannot raises RuntimeError. For tests and measurements."""
+    if way not in _WAYS:
+        raise ValueError(f"forced_way: way must be one of {', '.join(_WAYS)}, got {way}")
+    before, _Switches.way = _Switches.way, _WAYS.index(way)
+    try:
+        yield
+    finally:
+        _Switches.way = before

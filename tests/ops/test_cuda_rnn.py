@@ -1,0 +1,574 @@
+"""The CUDA kernels of the recurrent layers: every way of walking the steps, on a GPU or on the host
+executor, against the twin, against one another, and against themselves in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cases import (
+    Backend,
+    assert_close,
+    assert_same_bits,
+    make_layer,
+    reference_results,
+    torch_layer,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from seqfast import _C, ops, reference
+from seqfast.ops import _cuda
+
+WAYS = ("stepwise", "cluster", "grid")
+# A way, and a hidden_size: of a layer in one block, or of one whose blocks trade.
+WALKS = [("stepwise", 40), ("cluster", 40), ("cluster", 70), ("grid", 70)]
+DTYPE_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
+NARROW = ("float32", "bfloat16", "float16")  # float64 goes stepwise only
+
+
+def results(layer: Any, **needs: Any) -> tuple[Any, Any]:
+    forward = ops.rnn.lstm_forward(*layer.forward_args())
+    return forward, ops.rnn.lstm_backward(*layer.backward_args(forward), **needs)
+
+
+def check_ways(backend: Backend, layer: Any, dtype: str, ways: tuple[str, ...]) -> None:
+    """Each way is near the twin. Clusters and grids have the same bits; by steps, sums have another
+    order."""
+    wanted = reference_results(layer)
+    tensors = torch_layer(layer, dtype, backend.device)
+    persistent = []
+    for way in ways:
+        with _cuda.forced_way(way):
+            found = results(tensors)
+        assert_close(found, wanted, dtype)
+        if way in ("cluster", "grid"):
+            persistent.append(found)
+    for other in persistent[1:]:
+        assert_same_bits(other, persistent[0])
+
+
+def ways_of(hidden_size: int) -> tuple[str, ...]:
+    # A layer in one block has nobody to trade with across the grid.
+    return WAYS if hidden_size > 64 else WAYS[:2]
+
+
+def call_of(
+    backend: Backend,
+    dtype: str,
+    batch: int,
+    hidden_size: int,
+    *,
+    way: str = "automatic",
+    steps: int = 10,
+    proj_size: int = 0,
+    directions: int = 1,
+) -> Any:
+    codes = ("automatic", *WAYS).index(way), DTYPE_CODES[dtype]
+    sizes = (steps, batch, hidden_size, proj_size, directions)
+    return (backend.name == "cuda-host", 0, 0, False, *codes, *sizes)
+
+
+# steps, batch, hidden_size: ones, primes, and both sides of the edges of tiles, blocks and passes.
+SHAPES = [
+    (1, 1, 1),
+    (2, 7, 3),
+    (12, 2, 17),
+    (3, 33, 17),
+    (5, 9, 64),
+    (3, 16, 65),
+    (2, 17, 100),
+    (5, 1, 128),
+    (2, 9, 130),
+    (3, 2, 200),
+]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_each_way(cuda_backend: Backend, shape: tuple[int, int, int], dtype: str) -> None:
+    steps, batch, hidden_size = shape
+    layer = make_layer(steps, batch, 5, hidden_size)
+    check_ways(cuda_backend, layer, dtype, ways_of(hidden_size))
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((5, 9, 40), {"directions": 2, "ragged": True}),
+        ((4, 17, 33), {"ragged": True, "bias": False}),
+        ((3, 16, 65), {"directions": 2, "states": False}),
+        ((4, 19, 100), {"directions": 2, "ragged": True}),
+        ((12, 3, 17), {"directions": 2, "ragged": True, "states": False}),
+    ],
+    ids=str,
+)
+def test_each_way_with_options(
+    cuda_backend: Backend, shape: tuple[int, int, int], options: dict[str, Any], dtype: str
+) -> None:
+    steps, batch, hidden_size = shape
+    layer = make_layer(steps, batch, 5, hidden_size, **options)
+    check_ways(cuda_backend, layer, dtype, ways_of(hidden_size))
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(
+    ("shape", "proj_size", "options"),
+    [
+        ((3, 7, 17), 5, {}),
+        ((4, 9, 65), 33, {"directions": 2, "ragged": True}),
+        ((2, 17, 100), 99, {"bias": False}),
+    ],
+    ids=str,
+)
+def test_projection(
+    cuda_backend: Backend,
+    shape: tuple[int, int, int],
+    proj_size: int,
+    options: dict[str, Any],
+    dtype: str,
+) -> None:
+    """The persistent kernels do not project, so that the policy has one way for it."""
+    steps, batch, hidden_size = shape
+    layer = make_layer(steps, batch, 5, hidden_size, proj_size, **options)
+    check_ways(cuda_backend, layer, dtype, ("automatic", "stepwise"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "way"),
+    [
+        ("bfloat16", (2, 3, 500), "cluster"),
+        ("float32", (2, 3, 520), "grid"),
+        ("float16", (2, 9, 700), "grid"),
+    ],
+    ids=str,
+)
+def test_wide_layers(
+    cuda_backend: Backend, dtype: str, shape: tuple[int, int, int], way: str
+) -> None:
+    steps, batch, hidden_size = shape
+    layer = make_layer(steps, batch, 5, hidden_size)
+    check_ways(cuda_backend, layer, dtype, ("stepwise", way))
+
+
+def test_float64_goes_stepwise(cuda_backend: Backend) -> None:
+    call = call_of(cuda_backend, "float64", 4, 32)
+    assert [_C.cuda_lstm_way(call, backward) for backward in (False, True)] == [1, 1]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("way", ["cluster", "grid"])
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [("float64", {}), ("float32", {"proj_size": 7}), ("bfloat16", {"hidden_size": 30_000})],
+    ids=str,
+)
+def test_a_way_that_cannot_be_gone_says_why(
+    cuda_backend: Backend,
+    way: str,
+    dtype: str,
+    options: dict[str, int],
+    backward: bool,
+) -> None:
+    arguments = {"batch": 4, "hidden_size": 32, **options}
+    call = call_of(cuda_backend, dtype, way=way, **arguments)
+    with pytest.raises(RuntimeError, match=f"(?i)lstm.*{way}"):
+        _C.cuda_lstm_way(call, backward)
+    with pytest.raises(RuntimeError, match=f"(?i)lstm.*{way}"):
+        _C.cuda_lstm_workspace_size(call, backward)
+
+
+def test_forced_way_reaches_the_layer(cuda_backend: Backend) -> None:
+    layer = torch_layer(make_layer(2, 3, 4, 5), "float64", cuda_backend.device)
+    with _cuda.forced_way("grid"), pytest.raises(RuntimeError, match=r"(?i)lstm.*grid"):
+        ops.rnn.lstm_forward(*layer.forward_args())
+    with pytest.raises(ValueError, match="sideways"), _cuda.forced_way("sideways"):
+        pass
+    ops.rnn.lstm_forward(*layer.forward_args())
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    steps=st.integers(1, 6),
+    batch=st.one_of(st.integers(1, 9), st.sampled_from([16, 17, 33])),
+    input_size=st.integers(0, 20),
+    hidden_size=st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 96, 129])),
+    projected=st.floats(0, 1),
+    directions=st.integers(1, 2),
+    bias=st.booleans(),
+    states=st.booleans(),
+    ragged=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64", "bfloat16", "float16"]),
+    seed=st.integers(0, 2**16),
+)
+def check_anything(backend: Backend, **drawn: Any) -> None:
+    layer, dtype = drawn_layer(**drawn)
+    check_ways(backend, layer, dtype, ("automatic", "stepwise"))
+
+
+def drawn_layer(projected: float, dtype: str, **sizes: Any) -> tuple[Any, str]:
+    proj_size = max(0, int(projected * 2 * sizes["hidden_size"]) - sizes["hidden_size"])
+    return make_layer(proj_size=proj_size, **sizes), dtype
+
+
+def test_random_shapes(cuda_backend: Backend) -> None:
+    check_anything(cuda_backend)
+
+
+# multiprocessors, bytes of shared memory, architecture, blocks of a cluster.
+DEVICES = [
+    (132, 232448, 90, 16),
+    (108, 166912, 80, 1),
+    (5, 101376, 80, 1),
+    (9, 101376, 90, 8),
+    (1, 101376, 80, 1),
+]
+
+
+@pytest.fixture
+def devices(cuda_backend: Backend) -> Iterator[list[tuple[int, ...]]]:
+    if cuda_backend.name != "cuda-host":
+        pytest.skip("changes the device that the host executor stands for")
+    yield DEVICES
+    _C.host_executor_set_device(*DEVICES[0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [("float32", (3, 37, 70)), ("bfloat16", (2, 300, 100)), ("float16", (2, 131, 33))],
+    ids=str,
+)
+def test_other_devices(
+    cuda_backend: Backend,
+    devices: list[tuple[int, ...]],
+    dtype: str,
+    shape: tuple[int, int, int],
+) -> None:
+    """A device decides on the way and on the rows that run at once, never on a bit of one way."""
+    steps, batch, hidden_size = shape
+    layer = make_layer(steps, batch, 3, hidden_size, directions=2, ragged=True)
+    wanted = reference_results(layer)
+    tensors = torch_layer(layer, dtype)
+    sizes = {"steps": steps, "directions": 2}
+    found: dict[bool, tuple[Any, Any]] = {}
+    for device in devices:
+        _C.host_executor_set_device(*device)
+        forward, backward = results(tensors)
+        assert_close((forward, backward), wanted, dtype)
+        call = call_of(cuda_backend, dtype, batch, hidden_size, **sizes)
+        stepwise = _C.cuda_lstm_way(call, False) == 1
+        assert stepwise == (_C.cuda_lstm_way(call, True) == 1)
+        assert_same_bits((forward, backward), found.setdefault(stepwise, (forward, backward)))
+
+
+# Numbers that are not ordinary.
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+def test_large_states(cuda_backend: Backend, way: str, hidden_size: int, dtype: str) -> None:
+    """An initial h may be beyond 1, where no later one is."""
+    layer = make_layer(3, 9, 5, hidden_size, directions=2)
+    layer.hidden *= 64
+    layer.cell *= 64
+    wanted = reference.rnn.lstm_forward(*layer.forward_args())
+    with _cuda.forced_way(way):
+        found, _ = results(torch_layer(layer, dtype, cuda_backend.device))
+    # The product of large numbers is rounded before the gates see it: only where they are steep.
+    exact = {"float32": 1e-4, "bfloat16": 0.3, "float16": 0.05}[dtype]
+    for one, other in zip(found, wanted, strict=True):
+        error = np.abs(one.double().cpu().numpy() - other)
+        assert (error <= exact * np.maximum(1, np.abs(other))).all()
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["input", "hidden", "cell"])
+def test_what_is_not_finite_stays_in_its_row(
+    cuda_backend: Backend, where: str, value: float, way: str, hidden_size: int, dtype: str
+) -> None:
+    """A row's NaN or infinity comes out as the twin has it; all other rows keep every bit."""
+    layer = make_layer(4, 9, 5, hidden_size)
+    device = cuda_backend.device
+    with _cuda.forced_way(way):
+        clean_forward, clean_backward = results(torch_layer(layer, dtype, device))
+        getattr(layer, where)[1 if where == "input" else 0, 3, 2] = value
+        forward, backward = results(torch_layer(layer, dtype, device))
+    with np.errstate(invalid="ignore"):
+        wanted_forward, wanted_backward = reference_results(layer)
+    assert_nan_as_wanted(forward, wanted_forward, dtype, value)
+    if value != value:
+        assert_same_bits(backward[0].isnan(), torch.from_numpy(np.isnan(wanted_backward[0])))
+    others = [row for row in range(9) if row != 3]
+    for found, clean in zip(
+        (*forward, *backward[:3]), (*clean_forward, *clean_backward[:3]), strict=True
+    ):
+        assert_same_bits(found[:, others], clean[:, others])
+
+
+@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_stays_in_its_row(
+    cuda_backend: Backend, value: float, way: str, hidden_size: int
+) -> None:
+    layer = torch_layer(make_layer(4, 9, 5, hidden_size), "bfloat16", cuda_backend.device)
+    with _cuda.forced_way(way):
+        _, clean = results(layer)
+        layer.grads[0][2, 3, 2] = value
+        _, found = results(layer)
+    assert not found[0][:3, 3].isfinite().all(-1).any()
+    assert_same_bits(found[0][3], clean[0][3])
+    others = [row for row in range(9) if row != 3]
+    for one, other in zip(found[:3], clean[:3], strict=True):
+        assert_same_bits(one[:, others], other[:, others])
+
+
+@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite(
+    cuda_backend: Backend, value: float, way: str, hidden_size: int, dtype: str
+) -> None:
+    layer = make_layer(3, 5, 4, hidden_size)
+    layer.weights[0][1][7, 3] = value  # of an input gate
+    with np.errstate(invalid="ignore"):
+        wanted = reference.rnn.lstm_forward(*layer.forward_args())
+    with _cuda.forced_way(way):
+        found = ops.rnn.lstm_forward(*torch_layer(layer, dtype, cuda_backend.device).forward_args())
+    assert_nan_as_wanted(found, wanted, dtype, value)
+
+
+def assert_nan_as_wanted(found: Any, wanted: Any, dtype: str, value: float) -> None:
+    for one, other in zip(found, wanted, strict=True):
+        is_nan, wants_nan = one.isnan().cpu(), torch.from_numpy(np.isnan(other))
+        if dtype == "float32" and np.isinf(value):
+            # Infinity less its TF32 part is NaN: where the twin saturates, float32 may say NaN.
+            assert is_nan[wants_nan].all()
+        else:
+            assert_same_bits(is_nan, wants_nan)
+
+
+# The same bits, whatever the order.
+
+
+@contextmanager
+def seed_of_the_executor(backend: Backend, seed: int) -> Iterator[None]:
+    if backend.name == "cuda-host":
+        _C.host_executor_set_seed(seed)
+    yield
+
+
+@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize("dtype", NARROW)
+def test_schedules_do_not_matter(
+    cuda_backend: Backend, way: str, hidden_size: int, dtype: str
+) -> None:
+    layer = torch_layer(
+        make_layer(4, 17, 5, hidden_size, directions=2, ragged=True), dtype, cuda_backend.device
+    )
+    found = []
+    for seed in (1001, 1002, 1003):
+        with seed_of_the_executor(cuda_backend, seed), _cuda.forced_way(way):
+            found.append(results(layer))
+    for other in found[1:]:
+        assert_same_bits(other, found[0])
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def rows_of(layer: Any, rows: slice) -> Any:
+    """Some rows of the batch, as a layer of their own."""
+    lengths = None if layer.lengths is None else layer.lengths[rows]
+    arguments = [x[:, rows] for x in (layer.input, layer.hidden, layer.cell)]
+    return type(layer)(*arguments, layer.weights, lengths, tuple(g[:, rows] for g in layer.grads))
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_row_does_not_depend_on_its_batch(
+    cuda_backend: Backend, way: str, hidden_size: int, dtype: str, ragged: bool, deterministic: None
+) -> None:
+    # Products with input of few bits are exact: what is seen on a CPU is the recurrence alone.
+    layer = make_layer(4, 37, 5, hidden_size, directions=2, ragged=ragged)
+    check_rows(torch_layer(layer, dtype, cuda_backend.device), way, kernel_only=True)
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_row_does_not_depend_on_its_batch_in_products(
+    gpu: Backend, way: str, dtype: str, deterministic: None
+) -> None:
+    layer = torch_layer(make_layer(9, 150, 300, 256, directions=2), dtype, gpu.device)
+    layer.input = torch.randn_like(layer.input)
+    check_rows(layer, way, kernel_only=False)
+
+
+def check_rows(layer: Any, way: str, kernel_only: bool) -> None:
+    with _cuda.forced_way(way):
+        forward, backward = results(layer)
+        for rows in (slice(3, 4), slice(5, 14), slice(1, None)):
+            part_forward, part_backward = results(rows_of(layer, rows))
+            for whole, part in zip(forward, part_forward, strict=True):
+                assert_same_bits(part, whole[:, rows])
+            grads = zip(backward[:3], part_backward[:3], strict=True)
+            for whole, part in list(grads)[2 if kernel_only else 0 :]:
+                assert_same_bits(part, whole[:, rows])
+
+
+class Products(TorchDispatchMode):
+    """Records the sizes of every product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: set[tuple[torch.Size, torch.Size]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._opname == "mm":
+            self.sizes.add((args[0].shape, args[1].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_blocks_of_rows_make_the_product(deterministic: None) -> None:
+    with Products() as products:
+        for count in (1, 511, 512, 513, 1500):
+            _cuda._row_product(torch.randn(count, 7), torch.randn(7, 9))
+    assert products.sizes == {(torch.Size([512, 7]), torch.Size([7, 9]))}
+    for count in (0, 1, 511, 512, 513, 1024, 1500):
+        rows, matrix = torch.randn(count, 7), torch.randn(7, 9)
+        torch.testing.assert_close(_cuda._row_product(rows, matrix), rows @ matrix)
+        assert _cuda._row_product(rows.t().contiguous().t(), matrix).is_contiguous()
+
+
+# How exact.
+
+
+@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+def test_float32_is_float32(cuda_backend: Backend, way: str, hidden_size: int) -> None:
+    """Within 1e-5 of float64 on input of the usual scale, though products go through TF32."""
+    found, wanted = exact_and_found(cuda_backend, way, hidden_size)
+    for one, other in zip(found, wanted, strict=True):
+        assert np.abs(one - other).max() < 1e-5
+
+
+@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+def test_tf32_only_when_allowed(cuda_backend: Backend, way: str, hidden_size: int) -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        found, wanted = exact_and_found(cuda_backend, way, hidden_size)
+        allowed, _ = exact_and_found(cuda_backend, way, hidden_size, "bfloat16")
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    errors = [np.abs(one - other).max() for one, other in zip(found, wanted, strict=True)]
+    assert 1e-6 < max(errors) < 5e-3
+    narrow, _ = exact_and_found(cuda_backend, way, hidden_size, "bfloat16")
+    assert_same_bits(allowed, narrow)
+
+
+def exact_and_found(
+    backend: Backend, way: str, hidden_size: int, dtype: str = "float32"
+) -> tuple[list[Any], list[Any]]:
+    """output, cells and the gradient of the input of a layer of arbitrary numbers; the twin's."""
+    layer = make_layer(6, 4, 32, hidden_size)
+    rng = np.random.default_rng(3)
+
+    def round_off(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return type(value)(round_off(item) for item in value)
+        noise = rng.uniform(0.9, 1.1, np.shape(value))
+        return value if value is None else (value * noise).astype(np.float32).astype(np.float64)
+
+    layer = type(layer)(
+        *(round_off(value) for value in layer.forward_args()), round_off(layer.grads)
+    )
+    with _cuda.forced_way(way):
+        forward, backward = results(torch_layer(layer, dtype, backend.device))
+    wanted_forward, wanted_backward = reference_results(layer)
+    found = [x.double().cpu().numpy() for x in (forward[0], forward[3], backward[0])]
+    return found, [wanted_forward[0], wanted_forward[3], wanted_backward[0]]
+
+
+# Lengths.
+
+
+def test_kernels_clamp_lengths(cuda_backend: Backend) -> None:
+    """What nobody has checked - on a GPU nobody can - counts as the nearer end."""
+    layer = make_layer(5, 6, 4, 18, directions=2)
+    layer.lengths = np.array([0, 5, 3, 5, 0, 1])
+    tensors = torch_layer(layer, "float32", cuda_backend.device)
+    wanted = results(tensors)
+    wild = torch.tensor([-7, 2**40, 3, 6, -(2**62), 1], device=cuda_backend.device)
+    arguments = tensors.forward_args()
+    checked = ops.rnn._check_layer(*arguments)._replace(lengths=wild)
+    forward = _cuda.lstm_forward(checked, True)
+    kept = forward[0], *forward[3:]
+    backward = _cuda.lstm_backward(checked, tensors.grads, kept, (True, True, True))
+    assert_same_bits((forward, backward), wanted)
+
+
+def test_padding_of_input_and_gradient_is_not_read(cuda_backend: Backend) -> None:
+    layer = make_layer(5, 6, 4, 18, 7, 2, ragged=True)
+    wanted = results(torch_layer(layer, "float32", cuda_backend.device))
+    for row, length in enumerate(layer.lengths):
+        for array in (layer.input, layer.grads[0], layer.grads[3]):
+            array[length:, row] = np.nan
+    assert_same_bits(results(torch_layer(layer, "float32", cuda_backend.device)), wanted)
+
+
+# The border.
+
+
+def test_the_executor_ran(cuda_backend: Backend) -> None:
+    """Nothing else would notice if the switch went nowhere: the CPU's kernels are right too."""
+    if cuda_backend.name != "cuda-host":
+        pytest.skip("asks the host executor")
+    layer = torch_layer(make_layer(3, 2, 4, 5, ragged=True), "float32")
+    before = _C.host_executor_statistics()["launches"]
+    forward = ops.rnn.lstm_forward(*layer.forward_args())
+    between = _C.host_executor_statistics()["launches"]
+    ops.rnn.lstm_backward(*layer.backward_args(forward))
+    assert before < between < _C.host_executor_statistics()["launches"]
+
+
+def test_read_only_arrays_and_bfloat16_of_numpy(cuda_backend: Backend) -> None:
+    if cuda_backend.device != "cpu":
+        pytest.skip("NumPy arrays are in the CPU's memory")
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    layer = make_layer(3, 2, 4, 5)
+    wanted = results(torch_layer(layer, "bfloat16"))
+
+    def narrow(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return type(value)(narrow(item) for item in value)
+        return value if value is None else value.astype(ml_dtypes.bfloat16)
+
+    arguments = [narrow(value) for value in layer.forward_args()]
+    grads = (*narrow(layer.grads[:3]), layer.grads[3].astype(np.float32))
+    forward, backward = results(type(layer)(*arguments, grads))
+    assert forward[0].dtype == ml_dtypes.bfloat16
+    for one, other in zip((*forward, *backward[:3]), (*wanted[0], *wanted[1][:3]), strict=True):
+        assert_same_bits(one.astype(np.float64), other.double())
+
+
+def test_ops_take_no_part_in_autograd_or_autocast(cuda_backend: Backend) -> None:
+    layer = torch_layer(make_layer(3, 2, 4, 5, directions=2), "float32", cuda_backend.device)
+    wanted = results(layer)
+    for tensor in (layer.input, layer.hidden, layer.cell, *layer.weights[0][:4]):
+        tensor.requires_grad_()
+    with torch.autocast(cuda_backend.device, torch.bfloat16):
+        found = results(layer)
+    assert_same_bits(found, wanted)
+    assert not any(tensor.requires_grad for tensor in (*found[0], *found[1][:3]))
