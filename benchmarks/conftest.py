@@ -57,18 +57,15 @@ def compare(
     smoke: bool,
     record: Callable[[dict[str, Any]], None],
 ) -> Callable[..., None]:
-    """compare(row, ours, peer, synchronize=None): measures in turns and adds the row."""
+    """compare(row, ours, peer): measures in turns and adds the row."""
     seconds = 0.0 if smoke else request.config.getoption("--bench-seconds")
 
     def compare(
-        row: dict[str, Any],
-        ours: Callable[[int], object],
-        peer: Callable[[int], object],
-        synchronize: Callable[[], object] | None = None,
+        row: dict[str, Any], ours: Callable[[int], object], peer: Callable[[int], object]
     ) -> None:
         benchmark.group = row["group"]
         peak = harness.measure_fma_peak(threads, 0.001 if smoke else 0.1)
-        duel = harness.Duel(ours, peer, synchronize)
+        duel = harness.Duel(ours, peer)
         rounds = duel.warm_up(seconds)
         # pytest-benchmark leaves the setup out of its own times: there the peer has its turn.
         benchmark.pedantic(duel.sample_ours, setup=duel.sample_peer, rounds=rounds)

@@ -22,34 +22,62 @@ SHORTEST_SAMPLE = 1e-3  # seconds; a shorter call is repeated inside one sample
 FEWEST_PAIRS, MOST_PAIRS = 7, 200
 
 
+class WallTimer:
+    """Seconds by the processor's clock, for work that is done when its call returns."""
+
+    def __call__(self, work: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+
+class EventTimer:
+    """Seconds between two events on torch's current CUDA stream, around the work queued there."""
+
+    def __call__(self, work: Callable[[], object]) -> float:
+        import torch
+
+        start = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        milliseconds: float = start.elapsed_time(end)
+        return milliseconds / 1e3
+
+
 class Duel:
     """Two callables that take turns: peer, ours, peer, ours; one sample of each makes a pair.
 
-    Both get the index of the pair, so that they work on the same one of several inputs.
-    `synchronize` is called before each reading of the clock (a GPU's work is asynchronous).
+    Both get the same running index of the call, so that they work on the same ones of several
+    inputs. `timer` tells how many seconds a piece of work takes.
     """
 
     def __init__(
         self,
         ours: Callable[[int], object],
         peer: Callable[[int], object],
-        synchronize: Callable[[], object] | None = None,
+        timer: Callable[[Callable[[], object]], float] | None = None,
     ) -> None:
         self._ours, self._peer = ours, peer
-        self._synchronize = synchronize or (lambda: None)
+        self._timer = timer or WallTimer()
         self.calls = 1  # in one sample
         self.ours: list[float] = []  # seconds per call
         self.peer: list[float] = []
 
-    def warm_up(self, seconds: float) -> int:
+    def warm_up(self, seconds: float, fewest: int = FEWEST_PAIRS) -> int:
         """Calls both untimed and returns how many pairs fit into `seconds` (0: a single pair)."""
         for _ in range(3 if seconds > 0 else 1):
             pair = self._sample(self._peer, 0, 1), self._sample(self._ours, 0, 1)
+            if sum(pair) > seconds:
+                break
         if seconds <= 0:
             return 1
         self.calls = max(1, round(SHORTEST_SAMPLE / min(pair)))
         fitting = int(seconds / (sum(pair) * self.calls))
-        return min(max(fitting, FEWEST_PAIRS), MOST_PAIRS)
+        return min(max(fitting, fewest), MOST_PAIRS)
 
     def sample_peer(self) -> None:
         self.peer.append(self._sample(self._peer, len(self.peer), self.calls))
@@ -57,21 +85,20 @@ class Duel:
     def sample_ours(self) -> None:
         self.ours.append(self._sample(self._ours, len(self.ours), self.calls))
 
-    def run(self, seconds: float) -> None:
-        for _ in range(self.warm_up(seconds)):
+    def run(self, seconds: float, fewest: int = FEWEST_PAIRS) -> None:
+        for _ in range(self.warm_up(seconds, fewest)):
             self.sample_peer()
             self.sample_ours()
 
-    def _sample(self, function: Callable[[int], object], index: int, calls: int) -> float:
+    def _sample(self, function: Callable[[int], object], pair: int, calls: int) -> float:
+        def work() -> None:
+            for index in range(pair * calls, (pair + 1) * calls):
+                function(index)
+
         collecting = gc.isenabled()
         gc.disable()
         try:
-            self._synchronize()
-            start = time.perf_counter()
-            for _ in range(calls):
-                function(index)
-            self._synchronize()
-            return (time.perf_counter() - start) / calls
+            return self._timer(work) / calls
         finally:
             if collecting:
                 gc.enable()
@@ -97,11 +124,17 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
+def floor_ms(gflop: float, gbyte: float, roof_gflops: float, copy_gbs: float) -> float:
+    """No call is faster: the operations at the roof, or the bytes at the speed of a copy."""
+    return 1e3 * max(gflop / roof_gflops, gbyte / copy_gbs)
+
+
 def measure_fma_peak(threads: int, seconds: float) -> float:
     """float32 GFLOP/s of nothing but multiply-adds at the active instruction set."""
-    from seqfast import _C
+    import seqfast
 
-    return _C.measure_fma_peak(seconds, threads)
+    native: Any = seqfast._C
+    return float(native.measure_fma_peak(seconds, threads))
 
 
 def measure_copy(megabytes: int = 256) -> float:
@@ -151,6 +184,9 @@ def usable_cores() -> int:
 
 
 def commit() -> str:
+    """Of the checkout; of a copy without history what SEQFAST_COMMIT says."""
+    if told := os.environ.get("SEQFAST_COMMIT"):
+        return told
     command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--match="]
     try:
         return subprocess.run(
@@ -201,19 +237,34 @@ def write_results(
     Every row has `group`, `case`, `mode`, `dtype`, `ratio` (peer / ours: above 1 ours is better)
     and either Duel.statistics() with `gflop` and `gbyte` of the work, or `ours_mib`, `peer_mib`.
     """
-    stamp = re.sub(r"[^0-9T]", "", environment["date"].split("+")[0])
-    path: Path = folder / environment["machine"] / f"{suite}-{stamp}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    result = {"suite": suite, **environment, "rows": rows}
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    path: Path = folder / environment["machine"] / result_name(suite, environment)
+    write_json(path, {"suite": suite, **environment, "rows": rows})
     return path
 
 
+def result_name(suite: str, environment: dict[str, Any]) -> str:
+    stamp = re.sub(r"[^0-9T]", "", environment["date"].split("+")[0])
+    return f"{suite}-{stamp}.json"
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """All or nothing: whoever reads the file never finds half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
 def read_newest(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """The newest result of every machine and suite, sorted by suite, then machine."""
+    """The newest result of every machine and suite, sorted by suite, then machine.
+
+    Left out: files that hold no rows, and self-tests, whose figures mean nothing.
+    """
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     for path in folder.glob("*/*.json"):
         result = json.loads(path.read_text(encoding="utf-8"))
+        if "rows" not in result or result.get("self_test"):
+            continue
         key = result["suite"], result["machine"]
         if key not in newest or result["date"] > newest[key]["date"]:
             newest[key] = result

@@ -1,4 +1,4 @@
-"""Renders the newest results into docs/performance.md and .svg and the table of README.md.
+"""Renders the newest results into docs/performance.md, its pictures and the table of README.md.
 
 python -m benchmarks.report [--results DIR] [--root DIR]
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from benchmarks import harness
 
 Result = dict[str, Any]
 Row = dict[str, Any]
+Column = tuple[str, Callable[[Result, Row], str]]
 
-TITLES = {"rnn": "LSTM"}  # of the suites, in the order of the page
-PEERS = {"rnn": "torch.nn.LSTM"}
+# Of the suites, in the order of the page.
+TITLES = {"rnn": "LSTM", "rnn_cuda": "LSTM on a GPU"}
+PEERS = {"rnn": "torch.nn.LSTM", "rnn_cuda": "torch.nn.LSTM"}
+PICTURES = {"rnn": "performance.svg", "rnn_cuda": "performance_rnn_cuda.svg"}
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 MODES = ("forward", "training")
 TICKS = (0.25, 0.5, 0.7, 1, 1.4, 2, 3, 4, 6, 8, 12, 16)
@@ -31,7 +35,7 @@ Written by `make report` from `benchmarks/results/`, which `make bench` fills; n
 Every figure is a ratio against a peer, measured in one run: above 1 seqfast is faster, below 1 it
 is slower, and the row says so. Nothing that was measured is left out.
 
-![The ratio of every case](performance.svg)
+{pictures}
 
 {suites}
 ## How it is measured
@@ -64,6 +68,29 @@ is slower, and the row says so. Nothing that was measured is left out.
   a process of each side's own; the median of three.
 """
 
+# What else there is to say of a suite's measurements.
+NOTES = {
+    "rnn_cuda": """
+On a GPU:
+
+- **Clock.** CUDA events around a sample, on the stream that both sides use. What Python needs to
+  launch counts where the GPU would be done sooner. *graph*: both sides captured in a CUDA graph
+  and replayed, always on the same input.
+- **Inputs** are as many as fill three times the second-level cache, taken in turn.
+- **The peer** has its weights flattened, the same types and TF32 setting, and for *forward* is in
+  `eval()` as seqfast is. *lengths*: the peer packs and unpacks inside the measurement. *packed
+  before*: the peer's input came packed and its output stays packed, which costs it nothing here;
+  seqfast takes padded input and `lengths=` in both.
+- **Correct first.** Outputs, and for training all gradients, are compared with float64 for some
+  rows of the whole batch; a case that is off has no time.
+- **of roof**: the floor over the time. Operations at the rate of a large product of that type in
+  the same run (float32: or a third of TF32's, if that is more), bytes at that of a large copy.
+- **predicted**: microseconds a step as `benchmarks/cuda_model.py` has them, and what was measured
+  over their expected value; see [cuda_predictions.md](cuda_predictions.md).
+- **Memory** is the most that torch's allocator handed out during a call, beyond inputs and weights.
+""",
+}
+
 SUITE = """\
 ## {title}
 
@@ -93,13 +120,15 @@ def table(lines: list[list[str]]) -> str:
 
 def peak(result: Result, row: Row) -> float | None:
     """GFLOP/s of pure multiply-adds in the row's type."""
+    if "roof_gflops" in row:
+        return float(row["roof_gflops"])
     measured: float | None = result.get("fma_gflops")
     return measured and measured * (0.5 if row["dtype"] == "float64" else 1.0)
 
 
 def floor_ms(result: Result, row: Row) -> float | None:
     roof = peak(result, row)
-    return roof and 1e3 * max(row["gflop"] / roof, row["gbyte"] / result["copy_gbs"])
+    return roof and harness.floor_ms(row["gflop"], row["gbyte"], roof, result["copy_gbs"])
 
 
 def timed_rows(result: Result, mode: str, group: str | None = None) -> list[Row]:
@@ -111,26 +140,61 @@ def milliseconds(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
+def speed(row: Row) -> float:
+    """GFLOP/s."""
+    return float(1e3 * row["gflop"] / row["ours_ms"])
+
+
+def of_peak(result: Result, row: Row) -> str:
+    roof = peak(result, row)
+    return f"{100 * speed(row) / roof:.0f} %" if roof else "-"
+
+
+def floor_text(result: Result, row: Row) -> str:
+    floor = floor_ms(result, row)
+    return milliseconds(floor) if floor else "-"
+
+
+def predicted_text(result: Result, row: Row) -> str:
+    low, expected, high = row["predicted_us_per_step"]
+    quotient = row["ours_us_per_step"] / expected
+    return f"{low:.2f} - {high:.2f} (x {quotient:.2f})"
+
+
+def peaks_text(result: Result, row: Row) -> str:
+    peaks = row["ours_peak_mib"], row["peer_peak_mib"]
+    return "-" if None in peaks else " / ".join(f"{mib:.0f}" for mib in peaks)
+
+
+COMMON: list[Column] = [
+    ("case", lambda result, row: case_text(row)),
+    ("ours, ms", lambda result, row: milliseconds(row["ours_ms"])),
+    ("peer, ms", lambda result, row: milliseconds(row["peer_ms"])),
+    ("ratio", lambda result, row: ratio_text(row["ratio"])),
+    ("spread", lambda result, row: f"{row['ratio_low']:.2f} - {row['ratio_high']:.2f}"),
+]
+COLUMNS: dict[str, list[Column]] = {
+    "rnn": [
+        ("GFLOP/s", lambda result, row: f"{speed(row):.0f}"),
+        ("of FMA peak", of_peak),
+        ("floor, ms", floor_text),
+    ],
+    "rnn_cuda": [
+        ("us a step", lambda result, row: f"{row['ours_us_per_step']:.2f}"),
+        ("predicted", predicted_text),
+        ("of roof", lambda result, row: f"{100 * row['roofline']:.1f} %"),
+        ("way", lambda result, row: ", ".join(dict.fromkeys(row["ways"]))),
+        ("memory, MiB, ours / peer", peaks_text),
+    ],
+}
+
+
 def timed_table(result: Result, mode: str) -> str:
-    lines = [
-        ["case", "ours, ms", "peer, ms", "ratio", "spread", "GFLOP/s", "of FMA peak", "floor, ms"]
-    ]
-    for row in timed_rows(result, mode):
-        speed = 1e3 * row["gflop"] / row["ours_ms"]
-        roof, floor = peak(result, row), floor_ms(result, row)
-        lines.append(
-            [
-                case_text(row),
-                milliseconds(row["ours_ms"]),
-                milliseconds(row["peer_ms"]),
-                ratio_text(row["ratio"]),
-                f"{row['ratio_low']:.2f} - {row['ratio_high']:.2f}",
-                f"{speed:.0f}",
-                f"{100 * speed / roof:.0f} %" if roof else "-",
-                milliseconds(floor) if floor else "-",
-            ]
-        )
-    return table(lines)
+    columns = COMMON + COLUMNS[result["suite"]]
+    rows = timed_rows(result, mode)
+    return table(
+        [[head for head, _ in columns], *([text(result, r) for _, text in columns] for r in rows)]
+    )
 
 
 def memory_table(result: Result) -> str:
@@ -148,16 +212,22 @@ def case_text(row: Row) -> str:
 
 
 def summary(result: Result, without: tuple[str, ...] = ()) -> str:
-    """The grid's geometric mean and worst shape, then the other groups' cases one by one."""
+    """Geometric mean and worst of the grid's groups, then the other groups' cases one by one."""
     lines = [["", *MODES]]
-    grid = [[row["ratio"] for row in timed_rows(result, mode, "grid")] for mode in MODES]
-    if all(grid):
-        means = [ratio_text(geometric_mean(ratios)) for ratios in grid]
-        lines.append([f"{len(grid[0])} shapes: geometric mean", *means])
-        lines.append([f"{len(grid[0])} shapes: the worst", *(ratio_text(min(r)) for r in grid)])
+    groups = dict.fromkeys(row["group"] for row in result["rows"])
+    grid = ["grid"] if result["suite"] == "rnn" else list(groups)
+    for group in grid:
+        ratios = [[row["ratio"] for row in timed_rows(result, mode, group)] for mode in MODES]
+        if not any(ratios):
+            continue
+        cases = max(map(len, ratios))
+        name = f"{cases} shapes" if group == "grid" else f"{group}, {cases} case{'s' * (cases > 1)}"
+        for text, number in (("geometric mean", geometric_mean), ("the worst", min)):
+            cells = [ratio_text(number(r)) if r else "" for r in ratios]
+            lines.append([f"{name}: {text}", *cells])
     others: dict[str, dict[str, str]] = {}
     for row in result["rows"]:
-        if "ours_ms" in row and row["group"] not in ("grid", *without):
+        if "ours_ms" in row and row["group"] not in (*grid, *without):
             others.setdefault(case_text(row), {})[row["mode"]] = ratio_text(row["ratio"])
     for case, texts in others.items():
         lines.append([case, *(texts.get(mode, "") for mode in MODES)])
@@ -167,15 +237,39 @@ def summary(result: Result, without: tuple[str, ...] = ()) -> str:
     return table(lines)
 
 
+def missing_text(result: Result) -> str:
+    """What a run did not get through or got wrong; empty if nothing."""
+    lines = []
+    if not result.get("finished", True):
+        lines.append("**The run did not finish.**")
+    if left_out := result.get("left_out"):
+        lines.append(f"Left out for time: {'; '.join(left_out)}.")
+    failures = result.get("failures", {})
+    lines += [f"**Failed: {name}: {why}**" for name, why in failures.items()]
+    return "\n\n".join(lines)
+
+
 def machine_text(result: Result) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    run = (
+        f"{versions}, {result['compiler']}, Python {result['python']}, {result['system']}. "
+        f"Commit {result['commit']}, {result['date'][:10]}. Peer: `{PEERS[result['suite']]}`"
+    )
+    if result["suite"] == "rnn_cuda":
+        smi = result["smi"]
+        products = ", ".join(f"{n} {g / 1e3:.0f}" for n, g in result["matmul_gflops"].items())
+        return (
+            f"{result['device']}, {result['multiprocessors']} multiprocessors, "
+            f"{result['l2_mib']:.0f} MiB of second-level cache; driver "
+            f"{smi.get('driver_version', 'unknown')}, CUDA {result['cuda']}, at most "
+            f"{smi.get('clocks.max.sm', 'unknown')}. Products, TFLOP/s: {products}; copy "
+            f"{result['copy_gbs']:.0f} GB/s. {run} (cuDNN {result['cudnn']})."
+        )
     roof = result.get("fma_gflops")
     roofs = f"FMA peak {roof:.0f} GFLOP/s, " if roof else ""
     return (
         f"{result['device']}, {result['cores']} cores, {result['threads']} threads, "
-        f"{result['cpu_isa']} kernels; {roofs}copy {result['copy_gbs']:.0f} GB/s. {versions}, "
-        f"{result['compiler']}, Python {result['python']}, {result['system']}. "
-        f"Commit {result['commit']}, {result['date'][:10]}. Peer: `{PEERS[result['suite']]}`."
+        f"{result['cpu_isa']} kernels; {roofs}copy {result['copy_gbs']:.0f} GB/s. {run}."
     )
 
 
@@ -187,6 +281,8 @@ def suite_text(result: Result) -> str:
     ]
     if memory := memory_table(result):
         tables.append(f"### Peak memory of training\n\n{memory}\n")
+    if missing := missing_text(result):
+        tables.append(f"### Missing\n\n{missing}\n")
     return SUITE.format(
         title=TITLES[result["suite"]],
         machine=machine_text(result),
@@ -250,15 +346,16 @@ def draw(results: list[Result], path: Path) -> None:
 def check_peak(result: Result) -> None:
     """ValueError where seqfast passes the measured peak: then something else was measured.
 
-    bfloat16 is left out, as processors have instructions of their own for it.
+    bfloat16 on the CPU is left out, as processors have instructions of their own for it.
     """
     for mode in MODES:
         for row in timed_rows(result, mode):
-            speed, roof = 1e3 * row["gflop"] / row["ours_ms"], peak(result, row)
-            if roof and row["dtype"] != "bfloat16" and speed > 1.02 * roof:
+            roof = peak(result, row)
+            exempt = result["suite"] == "rnn" and row["dtype"] == "bfloat16"
+            if roof and not exempt and speed(row) > 1.02 * roof:
                 raise ValueError(
-                    f"report: {case_text(row)}, {mode}, runs at {speed:.0f} GFLOP/s, which cannot "
-                    f"be: the FMA peak of this run is {roof:.0f}"
+                    f"report: {case_text(row)}, {mode}, runs at {speed(row):.0f} GFLOP/s, which "
+                    f"cannot be: the FMA peak of this run is {roof:.0f}"
                 )
 
 
@@ -282,13 +379,21 @@ def main(argv: list[str] | None = None) -> int:
     results.sort(key=lambda result: list(TITLES).index(result["suite"]))
     for result in results:
         check_peak(result)
-    page = PAGE.format(suites="\n".join(map(suite_text, results)))
-    (args.root / "docs").mkdir(exist_ok=True)
-    (args.root / "docs" / "performance.md").write_text(page, encoding="utf-8")
-    draw(results, args.root / "docs" / "performance.svg")
-    readme = args.root / "README.md"
-    text = replace_block(readme.read_text(encoding="utf-8"), readme_text(results[0]))
-    readme.write_text(text, encoding="utf-8")
+    docs: Path = args.root / "docs"
+    docs.mkdir(exist_ok=True)
+    pictures = []
+    suites = list(dict.fromkeys(result["suite"] for result in results))
+    for suite in suites:
+        of_suite = [result for result in results if result["suite"] == suite]
+        draw(of_suite, docs / PICTURES[suite])
+        pictures.append(f"![The ratio of every case]({PICTURES[suite]})")
+    page = PAGE.format(pictures="\n".join(pictures), suites="\n".join(map(suite_text, results)))
+    page += "".join(NOTES.get(suite, "") for suite in suites)
+    (docs / "performance.md").write_text(page, encoding="utf-8")
+    if results[0]["suite"] == "rnn":
+        readme = args.root / "README.md"
+        text = replace_block(readme.read_text(encoding="utf-8"), readme_text(results[0]))
+        readme.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -5,86 +5,27 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import seqfast.nn
 from benchmarks import memory
+from benchmarks.cases import (
+    Case,
+    build_layer,
+    forward,
+    packed_call,
+    packed_leaves,
+    padded_call,
+    ragged_lengths,
+    repacked_call,
+    training,
+)
 
 INPUTS = 3  # taken in turn, so that no call finds its whole input in the cache
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9, torch.bfloat16: 5e-2}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One layer and one shape; `ragged` says how its lengths are given."""
-
-    group: str
-    steps: int
-    batch: int
-    input_size: int
-    hidden_size: int
-    layers: int = 1
-    bidirectional: bool = False
-    proj_size: int = 0
-    dtype: torch.dtype = torch.float32
-    ragged: str = ""  # "packed": PackedSequence in and out; "lengths": padded in and out
-
-    def __str__(self) -> str:
-        return f"{self.group} {self.name} {self.dtype_name}"
-
-    @property
-    def dtype_name(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
-
-    @property
-    def name(self) -> str:
-        name = f"{self.steps}x{self.batch}x{self.input_size}x{self.hidden_size}"
-        name += f", {self.layers} layers" if self.layers > 1 else ""
-        name += ", bidirectional" if self.bidirectional else ""
-        name += f", proj_size {self.proj_size}" if self.proj_size else ""
-        return name + (f", {self.ragged}" if self.ragged else "")
-
-    def row(self, mode: str, tokens: int) -> dict[str, Any]:
-        """The row's names, multiply-adds x 2, and the bytes that must move if all caches were cold.
-
-        Bytes: each operand once; training also writes and reads back activated gates and cells.
-        """
-        directions = 2 if self.bidirectional else 1
-        output_size = self.proj_size or self.hidden_size
-        weights = activations = multiply_adds = 0
-        for layer in range(self.layers):
-            input_size = directions * output_size if layer else self.input_size
-            per_direction = 4 * self.hidden_size * (input_size + output_size)
-            per_direction += self.hidden_size * self.proj_size
-            weights += directions * per_direction
-            multiply_adds += directions * per_direction * tokens
-            activations += tokens * (input_size + directions * output_size)
-        saved = 5 * self.hidden_size * directions * self.layers * tokens
-        training = mode == "training"
-        elements = 3 * weights + 3 * activations + 2 * saved if training else weights + activations
-        return {
-            "group": self.group,
-            "case": self.name,
-            "mode": mode,
-            "dtype": self.dtype_name,
-            "gflop": 2e-9 * multiply_adds * (3 if training else 1),
-            "gbyte": 1e-9 * elements * self.dtype.itemsize,
-        }
-
-    def tiny(self) -> Case:
-        return replace(
-            self,
-            steps=min(self.steps, 3),
-            batch=min(self.batch, 4),
-            input_size=8,
-            hidden_size=8,
-            proj_size=min(self.proj_size, 4),
-        )
 
 
 GRID = [
@@ -108,67 +49,13 @@ OTHERS = [
 ]
 
 
-def ragged_lengths(steps: int, batch: int) -> torch.Tensor:
-    """Unsorted lengths of which about 58 % is filled, the longest one full."""
-    lengths = (torch.linspace(0.16, 1.0, batch) * steps).round().long().clamp(min=1)
-    return lengths[torch.randperm(batch)]
-
-
-def padded_call(layer: torch.nn.Module, **arguments: Any) -> Callable[[Any], torch.Tensor]:
-    return lambda padded: layer(padded, **arguments)[0]
-
-
-def packed_call(layer: torch.nn.Module) -> Callable[[Any], torch.Tensor]:
-    return lambda packed: layer(packed)[0].data
-
-
-def repacked_call(layer: torch.nn.Module, lengths: torch.Tensor) -> Callable[[Any], torch.Tensor]:
-    def call(padded: torch.Tensor) -> torch.Tensor:
-        packed = pack_padded_sequence(padded, lengths, enforce_sorted=False)
-        return pad_packed_sequence(layer(packed)[0])[0]
-
-    return call
-
-
-def forward(call: Callable[[Any], torch.Tensor], inputs: list[Any]) -> Callable[[int], Any]:
-    return lambda pair: call(inputs[pair % len(inputs)])
-
-
-def training(
-    layer: torch.nn.Module,
-    call: Callable[[Any], torch.Tensor],
-    inputs: list[Any],
-    gradient: torch.Tensor,
-) -> Callable[[int], Any]:
-    def step(pair: int) -> torch.Tensor:
-        input = inputs[pair % len(inputs)]
-        leaf = input.data if isinstance(input, PackedSequence) else input
-        leaf.grad = None
-        layer.zero_grad()
-        output = call(input)
-        output.backward(gradient)
-        return output
-
-    return step
-
-
 @pytest.mark.parametrize("mode", ["forward", "training"])
 @pytest.mark.parametrize("case", GRID + OTHERS, ids=str)
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 def test_lstm(case: Case, mode: str, compare: Callable[..., None], smoke: bool) -> None:
     case = case.tiny() if smoke else case
     torch.manual_seed(0)
-    layers = [
-        lstm(
-            case.input_size,
-            case.hidden_size,
-            case.layers,
-            bidirectional=case.bidirectional,
-            proj_size=case.proj_size,
-            dtype=case.dtype,
-        )
-        for lstm in (seqfast.nn.LSTM, torch.nn.LSTM)
-    ]
+    layers = [build_layer(lstm, case) for lstm in (seqfast.nn.LSTM, torch.nn.LSTM)]
     layers[0].load_state_dict(layers[1].state_dict())
     shape = case.steps, case.batch, case.input_size
     inputs: list[Any] = [torch.randn(shape, dtype=case.dtype) for _ in range(INPUTS)]
@@ -179,8 +66,7 @@ def test_lstm(case: Case, mode: str, compare: Callable[..., None], smoke: bool) 
         tokens = int(lengths.sum())
         calls = [padded_call(layers[0], lengths=lengths), repacked_call(layers[1], lengths)]
     if case.ragged == "packed":
-        packed = [pack_padded_sequence(x, lengths, enforce_sorted=False) for x in inputs]
-        inputs = [PackedSequence(p.data.requires_grad_(mode == "training"), *p[1:]) for p in packed]
+        inputs = packed_leaves(inputs, lengths, grad=mode == "training")
         calls = [packed_call(layer) for layer in layers]
     elif mode == "training":
         inputs = [x.requires_grad_() for x in inputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,44 @@ def test_duel_repeats_short_calls_and_limits_pairs() -> None:
     duel.run(0.05)
     assert duel.calls > 100
     assert harness.FEWEST_PAIRS <= len(duel.ours) == len(duel.peer) <= harness.MOST_PAIRS
+
+
+def test_inputs_go_on_within_a_sample() -> None:
+    calls: list[tuple[str, int]] = []
+    duel = harness.Duel(lambda i: calls.append(("ours", i)), lambda i: calls.append(("peer", i)))
+    duel.calls = 2
+    for _ in range(2):
+        duel.sample_peer()
+        duel.sample_ours()
+    assert [i for side, i in calls if side == "ours"] == [0, 1, 2, 3]
+    assert [i for side, i in calls if side == "peer"] == [0, 1, 2, 3]
+
+
+def test_timer_is_the_one_given() -> None:
+    """A sample is all its calls in one piece, and its time is theirs divided by their number."""
+
+    def timer(work: Callable[[], object]) -> float:
+        done.append(0)
+        work()
+        return 6.0
+
+    done: list[int] = []
+
+    def count(index: int) -> None:
+        done[-1] += 1
+
+    duel = harness.Duel(count, count, timer)
+    duel.calls = 3
+    duel.sample_peer()
+    duel.sample_ours()
+    assert done == [3, 3]
+    assert duel.peer == duel.ours == [2.0]
+
+
+def test_slow_calls_have_few_pairs() -> None:
+    duel = harness.Duel(lambda i: None, lambda i: None, lambda work: work() or 5.0)
+    duel.run(1.0, fewest=3)
+    assert len(duel.ours) == len(duel.peer) == 3
 
 
 def test_statistics_are_of_the_pairs() -> None:
@@ -85,3 +124,19 @@ def test_newest_result_of_each_machine_and_suite(tmp_path: Path) -> None:
             assert json.loads(path.read_text())["date"] == date
     newest = harness.read_newest(tmp_path)
     assert [(r["suite"], r["date"]) for r in newest] == [("rnn", dates[1]), ("word2vec", dates[1])]
+
+
+def test_what_is_no_result_is_not_read(tmp_path: Path) -> None:
+    machine = tmp_path / "m"
+    facts = {"machine": "m", "date": "2030-01-01T00:00:00+00:00"}
+    harness.write_json(machine / "summary.json", {"stages": []})
+    harness.write_json(
+        machine / "rnn-1.json", {"suite": "rnn", **facts, "rows": [], "self_test": True}
+    )
+    assert harness.read_newest(tmp_path) == []
+    assert not list(machine.glob("*.part"))
+
+
+def test_commit_of_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQFAST_COMMIT", "abc123")
+    assert harness.commit() == "abc123"

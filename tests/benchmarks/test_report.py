@@ -118,3 +118,74 @@ def test_a_readme_without_the_marks_is_an_error(root: Path) -> None:
 def test_no_results_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no results under"):
         report.main(["--results", str(tmp_path), "--root", str(tmp_path)])
+
+
+CUDA = ENVIRONMENT | {
+    "machine": "g",
+    "device": "GPU",
+    "multiprocessors": 132,
+    "l2_mib": 60.0,
+    "cuda": "13.0",
+    "cudnn": 91000,
+    "matmul_gflops": {"float16": 700_000.0, "float32": 50_000.0},
+    "copy_gbs": 4300.0,
+    "smi": {"driver_version": "580.1", "clocks.max.sm": "1980 MHz"},
+    "finished": False,
+    "left_out": ["a case", "another"],
+    "failures": {"a third": "ValueError: wrong: output"},
+}
+
+
+def cuda_row(mode: str, ratio: float, **changes: Any) -> dict[str, Any]:
+    return row(mode, ratio, group="others", dtype="float16") | {
+        "gflop": 7000.0,
+        "roof_gflops": 700_000.0,
+        "roofline": 0.5,
+        "ours_us_per_step": 1.5,
+        "predicted_us_per_step": [0.5, 1.0, 2.0],
+        "ways": ["cluster", "grid"],
+        "ours_peak_mib": 10.0,
+        "peer_peak_mib": 20.0,
+        **changes,
+    }
+
+
+def test_a_gpu_has_a_section_of_its_own(root: Path) -> None:
+    before = render(root)
+    rows = [cuda_row(mode, ratio) for mode in report.MODES for ratio in (0.5, 2.0)]
+    rows.append(cuda_row("forward", 3.0, group="captured", case="1x2x3x4, graph"))
+    rows[-1] |= {"ours_peak_mib": None, "peer_peak_mib": None, "ways": ["grid"]}
+    path = root / "results" / "g" / "rnn_cuda-1.json"
+    harness.write_json(path, {"suite": "rnn_cuda", **CUDA, "rows": rows})
+    after = render(root)
+    assert after["README.md"] == before["README.md"]
+    assert after["docs/performance.svg"] == before["docs/performance.svg"]
+    assert (root / "docs" / "performance_rnn_cuda.svg").exists()
+
+    page = after["docs/performance.md"]
+    _, section = page.split("## LSTM on a GPU")
+    assert "](performance_rnn_cuda.svg)" in page
+    assert "driver 580.1, CUDA 13.0, at most 1980 MHz" in section
+    assert "float16 700, float32 50; copy 4300 GB/s" in section
+    cells = "0.50 - 2.00 (x 1.50) | 50.0 % | cluster, grid | 10 / 20 |"
+    assert f"| 1x2x3x4, float16 | 20 | 40 | 2.00 | 2.00 - 2.00 | 1.50 | {cells}" in section
+    assert f"| 20 | 10 | **0.50, slower** | 0.50 - 0.50 | 1.50 | {cells}" in section
+    assert "0.50 - 2.00 (x 1.50) | 50.0 % | grid | - |" in section
+    assert "| others, 2 cases: geometric mean | 1.00 | 1.00 |" in section
+    assert "| captured, 1 case: the worst | 3.00 |  |" in section
+    assert "**The run did not finish.**" in section
+    assert "Left out for time: a case; another." in section
+    assert "**Failed: a third: ValueError: wrong: output**" in section
+    assert "CUDA events around a sample" in section
+    assert "on a GPU" not in before["docs/performance.md"].lower()
+
+
+def test_a_gpu_alone_leaves_the_readme(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "g" / "rnn_cuda-1.json"
+    rows = [cuda_row(mode, 2.0) for mode in report.MODES]
+    harness.write_json(path, {"suite": "rnn_cuda", **CUDA, "rows": rows})
+    assert report.main(["--results", str(tmp_path / "results"), "--root", str(tmp_path)]) == 0
+    assert "| others, 1 case: the worst | 2.00 | 2.00 |" in (
+        tmp_path / "docs" / "performance.md"
+    ).read_text(encoding="utf-8")
+    assert not (tmp_path / "README.md").exists()

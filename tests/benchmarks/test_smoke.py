@@ -41,7 +41,7 @@ def test_measures_and_renders(tmp_path: Path) -> None:
 
 
 def test_work_is_counted() -> None:
-    from benchmarks.test_rnn import Case
+    from benchmarks.cases import Case
 
     forward = Case("grid", 100, 32, 128, 128).row("forward", 3200)
     training = Case("grid", 100, 32, 128, 128).row("training", 3200)

@@ -1,0 +1,282 @@
+#!/usr/bin/env bash
+# Builds, tests, sanitizes and measures seqfast on a machine with one GPU and no network, within nine minutes.
+#
+#   benchmarks/gpu_check.sh [--stages build,test,sanitize,bench] [--out DIR] [--seconds N]
+#
+# It needs nvcc, and a python3 (or $PYTHON) with torch, pytest, CMake, ninja, pybind11 and scikit-build-core.
+# The build goes into that Python, editable, with nothing fetched. Each stage leaves its results in DIR
+# (benchmarks/results/<gpu>) when it ends, and what it has when its time is over; none stops the next.
+# Exit status: 0 all passed; 1 a stage failed, was cut or had no time; 2 wrong use; 3 no GPU.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
+
+readonly STAGES=(build test sanitize bench)
+# Seconds kept for each stage while those before it run; what they leave goes to the next ones.
+declare -Ar SHARE=([build]=180 [test]=100 [sanitize]=70 [bench]=170)
+# Seconds between a stage's interrupt and its end by force, and those kept for the last summary.
+readonly GRACE=10 RESERVE=10
+# Small cases of every kernel: under a sanitizer a launch takes hundreds of times as long.
+readonly SANITIZED=(tests/ops/test_cuda_rnn.py -k "each_way or projection or float64")
+
+say() { printf '%s\n' "gpu_check: $*"; }
+refuse() {
+    printf 'gpu_check: %s\n' "$2" >&2
+    exit "$1"
+}
+usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "benchmarks/gpu_check.sh"; }
+
+selected=("${STAGES[@]}")
+out=
+total=540
+while (($#)); do
+    case $1 in
+        --stages | --out | --seconds)
+            (($# > 1)) || refuse 2 "$1 wants a value"
+            case $1 in
+                --stages) IFS=, read -ra selected <<<"$2" ;;
+                --out) out=$2 ;;
+                --seconds) total=$2 ;;
+            esac
+            shift 2
+            ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *) refuse 2 "$1 is no option; see --help" ;;
+    esac
+done
+[[ $total =~ ^[1-9][0-9]*$ ]] || refuse 2 "--seconds must be a whole number, got $total"
+for stage in ${selected[@]+"${selected[@]}"}; do
+    [[ -n $stage && -n ${SHARE[$stage]-} ]] ||
+        refuse 2 "--stages: got '$stage', wanted some of $(IFS=,; echo "${STAGES[*]}")"
+done
+((${#selected[@]})) || refuse 2 "--stages names no stage"
+
+python=${PYTHON:-python3}
+python=$(command -v "$python") || refuse 2 "${PYTHON:-python3} is not there; PYTHON names another one"
+# The tools that stand beside this Python (cmake, ninja) are the ones meant.
+PATH=$(dirname "$python"):$PATH
+export PATH PYTHONUNBUFFERED=1
+
+smi() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
+gpu=$(smi name)
+[[ -n $gpu ]] || refuse 3 "no GPU here: nvidia-smi names none"
+"$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
+    refuse 3 "no GPU for $python: its torch is missing or sees none ($gpu is there)"
+
+slug=$(tr '[:upper:]' '[:lower:]' <<<"$gpu" | sed -E 's/[^a-z0-9]+/-/g; s/^-|-$//g')
+out=${out:-benchmarks/results/$slug}
+mkdir -p "$out" || refuse 2 "--out: cannot make $out"
+out=$(cd "$out" && pwd) || refuse 2 "--out: cannot enter $out"
+rm -f "$out"/{environment,summary}.json "$out"/{build,test,sanitize,bench}.log "$out"/test.xml
+
+left() { echo $((total - RESERVE - SECONDS)); }
+# within SECONDS COMMAND...: interrupted when they are nearly over, so that it writes what it has.
+within() {
+    local limit=$1
+    shift
+    ((limit > GRACE)) || return 124
+    timeout --signal=INT --kill-after="$GRACE" "$((limit - GRACE))" "$@"
+}
+
+write_environment() {
+    "$python" - "$out/environment.json" <<'PYTHON'
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import torch
+
+
+def said(*command):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+fields = ["name", "driver_version", "compute_cap", "memory.total", "clocks.sm", "clocks.mem"]
+fields += ["clocks.max.sm", "clocks.max.mem", "power.limit", "temperature.gpu", "persistence_mode"]
+gpus = said("nvidia-smi", "--query-gpu=" + ",".join(fields), "--format=csv,noheader") or ""
+properties = torch.cuda.get_device_properties(0)
+facts = {
+    "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    "commit": os.environ.get("SEQFAST_COMMIT")
+    or said("git", "describe", "--always", "--dirty", "--abbrev=10", "--match=")
+    or "unknown",
+    "gpus": [
+        dict(zip(fields, map(str.strip, line.split(",")), strict=False))
+        for line in gpus.splitlines()
+    ],
+    "multiprocessors": properties.multi_processor_count,
+    "torch": torch.__version__,
+    "torch_cuda": torch.version.cuda,
+    "cudnn": torch.backends.cudnn.version(),
+    "nvcc": (said("nvcc", "--version") or "unknown").splitlines()[-1],
+    "compiler": (said("c++", "--version") or "unknown").splitlines()[0],
+    "python": platform.python_version(),
+    "system": platform.platform(),
+    "cores": len(os.sched_getaffinity(0)),
+}
+with open(sys.argv[1], "w", encoding="utf-8") as file:
+    json.dump(facts, file, indent=1)
+    file.write("\n")
+print(f"{facts['gpus'][0]['name']}, driver {facts['gpus'][0]['driver_version']},", end=" ")
+print(f"CUDA {facts['torch_cuda']}, torch {facts['torch']}, commit {facts['commit']}")
+PYTHON
+}
+
+# Each stage gets its seconds, prints into its log, and may leave a line in `note`.
+
+stage_build() {
+    local architecture
+    architecture=$(smi compute_cap | tr -d '. ')
+    # Only for this GPU: what the others would get is the same source, and time is short.
+    PIP_BREAK_SYSTEM_PACKAGES=1 within "$1" "$python" -m pip install --verbose --no-index \
+        --no-build-isolation --no-deps --disable-pip-version-check --root-user-action=ignore \
+        --editable . \
+        --config-settings=build-dir=build/gpu_check \
+        --config-settings=cmake.define.SEQFAST_CUDA=ON \
+        --config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES="$architecture" || return
+    note=$("$python" -c '
+import pathlib, shutil, sys
+import seqfast
+info = seqfast.build_info()
+if info["cuda"] != "on":
+    sys.exit(f"built without CUDA: {info}")
+report = pathlib.Path(seqfast._C.__file__).with_name("register_report.txt")
+shutil.copy(report, sys.argv[1])
+print("architectures:", *info["cuda_architectures"])' "$out") || return
+    within "$(($1 - SECONDS + started))" "$python" -m pytest -W default -p no:cacheprovider \
+        tests/test_cuda_build.py -k "reported or registers or runtime"
+}
+
+stage_test() {
+    local workers=() status=0
+    # One GPU serves a few processes well; the references on the CPU are what takes time.
+    if "$python" -c 'import xdist' 2>/dev/null; then workers=(-n 4); fi
+    # Warnings of versions that no one has seen yet are shown, and fail nothing.
+    OMP_NUM_THREADS=4 within "$1" "$python" -m pytest -m cuda -W default -p no:cacheprovider \
+        ${workers[@]+"${workers[@]}"} --timeout=120 --junitxml="$out/test.xml" tests || status=$?
+    note=$("$python" - "$out/test.xml" <<'PYTHON'
+import collections
+import os
+import sys
+import xml.etree.ElementTree as ET
+
+if not os.path.exists(sys.argv[1]):
+    print("no test ended")
+    sys.exit(1)
+outcomes = collections.Counter()
+for case in ET.parse(sys.argv[1]).iter("testcase"):
+    failed = case.find("failure") is not None or case.find("error") is not None
+    skipped = case.find("skipped") is not None
+    outcomes["failed" if failed else "skipped" if skipped else "passed"] += 1
+print(", ".join(f"{outcomes[name]} {name}" for name in ("passed", "failed", "skipped")))
+sys.exit(not outcomes["passed"] or bool(outcomes["failed"]))
+PYTHON
+    ) || ((status)) || status=1
+    return "$status"
+}
+
+stage_sanitize() {
+    local each=$(($1 / 2)) tool status worst=0
+    if ! command -v compute-sanitizer >/dev/null; then
+        note="compute-sanitizer is not there"
+        return 1
+    fi
+    for tool in memcheck racecheck; do
+        status=0
+        # Without torch's cache an array ends where its memory ends.
+        PYTORCH_NO_CUDA_MEMORY_CACHING=1 within "$each" compute-sanitizer --tool "$tool" \
+            --target-processes all --kernel-name kns=seqfast --error-exitcode 86 \
+            "$python" -m pytest -m cuda -W default -p no:cacheprovider -p no:xdist --timeout=0 -x \
+            "${SANITIZED[@]}" || status=$?
+        ((status == 137)) && status=124
+        case $status in
+            0) note+="$tool clean; " ;;
+            86) note+="$tool found errors; " ;;
+            124) note+="$tool cut; " ;;
+            *) note+="$tool: exit status $status; " ;;
+        esac
+        # Errors count for more than a lack of time.
+        if ((worst == 0 || (worst == 124 && status != 0))); then worst=$status; fi
+    done
+    note=${note%; }
+    return "$worst"
+}
+
+stage_bench() {
+    local before after
+    before=$(smi clocks.sm)
+    # It ends by itself, after the case that it is in.
+    within "$1" "$python" -m benchmarks.gpu --out "$out" --seconds "$(($1 > 4 * GRACE ? $1 - 3 * GRACE : GRACE))"
+    local status=$?
+    after=$(smi clocks.sm)
+    note="SM clock before $before, after $after"
+    return "$status"
+}
+
+rows=()
+write_summary() {
+    "$python" - "$out/summary.json" "$SECONDS" ${rows[@]+"${rows[@]}"} <<'PYTHON'
+import json
+import sys
+
+path, seconds, *rows = sys.argv[1:]
+names = ("stage", "state", "seconds", "limit", "note")
+stages = [dict(zip(names, row.split("\t"), strict=True)) for row in rows]
+for stage in stages:
+    stage.update({name: int(stage[name]) for name in ("seconds", "limit")})
+with open(path, "w", encoding="utf-8") as file:
+    json.dump({"seconds": int(seconds), "stages": stages}, file, indent=1)
+    file.write("\n")
+PYTHON
+}
+
+run_stage() {
+    local stage=$1 limit state status=0 other reserved=0 seen=
+    started=$SECONDS
+    note=
+    for other in "${selected[@]}"; do
+        [[ -n $seen ]] && reserved=$((reserved + SHARE[$other]))
+        [[ $other == "$stage" ]] && seen=1
+    done
+    # Short of time, each gets its part of what is left.
+    limit=$(($(left) - reserved))
+    if ((limit < SHARE[$stage])); then
+        limit=$(($(left) * SHARE[$stage] / (SHARE[$stage] + reserved)))
+    fi
+    if ((limit <= GRACE)); then
+        status=1
+        state="no time"
+    else
+        say "$stage, at most $limit s"
+        "stage_$stage" "$limit" >"$out/$stage.log" 2>&1 || status=$?
+        case $status in
+            0) state=passed ;;
+            124 | 137) state=cut ;;
+            *) state=failed ;;
+        esac
+        tail -n 25 "$out/$stage.log"
+    fi
+    note=${note//[$'\t\n']/ }
+    rows+=("$stage"$'\t'"$state"$'\t'"$((SECONDS - started))"$'\t'"$limit"$'\t'"$note")
+    say "$stage $state after $((SECONDS - started)) s${note:+: $note}"
+    write_summary
+    return "$status"
+}
+
+failed=0
+write_environment || failed=1
+for stage in "${selected[@]}"; do
+    run_stage "$stage" || failed=1
+done
+say "results are in $out"
+column -t -s $'\t' <<<"$(printf '%s\n' "${rows[@]}")" 2>/dev/null || printf '%s\n' "${rows[@]}"
+exit "$failed"

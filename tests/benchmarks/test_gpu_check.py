@@ -1,0 +1,241 @@
+"""benchmarks/gpu_check.sh, everything it calls replaced: order, limits, files, exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Stands for python3 and compute-sanitizer; FAKE_<name> is ok, fail or hang.
+PYTHON = """
+import json, os, subprocess, sys, time, types
+name = os.path.basename(sys.argv[0])
+if name == "nvidia-smi":
+    query = next(word for word in sys.argv if word.startswith("--query-gpu=")).split("=")[1]
+    if os.environ.get("FAKE_GPU") == "none":
+        sys.exit(9)
+    values = {"name": "NVIDIA H200 (test)", "compute_cap": "9.0", "driver_version": "1.2"}
+    print(", ".join(values.get(field, "0 MHz") for field in query.split(",")))
+    sys.exit()
+if name == "nvcc":
+    print("a line")
+    print("release 13.0")
+    sys.exit()
+
+def act(what, words):
+    with open(os.environ["FAKE_CALLS"], "a") as calls:
+        calls.write(json.dumps([what, *words]) + chr(10))
+    how = os.environ.get("FAKE_" + what.upper(), "ok")
+    print("ran", what)
+    if how == "hang":
+        time.sleep(600)
+    return {"ok": 0, "fail": 1}.get(how, how)
+
+if name == "compute-sanitizer":
+    tool = sys.argv[sys.argv.index("--tool") + 1]
+    status = int(act(tool, sys.argv[1:]))
+    command = sys.argv[sys.argv.index(os.environ["PYTHON"]):]
+    sys.exit(status or subprocess.run(command).returncode)
+
+cuda = types.SimpleNamespace(
+    is_available=lambda: os.environ.get("FAKE_TORCH") != "none",
+    get_device_properties=lambda index: types.SimpleNamespace(multi_processor_count=132),
+)
+version = types.SimpleNamespace(cuda="13.0")
+backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 90000))
+sys.modules["torch"] = types.ModuleType("torch")
+vars(sys.modules["torch"]).update(cuda=cuda, version=version, backends=backends, __version__="2")
+sys.modules["xdist"] = None
+sys.modules["seqfast"] = types.ModuleType("seqfast")
+vars(sys.modules["seqfast"]).update(
+    build_info=lambda: {"cuda": os.environ.get("FAKE_BUILT", "on"), "cuda_architectures": ["90"]},
+    _C=types.SimpleNamespace(__file__=os.path.join(os.environ["FAKE_PACKAGE"], "_C.so")),
+)
+kind, *words = sys.argv[1:]
+if kind == "-m":
+    module, *words = words
+    if module == "benchmarks.gpu":
+        status = act("bench", words)
+        with open(os.path.join(words[words.index("--out") + 1], "rnn_cuda-1.json"), "w") as file:
+            file.write("{}")
+    elif module == "pytest":
+        status = 0
+        report = [word.split("=")[1] for word in words if word.startswith("--junitxml=")]
+        try:
+            status = act("test" if report else "kernels", words)
+        finally:
+            tests = '<testcase/><testcase><skipped/></testcase>'
+            tests += '<testcase><failure/></testcase>' * (status == 1)
+            if os.environ.get("FAKE_OUTCOME") == "skipped":
+                tests = '<testcase><skipped/></testcase>'
+            for path in report:
+                with open(path, "w") as file:
+                    file.write(f"<testsuites><testsuite>{tests}</testsuite></testsuites>")
+    else:
+        status = act(module, words)
+    sys.exit(status)
+code = sys.stdin.read() if kind == "-" else words.pop(0)
+sys.argv = [kind, *words]
+exec(compile(code, kind, "exec"))
+"""
+
+
+class Check:
+    """Runs the script among its stand-ins and keeps what came of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.out = directory / "out"
+        self.calls_file = directory / "calls"
+        (directory / "bin").mkdir()
+        for name in ("python3", "nvidia-smi", "nvcc", "compute-sanitizer"):
+            path = directory / "bin" / name
+            path.write_text(f"#!{sys.executable}\n{PYTHON}")
+            path.chmod(0o755)
+        (directory / "register_report.txt").write_text("a report\n")
+
+    def run(self, *options: str, **fakes: str) -> subprocess.CompletedProcess[str]:
+        self.calls_file.write_text("")
+        environment = {
+            **os.environ,
+            "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
+            "PYTHON": str(self.directory / "bin" / "python3"),
+            "FAKE_CALLS": str(self.calls_file),
+            "FAKE_PACKAGE": str(self.directory),
+            "SEQFAST_COMMIT": "abc123",
+            **fakes,
+        }
+        return subprocess.run(
+            [str(ROOT / "benchmarks" / "gpu_check.sh"), "--out", str(self.out), *options],
+            env=environment, cwd=self.directory, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    @property
+    def calls(self) -> dict[str, list[str]]:
+        lines = map(json.loads, self.calls_file.read_text().splitlines())
+        return {name: words for name, *words in lines}
+
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        summary = json.loads((self.out / "summary.json").read_text())
+        return {stage["stage"]: stage for stage in summary["stages"]}
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {name: stage["state"] for name, stage in self.stages.items()}
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    return Check(tmp_path)
+
+
+def test_everything_passes(check: Check) -> None:
+    done = check.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert check.states == dict.fromkeys(("build", "test", "sanitize", "bench"), "passed")
+    assert list(check.calls) == ["pip", "kernels", "test", "memcheck", "racecheck", "bench"]
+    files = {path.name for path in check.out.iterdir()}
+    assert files == {
+        "environment.json", "summary.json", "register_report.txt", "test.xml", "rnn_cuda-1.json",
+        "build.log", "test.log", "sanitize.log", "bench.log",
+    }  # fmt: skip
+
+    environment = json.loads((check.out / "environment.json").read_text())
+    assert environment["commit"] == "abc123"
+    assert environment["nvcc"] == "release 13.0"
+    assert environment["gpus"][0]["name"] == "NVIDIA H200 (test)"
+    assert environment["gpus"][0]["clocks.sm"] == "0 MHz"
+
+    pip = check.calls["pip"]
+    assert {"--no-index", "--no-build-isolation", "--no-deps", "--editable"} <= set(pip)
+    assert "--config-settings=cmake.define.SEQFAST_CUDA=ON" in pip
+    assert "--config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=90" in pip
+    for tool in ("memcheck", "racecheck"):
+        assert "--error-exitcode 86 " in " ".join(check.calls[tool])
+    # All of it, the measuring too, ends within nine minutes.
+    seconds = int(check.calls["bench"][check.calls["bench"].index("--seconds") + 1])
+    assert 420 <= seconds < 530
+    assert check.stages["test"]["note"] == "1 passed, 0 failed, 1 skipped"
+    assert check.stages["sanitize"]["note"] == "memcheck clean; racecheck clean"
+
+
+@pytest.mark.parametrize(
+    ("fakes", "failed"),
+    [
+        ({"FAKE_PIP": "fail"}, {"build"}),
+        ({"FAKE_BUILT": "off"}, {"build"}),
+        ({"FAKE_TEST": "fail"}, {"test"}),
+        ({"FAKE_OUTCOME": "skipped"}, {"test"}),
+        ({"FAKE_KERNELS": "fail"}, {"build", "sanitize"}),
+        ({"FAKE_MEMCHECK": "86"}, {"sanitize"}),
+        ({"FAKE_BENCH": "fail"}, {"bench"}),
+    ],
+)
+def test_a_failing_stage_stops_no_other(
+    check: Check, fakes: dict[str, str], failed: set[str]
+) -> None:
+    done = check.run(**fakes)
+    assert done.returncode == 1
+    assert {name for name, state in check.states.items() if state != "passed"} == failed
+    assert all(check.states[name] == "failed" for name in failed)
+    assert "bench" in check.calls
+    if "FAKE_MEMCHECK" in fakes:
+        assert check.stages["sanitize"]["note"] == "memcheck found errors; racecheck clean"
+
+
+def test_a_stage_that_hangs_is_cut_and_leaves_what_it_has(check: Check) -> None:
+    done = check.run("--stages", "test", "--seconds", "23", FAKE_TEST="hang")
+    assert done.returncode == 1
+    assert check.states == {"test": "cut"}
+    assert check.stages["test"]["seconds"] <= 13
+    assert check.stages["test"]["note"] == "1 passed, 0 failed, 1 skipped"
+    assert "ran test" in (check.out / "test.log").read_text()
+
+
+def test_no_time_is_no_pass(check: Check) -> None:
+    done = check.run("--stages", "bench,test", "--seconds", "15")
+    assert done.returncode == 1
+    assert check.states == {"bench": "no time", "test": "no time"}
+    assert check.calls == {}
+
+
+def test_stages_can_be_chosen(check: Check) -> None:
+    assert check.run("--stages", "bench").returncode == 0
+    assert check.states == {"bench": "passed"}
+    assert list(check.calls) == ["bench"]
+
+
+@pytest.mark.parametrize(
+    ("fakes", "reason"),
+    [({"FAKE_GPU": "none"}, "nvidia-smi names none"), ({"FAKE_TORCH": "none"}, "its torch")],
+)
+def test_no_gpu(check: Check, fakes: dict[str, str], reason: str) -> None:
+    done = check.run(**fakes)
+    assert done.returncode == 3
+    assert "gpu_check: no GPU" in done.stderr
+    assert reason in done.stderr
+    assert check.calls == {}
+    assert not check.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--stages", "build,dance"], "got 'dance', wanted some of build,test,sanitize,bench"),
+        (["--seconds", "soon"], "--seconds must be a whole number, got soon"),
+        (["--stages"], "--stages wants a value"),
+        (["--fast"], "--fast is no option"),
+    ],
+)
+def test_wrong_use(check: Check, options: list[str], reason: str) -> None:
+    done = check.run(*options)
+    assert done.returncode == 2
+    assert reason in done.stderr
