@@ -1,11 +1,18 @@
-// Threads of one call: started once per sequence, kept in step by a spinning barrier.
+// Threads of one call: started once per sequence, kept in step by a barrier that spins before it
+// sleeps.
 #pragma once
 
 #include <cstdint>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#else
 #include <sched.h>
+#endif
 
 #include "core/config.h"
 
@@ -17,6 +24,7 @@ class Barrier {
         size_ = size;
         waiting_ = 0;
         round_ = 0;
+        sleeping_ = 0;
     }
 
     void wait() {
@@ -24,15 +32,15 @@ class Barrier {
         const uint32_t round = __atomic_load_n(&round_, __ATOMIC_RELAXED);
         if (__atomic_add_fetch(&waiting_, 1, __ATOMIC_ACQ_REL) == size_) {
             __atomic_store_n(&waiting_, 0, __ATOMIC_RELAXED);
-            __atomic_store_n(&round_, round + 1, __ATOMIC_RELEASE);
+            __atomic_store_n(&round_, round + 1, __ATOMIC_SEQ_CST);
+            wake();
             return;
         }
-        // Yield when a partner has lost its core, or two processes on one machine crawl.
         for (int spins = 0; __atomic_load_n(&round_, __ATOMIC_ACQUIRE) == round; ++spins) {
             if (spins < 4000) {
                 pause();
             } else {
-                sched_yield();
+                sleep(round);
             }
         }
     }
@@ -46,8 +54,27 @@ class Barrier {
 #endif
     }
 
+    // A partner has lost its core: asleep we leave it ours, which yielding does not.
+    void sleep(uint32_t round) {
+#ifdef __linux__
+        __atomic_add_fetch(&sleeping_, 1, __ATOMIC_SEQ_CST);
+        syscall(SYS_futex, &round_, FUTEX_WAIT_PRIVATE, round, nullptr, nullptr, 0);
+        __atomic_sub_fetch(&sleeping_, 1, __ATOMIC_SEQ_CST);
+#else
+        (void)round;
+        sched_yield();
+#endif
+    }
+    void wake() {
+#ifdef __linux__
+        if (__atomic_load_n(&sleeping_, __ATOMIC_SEQ_CST) != 0)
+            syscall(SYS_futex, &round_, FUTEX_WAKE_PRIVATE, size_, nullptr, nullptr, 0);
+#endif
+    }
+
     alignas(64) uint32_t waiting_;
     uint32_t size_;
+    uint32_t sleeping_;
     alignas(64) uint32_t round_;
 };
 

@@ -457,7 +457,7 @@ void lstm_forward(const LstmRecurrenceForwardArgs& args) {
     }
     if (workspace.exchange_bytes)
         fill_zero(workspace.exchange, size_t(workspace.exchange_bytes), stream);
-    launch_persistent_forward(plan.shape, plan.launch, params, stream);
+    persistent_forward.run(plan.shape, plan.launch, params, stream);
 }
 
 void lstm_backward(const LstmRecurrenceBackwardArgs& args) {
@@ -490,7 +490,7 @@ void lstm_backward(const LstmRecurrenceBackwardArgs& args) {
                               workspace.m_tiles, plan.shape.chunks, stream);
     if (workspace.exchange_bytes)
         fill_zero(workspace.exchange, size_t(workspace.exchange_bytes), stream);
-    launch_persistent_backward(plan.shape, plan.launch, params, stream);
+    persistent_backward.run(plan.shape, plan.launch, params, stream);
 }
 
 void zero_padding(const GpuCall& call, void* array, int64_t row_bytes, int64_t steps, int64_t batch,

@@ -66,15 +66,47 @@ auto with_persistent_kernel(const PersistentShape& shape, Use use) {
     });
 }
 
-PersistentLayout persistent_forward_layout(const PersistentShape& shape);
-PersistentLayout persistent_backward_layout(const PersistentShape& shape);
-// How many groups in clusters the device holds at once.
-int persistent_forward_resident(const PersistentShape& shape, const LaunchShape& launch_shape);
-int persistent_backward_resident(const PersistentShape& shape, const LaunchShape& launch_shape);
-void launch_persistent_forward(const PersistentShape& shape, const LaunchShape& launch_shape,
-                               const ForwardParams& params, Stream stream);
-void launch_persistent_backward(const PersistentShape& shape, const LaunchShape& launch_shape,
-                                const BackwardParams& params, Stream stream);
+// What the policy and the entries need of the persistent kernels of one pass over a sequence.
+template <class Params>
+struct PersistentPass {
+    PersistentLayout (*layout)(const PersistentShape& shape);
+    // How many groups in clusters the device holds at once.
+    int (*resident)(const PersistentShape& shape, const LaunchShape& launch_shape);
+    void (*run)(const PersistentShape& shape, const LaunchShape& launch_shape, const Params& params,
+                Stream stream);
+};
+extern const PersistentPass<ForwardParams> persistent_forward;
+extern const PersistentPass<BackwardParams> persistent_backward;
+
+// Kernels: outputs, name(way), kernel<way, Product, G>().
+template <class Kernels, class Params>
+constexpr PersistentPass<Params> persistent_pass() {
+    return {[](const PersistentShape& shape) {
+                return with_persistent_kernel<Kernels::outputs>(
+                    shape, [&](auto way, auto product, auto geometry) {
+                        return persistent_layout<decltype(product), decltype(geometry)>(
+                            way, shape.chunks, shape.passes);
+                    });
+            },
+            [](const PersistentShape& shape, const LaunchShape& launch_shape) {
+                return with_persistent_kernel<Kernels::outputs>(
+                    shape, [&](auto way, auto product, auto geometry) {
+                        return resident_clusters(
+                            Kernels::name(way),
+                            Kernels::template kernel<way, decltype(product), decltype(geometry)>(),
+                            launch_shape);
+                    });
+            },
+            [](const PersistentShape& shape, const LaunchShape& launch_shape, const Params& params,
+               Stream stream) {
+                with_persistent_kernel<Kernels::outputs>(shape, [&](auto way, auto product,
+                                                                    auto geometry) {
+                    launch(Kernels::name(way),
+                           Kernels::template kernel<way, decltype(product), decltype(geometry)>(),
+                           launch_shape, stream, params);
+                });
+            }};
+}
 
 // The units of a block of the step kernels, and the rows of their passes.
 constexpr int stepwise_units = 16;

@@ -106,36 +106,21 @@ lstm_backward_persistent_kernel(SEQFAST_GRID_CONSTANT BackwardParams p) {
     if constexpr (way == Way::cluster) cluster_sync();
 }
 
-const char* name_of(Way way) {
-    return way == Way::cluster ? "lstm_backward: lstm_backward_persistent_kernel (cluster)"
-                               : "lstm_backward: lstm_backward_persistent_kernel (grid)";
-}
+struct Kernels {
+    static constexpr int outputs = 1;
+    static const char* name(Way way) {
+        return way == Way::cluster ? "lstm_backward: lstm_backward_persistent_kernel (cluster)"
+                                   : "lstm_backward: lstm_backward_persistent_kernel (grid)";
+    }
+    template <Way way, class Product, class G>
+    static auto* kernel() {
+        return lstm_backward_persistent_kernel<way, Product, G>;
+    }
+};
 
 }  // namespace
 
-PersistentLayout persistent_backward_layout(const PersistentShape& shape) {
-    return with_persistent_kernel<1>(shape, [&](auto way, auto product, auto geometry) {
-        return persistent_layout<decltype(product), decltype(geometry)>(way, shape.chunks,
-                                                                        shape.passes);
-    });
-}
-
-int persistent_backward_resident(const PersistentShape& shape, const LaunchShape& launch_shape) {
-    return with_persistent_kernel<1>(shape, [&](auto way, auto product, auto geometry) {
-        return resident_clusters(
-            name_of(way),
-            lstm_backward_persistent_kernel<way, decltype(product), decltype(geometry)>,
-            launch_shape);
-    });
-}
-
-void launch_persistent_backward(const PersistentShape& shape, const LaunchShape& launch_shape,
-                                const BackwardParams& params, Stream stream) {
-    with_persistent_kernel<1>(shape, [&](auto way, auto product, auto geometry) {
-        launch(name_of(way),
-               lstm_backward_persistent_kernel<way, decltype(product), decltype(geometry)>,
-               launch_shape, stream, params);
-    });
-}
+const PersistentPass<BackwardParams> persistent_backward =
+    persistent_pass<Kernels, BackwardParams>();
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

@@ -114,36 +114,20 @@ lstm_forward_persistent_kernel(SEQFAST_GRID_CONSTANT ForwardParams p) {
     if constexpr (way == Way::cluster) cluster_sync();
 }
 
-const char* name_of(Way way) {
-    return way == Way::cluster ? "lstm_forward: lstm_forward_persistent_kernel (cluster)"
-                               : "lstm_forward: lstm_forward_persistent_kernel (grid)";
-}
+struct Kernels {
+    static constexpr int outputs = 4;
+    static const char* name(Way way) {
+        return way == Way::cluster ? "lstm_forward: lstm_forward_persistent_kernel (cluster)"
+                                   : "lstm_forward: lstm_forward_persistent_kernel (grid)";
+    }
+    template <Way way, class Product, class G>
+    static auto* kernel() {
+        return lstm_forward_persistent_kernel<way, Product, G>;
+    }
+};
 
 }  // namespace
 
-PersistentLayout persistent_forward_layout(const PersistentShape& shape) {
-    return with_persistent_kernel<4>(shape, [&](auto way, auto product, auto geometry) {
-        return persistent_layout<decltype(product), decltype(geometry)>(way, shape.chunks,
-                                                                        shape.passes);
-    });
-}
-
-int persistent_forward_resident(const PersistentShape& shape, const LaunchShape& launch_shape) {
-    return with_persistent_kernel<4>(shape, [&](auto way, auto product, auto geometry) {
-        return resident_clusters(
-            name_of(way),
-            lstm_forward_persistent_kernel<way, decltype(product), decltype(geometry)>,
-            launch_shape);
-    });
-}
-
-void launch_persistent_forward(const PersistentShape& shape, const LaunchShape& launch_shape,
-                               const ForwardParams& params, Stream stream) {
-    with_persistent_kernel<4>(shape, [&](auto way, auto product, auto geometry) {
-        launch(name_of(way),
-               lstm_forward_persistent_kernel<way, decltype(product), decltype(geometry)>,
-               launch_shape, stream, params);
-    });
-}
+const PersistentPass<ForwardParams> persistent_forward = persistent_pass<Kernels, ForwardParams>();
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

@@ -66,15 +66,15 @@ class Policy {
     }
 
     PersistentLayout layout(const PersistentShape& shape) const {
-        return backward_ ? persistent_backward_layout(shape) : persistent_forward_layout(shape);
+        return backward_ ? persistent_backward.layout(shape) : persistent_forward.layout(shape);
     }
 
     // How many groups the device holds at once.
     int available(const PersistentShape& shape, int64_t shared_bytes) const {
         if (shape.way == Way::grid || group_ == 1) return device_.multiprocessors / group_;
         const LaunchShape launch{group_, 1, 1, 256, group_, shared_bytes, false};
-        return backward_ ? persistent_backward_resident(shape, launch)
-                         : persistent_forward_resident(shape, launch);
+        return backward_ ? persistent_backward.resident(shape, launch)
+                         : persistent_forward.resident(shape, launch);
     }
 
     bool fit(Plan& plan, Way way) const {

@@ -241,7 +241,12 @@ def devices(cuda_backend: Backend) -> Iterator[list[tuple[int, ...]]]:
 
 @pytest.mark.parametrize(
     ("dtype", "shape"),
-    [("float32", (3, 37, 70)), ("bfloat16", (2, 300, 100)), ("float16", (2, 131, 33))],
+    [
+        ("float32", (3, 37, 70)),
+        ("float64", (2, 37, 20)),
+        ("bfloat16", (2, 300, 100)),
+        ("float16", (2, 131, 33)),
+    ],
     ids=str,
 )
 def test_other_devices(
@@ -526,6 +531,15 @@ def test_padding_of_input_and_gradient_is_not_read(cuda_backend: Backend) -> Non
         for array in (layer.input, layer.grads[0], layer.grads[3]):
             array[length:, row] = np.nan
     assert_same_bits(results(torch_layer(layer, "float32", cuda_backend.device)), wanted)
+
+
+def test_the_state_of_a_row_without_steps_is_not_multiplied(cuda_backend: Backend) -> None:
+    layer = make_layer(3, 4, 5, 18, directions=2)
+    layer.lengths = np.array([3, 0, 2, 1])
+    layer.hidden[:, 1] = np.nan
+    _, backward = results(torch_layer(layer, "float32", cuda_backend.device))
+    for weights in backward[3]:
+        assert all(bool(weight.isfinite().all()) for weight in weights if weight is not None)
 
 
 # The border.
