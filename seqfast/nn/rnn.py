@@ -45,10 +45,9 @@ class LSTM(Module):
 
     Under autocast input, states and weights are cast, and output and states have autocast's dtype.
 
-    On a GPU the host waits for nothing, unless lengths come from the CPU or the input is packed;
-    without either the layer can be captured in a CUDA graph. Where
-    `torch.use_deterministic_algorithms` is on, a row's output does not depend on the batch it
-    rides in.
+    On a GPU the host waits for nothing. Unless lengths come from the CPU or the input is packed,
+    the layer can be captured in a CUDA graph. Where `torch.use_deterministic_algorithms` is on, a
+    row's output does not depend on the batch it rides in.
 
     Raises ValueError for a wrong input dtype or rank and for wrong lengths, RuntimeError for a
     wrong size, state or device (as torch.nn.LSTM does), TypeError for what is no tensor and for

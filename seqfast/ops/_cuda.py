@@ -259,8 +259,12 @@ class _Run:
         self.workspace = (self._memory.data_ptr() + 255) // 256 * 256
         self.lengths = self.order = None
         if layer.lengths is not None:
-            # From pinned memory the copy would still be under way when the caller changes it.
-            self.lengths = layer.lengths.to(device)
+            lengths = layer.lengths
+            if lengths.device != device:
+                # The caller's may be pinned, and then changed while they are on their way. What is
+                # not pinned is read before the copy returns, which waits for nothing.
+                lengths = lengths.clone().to(device, non_blocking=True)
+            self.lengths = lengths
             self.order = torch.argsort(self.lengths, descending=True, stable=True)
 
     def empty(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:

@@ -40,8 +40,7 @@ def lstm_forward(
       there are never looked at from the host: outside 0 to `steps` they count as the nearer end.
       They may be on the CPU as well, where they are checked.
 
-    On a GPU the call runs on torch's current stream of that device; the host waits for nothing,
-    unless `lengths` come from the CPU.
+    On a GPU the call runs on torch's current stream of that device, and the host waits for nothing.
 
     Returns `output` [steps, batch, directions * output_size], `hidden_n` and `cell_n` (as `hidden`
     and `cell`), `cells` [steps, batch, directions * hidden_size] (float64 for float64, else

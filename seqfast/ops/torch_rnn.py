@@ -384,7 +384,7 @@ def _lstm_plain(
     dtype = _accumulate_dtype(input)
     if lengths is not None:
         # A short type would wrap the steps it is compared with.
-        lengths = lengths.to(input.device, torch.int64, non_blocking=True)
+        lengths = lengths.to(input.device, torch.int64)
     if hidden is None:
         hidden = input.new_zeros((directions, batch, weights[1].shape[1]))
     if cell is None:

@@ -137,6 +137,19 @@ def test_no_synchronisation(gpu: Backend, options: dict[str, Any], dtype: torch.
             train(layer.float(), x.float(), lengths=on_gpu)
 
 
+def test_pinned_lengths_may_change_after_the_call(gpu: Backend) -> None:
+    layer = seqfast.nn.LSTM(8, 70)
+    x = torch.randn(12, 5, 8)
+    lengths = torch.tensor([12, 0, 7, 1, 3], device="cpu")
+    with torch.no_grad():
+        wanted = layer(x, lengths=lengths)[0]
+        pinned = lengths.pin_memory()
+        busy()
+        found = layer(x, lengths=pinned)[0]
+        pinned.zero_()
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
 def test_no_synchronisation_for_packed_input(gpu: Backend) -> None:
     layer = seqfast.nn.LSTM(8, 70, 2, bidirectional=True)
     packed = pack_padded_sequence(torch.randn(12, 4, 8), [12, 7, 3, 1])
