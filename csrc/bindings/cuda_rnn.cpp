@@ -1,4 +1,5 @@
 // Recurrent operations on a GPU or the host executor: integers to typed pointers, the GIL released.
+#include "bindings/address.h"
 #include "bindings/register.h"
 #include "cuda/rnn.h"
 
@@ -6,11 +7,6 @@ namespace py = pybind11;
 
 namespace seqfast::bindings {
 namespace {
-
-using Address = uintptr_t;
-
-const void* in(Address address) { return reinterpret_cast<const void*>(address); }
-void* out(Address address) { return reinterpret_cast<void*>(address); }
 
 // What every call begins with, as one tuple: see CudaCall in _C.pyi.
 struct Call {

@@ -1,4 +1,5 @@
 // Recurrent operations: integers to typed pointers, the GIL released, nothing checked.
+#include "bindings/address.h"
 #include "bindings/register.h"
 #include "cpu/dispatch.h"
 
@@ -6,11 +7,6 @@ namespace py = pybind11;
 
 namespace seqfast::bindings {
 namespace {
-
-using Address = uintptr_t;
-
-const void* in(Address address) { return reinterpret_cast<const void*>(address); }
-void* out(Address address) { return reinterpret_cast<void*>(address); }
 
 RnnSizes sizes_of(int dtype, int64_t steps, int64_t batch, int64_t input_size, int64_t hidden_size,
                   int64_t proj_size, int64_t directions, int threads) {

@@ -114,22 +114,39 @@ SEQFAST_DEVICE int64_t time_of(int s, int length, bool reversed) {
     return reversed ? length - 1 - s : s;
 }
 
-// One thread's part of the forward cell: loads ahead of the product, the cell after it.
-template <class Product, class G>
-struct ForwardCell {
-    using T = typename Product::T;
-    using Acc = typename Product::Acc;
-
-    const ForwardParams& p;
+// One unit of one direction, as a thread has it, and where its numbers stand.
+template <class Params>
+struct CellOf {
+    const Params& p;
     int direction, unit;  // unit of the layer
 
-    SEQFAST_DEVICE ForwardCell(const ForwardParams& params) : p(params), direction(-1), unit(0) {}
+    SEQFAST_DEVICE CellOf(const Params& params) : p(params), direction(-1), unit(0) {}
 
     SEQFAST_DEVICE void start(int to_direction, int to_unit) {
         direction = to_direction;
         unit = to_unit;
     }
     SEQFAST_DEVICE bool is_unit() const { return unit < p.recurrence.hidden_size; }
+
+    // [steps, batch, directions * width]
+    SEQFAST_DEVICE int64_t at(int64_t t, int64_t row, int width) const {
+        const auto& r = p.recurrence;
+        return ((t * r.rows.batch + row) * r.directions + direction) * width;
+    }
+    // [directions, batch, hidden_size]
+    SEQFAST_DEVICE int64_t state_at(int64_t row) const {
+        const auto& r = p.recurrence;
+        return (direction * r.rows.batch + row) * r.hidden_size + unit;
+    }
+};
+
+// One thread's part of the forward cell: loads ahead of the product, the cell after it.
+template <class Product, class G>
+struct ForwardCell : CellOf<ForwardParams> {
+    using T = typename Product::T;
+    using Acc = typename Product::Acc;
+
+    using CellOf<ForwardParams>::CellOf;
 
     SEQFAST_DEVICE Gates4<Acc> bias() const {
         Acc sum[4] = {0, 0, 0, 0};
@@ -142,17 +159,6 @@ struct ForwardCell {
                     sum[gate] += to_float(both[b][int64_t(gate) * p.recurrence.hidden_size + unit]);
             }
         return {sum[0], sum[1], sum[2], sum[3]};
-    }
-
-    // [steps, batch, directions * width]
-    SEQFAST_DEVICE int64_t at(int64_t t, int64_t row, int width) const {
-        const auto& r = p.recurrence;
-        return ((t * r.rows.batch + row) * r.directions + direction) * width;
-    }
-    // [directions, batch, hidden_size]
-    SEQFAST_DEVICE int64_t state_at(int64_t row) const {
-        const auto& r = p.recurrence;
-        return (direction * r.rows.batch + row) * r.hidden_size + unit;
     }
 
     SEQFAST_DEVICE Acc first_cell(int64_t row) const {
@@ -249,29 +255,11 @@ struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) GateGradients {
 
 // One thread's part of the backward cell.
 template <class Product, class G>
-struct BackwardCell {
+struct BackwardCell : CellOf<BackwardParams> {
     using T = typename Product::T;
     using Acc = typename Product::Acc;
 
-    const BackwardParams& p;
-    int direction, unit;
-
-    SEQFAST_DEVICE BackwardCell(const BackwardParams& params) : p(params), direction(-1), unit(0) {}
-
-    SEQFAST_DEVICE void start(int to_direction, int to_unit) {
-        direction = to_direction;
-        unit = to_unit;
-    }
-    SEQFAST_DEVICE bool is_unit() const { return unit < p.recurrence.hidden_size; }
-
-    SEQFAST_DEVICE int64_t at(int64_t t, int64_t row, int width) const {
-        const auto& r = p.recurrence;
-        return ((t * r.rows.batch + row) * r.directions + direction) * width;
-    }
-    SEQFAST_DEVICE int64_t state_at(int64_t row) const {
-        const auto& r = p.recurrence;
-        return (direction * r.rows.batch + row) * r.hidden_size + unit;
-    }
+    using CellOf<BackwardParams>::CellOf;
 
     // What reaches the row's last cell from outside.
     SEQFAST_DEVICE Acc last_cell(int64_t row) const {

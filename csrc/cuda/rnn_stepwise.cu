@@ -196,58 +196,57 @@ LaunchShape shape_of(const RecurrenceParams& r) {
             false};
 }
 
-// Calls use(product, geometry) with their types.
-template <int outputs, class Use>
-void with_stepwise_kernel(DType dtype, int64_t batch, Use use) {
-    const auto with_rows = [&](auto product) {
+// kernel_of(product, geometry): the kernel of their types.
+template <int outputs, class KernelOf, class Params>
+void launch_stepwise(const char* name, DType dtype, KernelOf kernel_of, const Params& params,
+                     int next_chunks, Stream stream) {
+    const RecurrenceParams& r = params.recurrence;
+    const auto with_product_of = [&](auto product) {
+        using Product = decltype(product);
         constexpr DType widest =
-            std::is_same_v<decltype(product), Float64Product> ? DType::float64 : DType::float32;
-        if (batch <= 8)
-            use(product, Geometry<stepwise_units, outputs, 1, stepwise_n_tiles(widest, 1)>{});
+            std::is_same_v<Product, Float64Product> ? DType::float64 : DType::float32;
+        const auto with = [&](auto geometry) {
+            launch(name, kernel_of(product, geometry), shape_of<Product, decltype(geometry)>(r),
+                   stream, params, next_chunks);
+        };
+        if (r.rows.batch <= 8)
+            with(Geometry<stepwise_units, outputs, 1, stepwise_n_tiles(widest, 1)>{});
         else
-            use(product, Geometry<stepwise_units, outputs, 1, stepwise_n_tiles(widest, 9)>{});
+            with(Geometry<stepwise_units, outputs, 1, stepwise_n_tiles(widest, 9)>{});
     };
     if (dtype == DType::float64)
-        with_rows(Float64Product{});
+        with_product_of(Float64Product{});
     else
-        with_product(dtype, with_rows);
+        with_product(dtype, with_product_of);
 }
 
 }  // namespace
 
 void launch_stepwise_forward(DType dtype, const ForwardParams& params, int next_chunks,
                              Stream stream) {
-    const RecurrenceParams& r = params.recurrence;
-    with_stepwise_kernel<4>(dtype, r.rows.batch, [&](auto product, auto geometry) {
-        using Product = decltype(product);
-        using G = decltype(geometry);
-        launch("lstm_forward: lstm_forward_stepwise_kernel",
-               lstm_forward_stepwise_kernel<Product, G>, shape_of<Product, G>(r), stream, params,
-               next_chunks);
-    });
+    const auto kernel_of = [](auto product, auto geometry) {
+        return lstm_forward_stepwise_kernel<decltype(product), decltype(geometry)>;
+    };
+    launch_stepwise<4>("lstm_forward: lstm_forward_stepwise_kernel", dtype, kernel_of, params,
+                       next_chunks, stream);
 }
 
 void launch_stepwise_backward(DType dtype, const BackwardParams& params, int next_chunks,
                               Stream stream) {
-    const RecurrenceParams& r = params.recurrence;
-    with_stepwise_kernel<1>(dtype, r.rows.batch, [&](auto product, auto geometry) {
-        using Product = decltype(product);
-        using G = decltype(geometry);
-        launch("lstm_backward: lstm_backward_stepwise_kernel",
-               lstm_backward_stepwise_kernel<Product, G>, shape_of<Product, G>(r), stream, params,
-               next_chunks);
-    });
+    const auto kernel_of = [](auto product, auto geometry) {
+        return lstm_backward_stepwise_kernel<decltype(product), decltype(geometry)>;
+    };
+    launch_stepwise<1>("lstm_backward: lstm_backward_stepwise_kernel", dtype, kernel_of, params,
+                       next_chunks, stream);
 }
 
 void launch_stepwise_projection(DType dtype, const ProjectionParams& params, int next_chunks,
                                 Stream stream) {
-    const RecurrenceParams& r = params.recurrence;
-    with_stepwise_kernel<1>(dtype, r.rows.batch, [&](auto product, auto geometry) {
-        using Product = decltype(product);
-        using G = decltype(geometry);
-        launch("lstm: projection_stepwise_kernel", projection_stepwise_kernel<Product, G>,
-               shape_of<Product, G>(r), stream, params, next_chunks);
-    });
+    const auto kernel_of = [](auto product, auto geometry) {
+        return projection_stepwise_kernel<decltype(product), decltype(geometry)>;
+    };
+    launch_stepwise<1>("lstm: projection_stepwise_kernel", dtype, kernel_of, params, next_chunks,
+                       stream);
 }
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE
