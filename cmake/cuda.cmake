@@ -12,8 +12,16 @@ endif()
 
 set(seqfast_cuda_sources
   csrc/cuda/rnn.cu
-  csrc/cuda/rnn_persistent_forward.cu
-  csrc/cuda/rnn_persistent_backward.cu
+  csrc/cuda/rnn_layer_norm.cu
+  csrc/cuda/rnn_persistent_gru_backward.cu
+  csrc/cuda/rnn_persistent_gru_forward.cu
+  csrc/cuda/rnn_persistent_lstm_backward.cu
+  csrc/cuda/rnn_persistent_lstm_forward.cu
+  csrc/cuda/rnn_persistent_lstm_plain_backward.cu
+  csrc/cuda/rnn_persistent_lstm_plain_forward.cu
+  csrc/cuda/rnn_persistent_rnn_backward.cu
+  csrc/cuda/rnn_persistent_rnn_forward.cu
+  csrc/cuda/rnn_reset_before.cu
   csrc/cuda/rnn_stepwise.cu)
 set(seqfast_host_executor_sources csrc/host_executor/executor.cpp)
 

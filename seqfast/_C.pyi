@@ -5,50 +5,41 @@ from typing import Any
 def build_info() -> dict[str, Any]: ...
 def set_cpu_isa(name: str) -> None: ...
 def max_threads() -> int: ...
-def lstm_workspace_size(
-    backward: bool,
-    dtype: int,
-    steps: int,
-    batch: int,
-    input_size: int,
-    hidden_size: int,
-    proj_size: int,
-    directions: int,
-    threads: int,
+
+# (dtype, steps, batch, input_size, hidden_size, proj_size, directions, threads)
+Sizes = tuple[int, int, int, int, int, int, int, int]
+# (cell, coupled, activation, output_activation, layer_norm, gate_clip, cell_clip, zoneout_hidden,
+# zoneout_cell, dropout_hidden, dropout_update, seed, layer); seed: an address, 0 for evaluation.
+RnnOptions = tuple[Any, ...]
+# Per direction ten addresses, in the order of RnnWeights in csrc/core/rnn.h.
+RnnWeights = list[tuple[int, ...]]
+
+def rnn_workspace_size(
+    backward: bool, sizes: Sizes, options: RnnOptions, weights: RnnWeights
 ) -> int: ...
-def lstm_forward(
-    dtype: int,
-    steps: int,
-    batch: int,
-    input_size: int,
-    hidden_size: int,
-    proj_size: int,
-    directions: int,
-    threads: int,
+def rnn_forward(
+    sizes: Sizes,
+    options: RnnOptions,
     input: int,
     input_step_stride: int,
     input_row_stride: int,
     lengths: int,
+    reset: int,
     hidden: int,
     cell: int,
-    weights: list[tuple[int, int, int, int, int]],
+    weights: RnnWeights,
     output: int,
     hidden_n: int,
     cell_n: int,
     cells: int,
     gates: int,
+    statistics: int,
     workspace: int,
     workspace_size: int,
 ) -> None: ...
-def lstm_backward(
-    dtype: int,
-    steps: int,
-    batch: int,
-    input_size: int,
-    hidden_size: int,
-    proj_size: int,
-    directions: int,
-    threads: int,
+def rnn_backward(
+    sizes: Sizes,
+    options: RnnOptions,
     grad_output: int,
     grad_output_step_stride: int,
     grad_output_row_stride: int,
@@ -59,62 +50,107 @@ def lstm_backward(
     input_step_stride: int,
     input_row_stride: int,
     lengths: int,
+    reset: int,
     hidden: int,
     cell: int,
-    weights: list[tuple[int, int, int, int, int]],
+    weights: RnnWeights,
     output: int,
     cells: int,
     gates: int,
+    statistics: int,
     grad_input: int,
     grad_hidden: int,
     grad_cell: int,
-    grad_weights: list[tuple[int, int, int, int]],
+    grad_weights: RnnWeights,
     workspace: int,
     workspace_size: int,
 ) -> None: ...
 
-# A CUDA call begins with (on_host, device, stream, tf32, way, dtype, steps, batch, hidden_size,
-# proj_size, directions). way: 0 automatic, 1 stepwise, 2 cluster, 3 grid.
-CudaCall = tuple[bool, int, int, bool, int, int, int, int, int, int, int]
+# All three sizes are of a contiguous array; input and output may be one.
+def dropout(
+    dtype: int,
+    steps: int,
+    rows: int,
+    units: int,
+    input: int,
+    output: int,
+    probability: float,
+    seed: int,
+    stream: int,
+    per_step: bool,
+    threads: int,
+) -> None: ...
 
-def cuda_lstm_workspace_size(call: CudaCall, backward: bool) -> int: ...
-def cuda_lstm_way(call: CudaCall, backward: bool) -> int: ...
-def cuda_lstm_forward(
+# A CUDA call begins with (on_host, device, stream, tf32, way, dtype, steps, batch, hidden_size,
+# proj_size, directions, extras). way: 0 automatic, 1 stepwise, 2 cluster, 3 grid; extras: whether
+# there are peephole weights or resets.
+CudaCall = tuple[bool, int, int, bool, int, int, int, int, int, int, int, bool]
+
+def cuda_rnn_workspace_size(call: CudaCall, options: RnnOptions, backward: bool) -> int: ...
+def cuda_rnn_way(call: CudaCall, options: RnnOptions, backward: bool) -> int: ...
+def cuda_rnn_forward(
     call: CudaCall,
+    options: RnnOptions,
     lengths: int,
     order: int,
+    reset: int,
     hidden: int,
     cell: int,
-    weights: list[tuple[int, int, int, int]],
-    gates: int,
-    save_gates: bool,
+    weights: RnnWeights,
+    product: int,
     output: int,
     hidden_n: int,
     cell_n: int,
     cells: int,
+    gates: int,
+    statistics: int,
     workspace: int,
     workspace_size: int,
 ) -> None: ...
-def cuda_lstm_backward(
+def cuda_rnn_backward(
     call: CudaCall,
+    options: RnnOptions,
     lengths: int,
     order: int,
+    reset: int,
     grad_output: int,
     grad_output_step_stride: int,
     grad_output_row_stride: int,
     grad_hidden_n: int,
     grad_cell_n: int,
     grad_cells: int,
+    hidden: int,
     cell: int,
-    weights: list[tuple[int, int, int, int]],
+    weights: RnnWeights,
+    output: int,
     cells: int,
     gates: int,
+    statistics: int,
     grad_gates: int,
+    grad_product: int,
+    grad_peephole: int,
+    grad_norm_cell: int,
+    grad_hidden: int,
     grad_cell: int,
     grad_projected: int,
     unprojected: int,
     workspace: int,
     workspace_size: int,
+) -> None: ...
+def cuda_dropout(
+    on_host: bool,
+    device: int,
+    gpu_stream: int,
+    dtype: int,
+    steps: int,
+    rows: int,
+    units: int,
+    input: int,
+    output: int,
+    probability: float,
+    seed: int,
+    stream: int,
+    per_step: bool,
 ) -> None: ...
 def cuda_zero_padding(call: CudaCall, array: int, row_bytes: int, lengths: int) -> None: ...
 

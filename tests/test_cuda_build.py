@@ -20,7 +20,8 @@ from seqfast import _C
 ROOT = Path(__file__).resolve().parents[1]
 INFO = seqfast.build_info()
 # One step of one row; nothing is read from it before the stub raises.
-CALL = (0, 0, False, 0, 0, 1, 1, 1, 0, 1)
+CALL = (0, 0, False, 0, 0, 1, 1, 1, 0, 1, False)
+OPTIONS = (0, False, 1, 0, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
 
 needs_cuda_build = pytest.mark.skipif(INFO["cuda"] != "on", reason="built without nvcc")
 
@@ -163,11 +164,13 @@ template <class F> void show(F call) {
 }
 int main() {
     using namespace seqfast;
-    show([] { NAMESPACE::lstm_workspace_size({}, {}, false); });
-    show([] { NAMESPACE::lstm_way({}, {}, true); });
-    show([] { NAMESPACE::lstm_forward({}); });
-    show([] { NAMESPACE::lstm_backward({}); });
+    show([] { NAMESPACE::rnn_workspace_size({}, {}, {}, false); });
+    show([] { NAMESPACE::rnn_way({}, {}, {}, true); });
+    show([] { NAMESPACE::rnn_forward({}); });
+    show([] { NAMESPACE::rnn_backward({}); });
     show([] { NAMESPACE::zero_padding({}, nullptr, 1, 1, 1, nullptr); });
+    const auto type = DType::float32;
+    show([=] { NAMESPACE::dropout({}, type, 1, 1, 1, nullptr, nullptr, 0, nullptr, 0, true); });
 }
 """
 
@@ -191,9 +194,10 @@ def test_every_stub_names_operation_and_what_is_missing(
         timeout=120,
     )  # fmt: skip
     done = subprocess.run([tmp_path / "a"], capture_output=True, text=True, check=True, timeout=60)
-    operations = ["lstm_workspace_size", "lstm_way", "lstm_forward", "lstm_backward"]
+    recurrent = [f"rnn_{name}" for name in ("workspace_size", "way", "forward", "backward")]
     assert done.stdout.splitlines() == [
-        f"{name}: seqfast was built without {missing}" for name in [*operations, "zero_padding"]
+        f"{name}: seqfast was built without {missing}"
+        for name in [*recurrent, "zero_padding", "dropout"]
     ]
 
 
@@ -202,8 +206,8 @@ def test_a_build_without_it_raises(on_host: bool, missing: str) -> None:
     there = INFO["host_executor"] if on_host else INFO["cuda"] == "on"
     if there:
         pytest.skip(f"built with {missing}")
-    with pytest.raises(RuntimeError, match=f"lstm_way: seqfast was built without {missing}"):
-        _C.cuda_lstm_way((on_host, *CALL), False)
+    with pytest.raises(RuntimeError, match=f"rnn_way: seqfast was built without {missing}"):
+        _C.cuda_rnn_way((on_host, *CALL), OPTIONS, False)
 
 
 @needs_cuda_build
@@ -261,17 +265,31 @@ def test_every_kernel_is_reported_for_every_architecture(report: list[dict[str, 
     assert {name: seen for name, seen in built.items() if seen != architectures} == {}
 
 
-PERSISTENT = re.compile(r"lstm_(\w+)_persistent_kernel<\(.*?Way\)(\d), .*?(\w+)Product")
-STEPWISE = re.compile(r"lstm_(\w+)_stepwise_kernel<.*?(\w+)Product")
+PERSISTENT = re.compile(r"rnn_(\w+)_persistent_kernel<\S*?(\w+), \(.*?Way\)(\d), .*?(\w+)Product")
+STEPWISE = re.compile(r"rnn_(\w+)_stepwise_kernel<\S*?(\w+), \S*?(\w+)Product")
+# Two launches a step; what stands for a cell there, besides the product.
+IN_PAIRS = re.compile(
+    r"(projection_\w+_stepwise|reset_before_\w+|layer_norm_\w+|raw_product)_kernel<.*?(\w+)Product"
+)
 
 
 @needs_cuda_build
-def test_every_direction_way_and_dtype_is_reported(report: list[dict[str, str]]) -> None:
-    persistent = {match.groups() for row in report if (match := PERSISTENT.search(row["kernel"]))}
-    stepwise = {match.groups() for row in report if (match := STEPWISE.search(row["kernel"]))}
+def test_every_cell_direction_way_and_dtype_is_reported(report: list[dict[str, str]]) -> None:
+    names = [row["kernel"] for row in report]
+    persistent = {match.groups() for name in names if (match := PERSISTENT.search(name))}
+    stepwise = {match.groups() for name in names if (match := STEPWISE.search(name))}
+    in_pairs = {match.groups() for name in names if (match := IN_PAIRS.search(name))}
     directions, narrow = ("forward", "backward"), ("BFloat16", "Float16", "Float32")
-    assert persistent == set(itertools.product(directions, "01", narrow))
-    assert stepwise == set(itertools.product(directions, (*narrow, "Float64")))
+    cells = ("PlainLstm", "Lstm", "Gru", "Rnn")
+    assert persistent == set(itertools.product(directions, cells, "01", narrow))
+    assert stepwise == set(itertools.product(directions, cells[1:], (*narrow, "Float64")))
+    kinds = [
+        *(f"projection_{direction}_stepwise" for direction in directions),
+        *(f"reset_before_{direction}" for direction in directions),
+        *(f"layer_norm_{direction}" for direction in directions),
+        "raw_product",
+    ]
+    assert in_pairs == set(itertools.product(kinds, (*narrow, "Float64")))
 
 
 @needs_cuda_build

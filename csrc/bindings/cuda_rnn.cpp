@@ -1,6 +1,6 @@
 // Recurrent operations on a GPU or the host executor: integers to typed pointers, the GIL released.
-#include "bindings/address.h"
 #include "bindings/register.h"
+#include "bindings/rnn_arguments.h"
 #include "cuda/rnn.h"
 
 namespace py = pybind11;
@@ -16,111 +16,132 @@ struct Call {
 };
 
 Call read_call(const py::tuple& call) {
-    const auto at = [&](size_t index) { return call[index]; };
+    const Items at(call);
     Call result{};
-    result.on_host = at(0).cast<bool>();
-    result.gpu = {at(1).cast<int>(), out(at(2).cast<Address>()), at(3).cast<bool>(),
-                  static_cast<RnnWay>(at(4).cast<int>())};
-    result.sizes.dtype = static_cast<DType>(at(5).cast<int>());
-    result.sizes.steps = at(6).cast<int64_t>();
-    result.sizes.batch = at(7).cast<int64_t>();
-    result.sizes.hidden_size = at(8).cast<int64_t>();
-    result.sizes.proj_size = at(9).cast<int64_t>();
-    result.sizes.directions = at(10).cast<int64_t>();
+    result.on_host = at.integer(0) != 0;
+    result.gpu = {static_cast<int>(at.integer(1)), at.pointer(2), at.integer(3) != 0,
+                  static_cast<RnnWay>(at.integer(4)), at.integer(11) != 0};
+    result.sizes.dtype = static_cast<DType>(at.integer(5));
+    result.sizes.steps = at.integer(6);
+    result.sizes.batch = at.integer(7);
+    result.sizes.hidden_size = at.integer(8);
+    result.sizes.proj_size = at.integer(9);
+    result.sizes.directions = at.integer(10);
     return result;
 }
 
-void read_weights(LstmWeights (&to)[2], const py::list& weights) {
-    for (size_t d = 0; d < weights.size(); ++d) {
-        const auto from = weights[d].cast<py::tuple>();
-        to[d] = {nullptr, in(from[0].cast<Address>()), in(from[1].cast<Address>()),
-                 in(from[2].cast<Address>()), in(from[3].cast<Address>())};
-    }
+const int64_t* integers(Address address) { return static_cast<const int64_t*>(in(address)); }
+
+size_t rnn_workspace_size(const py::tuple& call, const py::tuple& options, bool backward) {
+    const Call c = read_call(call);
+    return (c.on_host ? cuda_host::rnn_workspace_size : cuda::rnn_workspace_size)(
+        c.gpu, c.sizes, read_options(options), backward);
 }
 
-size_t lstm_workspace_size(const py::tuple& call, bool backward) {
+int rnn_way(const py::tuple& call, const py::tuple& options, bool backward) {
     const Call c = read_call(call);
-    return (c.on_host ? cuda_host::lstm_workspace_size : cuda::lstm_workspace_size)(c.gpu, c.sizes,
-                                                                                    backward);
+    return static_cast<int>((c.on_host ? cuda_host::rnn_way : cuda::rnn_way)(
+        c.gpu, c.sizes, read_options(options), backward));
 }
 
-int lstm_way(const py::tuple& call, bool backward) {
+void rnn_forward(const py::tuple& call, const py::tuple& options, Address lengths, Address order,
+                 Address reset, Address hidden, Address cell, const py::list& weights,
+                 Address product, Address output, Address hidden_n, Address cell_n, Address cells,
+                 Address gates, Address statistics, Address workspace, size_t workspace_size) {
     const Call c = read_call(call);
-    return static_cast<int>(
-        (c.on_host ? cuda_host::lstm_way : cuda::lstm_way)(c.gpu, c.sizes, backward));
-}
-
-void lstm_forward(const py::tuple& call, Address lengths, Address order, Address hidden,
-                  Address cell, const py::list& weights, Address gates, bool save_gates,
-                  Address output, Address hidden_n, Address cell_n, Address cells,
-                  Address workspace, size_t workspace_size) {
-    const Call c = read_call(call);
-    LstmRecurrenceForwardArgs args{};
+    RnnRecurrenceForwardArgs args{};
     args.call = c.gpu;
     args.sizes = c.sizes;
-    args.lengths = static_cast<const int64_t*>(in(lengths));
-    args.order = static_cast<const int64_t*>(in(order));
+    args.options = read_options(options);
+    args.lengths = integers(lengths);
+    args.order = integers(order);
+    args.reset = static_cast<const uint8_t*>(in(reset));
     args.hidden = in(hidden);
     args.cell = in(cell);
     read_weights(args.weights, weights);
-    args.gates = out(gates);
-    args.save_gates = save_gates;
+    args.product = in(product);
     args.output = out(output);
     args.hidden_n = out(hidden_n);
     args.cell_n = out(cell_n);
     args.cells = out(cells);
+    args.gates = out(gates);
+    args.statistics = out(statistics);
     args.workspace = out(workspace);
     args.workspace_size = workspace_size;
     py::gil_scoped_release release;
-    (c.on_host ? cuda_host::lstm_forward : cuda::lstm_forward)(args);
+    (c.on_host ? cuda_host::rnn_forward : cuda::rnn_forward)(args);
 }
 
-void lstm_backward(const py::tuple& call, Address lengths, Address order, Address grad_output,
-                   int64_t grad_output_step_stride, int64_t grad_output_row_stride,
-                   Address grad_hidden_n, Address grad_cell_n, Address grad_cells, Address cell,
-                   const py::list& weights, Address cells, Address gates, Address grad_gates,
-                   Address grad_cell, Address grad_projected, Address unprojected,
-                   Address workspace, size_t workspace_size) {
+void rnn_backward(const py::tuple& call, const py::tuple& options, Address lengths, Address order,
+                  Address reset, Address grad_output, int64_t grad_output_step_stride,
+                  int64_t grad_output_row_stride, Address grad_hidden_n, Address grad_cell_n,
+                  Address grad_cells, Address hidden, Address cell, const py::list& weights,
+                  Address output, Address cells, Address gates, Address statistics,
+                  Address grad_gates, Address grad_product, Address grad_peephole,
+                  Address grad_norm_cell, Address grad_hidden, Address grad_cell,
+                  Address grad_projected, Address unprojected, Address workspace,
+                  size_t workspace_size) {
     const Call c = read_call(call);
-    LstmRecurrenceBackwardArgs args{};
+    RnnRecurrenceBackwardArgs args{};
     args.call = c.gpu;
     args.sizes = c.sizes;
-    args.lengths = static_cast<const int64_t*>(in(lengths));
-    args.order = static_cast<const int64_t*>(in(order));
+    args.options = read_options(options);
+    args.lengths = integers(lengths);
+    args.order = integers(order);
+    args.reset = static_cast<const uint8_t*>(in(reset));
     args.grad_output = {in(grad_output), grad_output_step_stride, grad_output_row_stride};
     args.grad_hidden_n = in(grad_hidden_n);
     args.grad_cell_n = in(grad_cell_n);
     args.grad_cells = in(grad_cells);
+    args.hidden = in(hidden);
     args.cell = in(cell);
     read_weights(args.weights, weights);
+    args.output = in(output);
     args.cells = in(cells);
     args.gates = in(gates);
+    args.statistics = in(statistics);
     args.grad_gates = out(grad_gates);
+    args.grad_product = out(grad_product);
+    args.grad_peephole = out(grad_peephole);
+    args.grad_norm_cell = out(grad_norm_cell);
+    args.grad_hidden = out(grad_hidden);
     args.grad_cell = out(grad_cell);
     args.grad_projected = out(grad_projected);
     args.unprojected = out(unprojected);
     args.workspace = out(workspace);
     args.workspace_size = workspace_size;
     py::gil_scoped_release release;
-    (c.on_host ? cuda_host::lstm_backward : cuda::lstm_backward)(args);
+    (c.on_host ? cuda_host::rnn_backward : cuda::rnn_backward)(args);
 }
 
 void zero_padding(const py::tuple& call, Address array, int64_t row_bytes, Address lengths) {
     const Call c = read_call(call);
     py::gil_scoped_release release;
     (c.on_host ? cuda_host::zero_padding : cuda::zero_padding)(
-        c.gpu, out(array), row_bytes, c.sizes.steps, c.sizes.batch,
-        static_cast<const int64_t*>(in(lengths)));
+        c.gpu, out(array), row_bytes, c.sizes.steps, c.sizes.batch, integers(lengths));
+}
+
+void dropout(bool on_host, int device, Address gpu_stream, int dtype, int64_t steps, int64_t rows,
+             int64_t units, Address input, Address output, double probability, Address seed,
+             uint32_t stream, bool per_step) {
+    GpuCall call{};
+    call.device = device;
+    call.stream = out(gpu_stream);
+    py::gil_scoped_release release;
+    (on_host ? cuda_host::dropout : cuda::dropout)(call, static_cast<DType>(dtype), steps, rows,
+                                                   units, in(input), out(output), probability,
+                                                   integers(seed), stream, per_step);
 }
 
 }  // namespace
 
 void register_cuda_rnn(py::module_& module) {
-    module.def("cuda_lstm_workspace_size", &lstm_workspace_size);
-    module.def("cuda_lstm_way", &lstm_way);
-    module.def("cuda_lstm_forward", &lstm_forward);
-    module.def("cuda_lstm_backward", &lstm_backward);
+    module.def("cuda_rnn_workspace_size", &rnn_workspace_size);
+    module.def("cuda_rnn_way", &rnn_way);
+    module.def("cuda_rnn_forward", &rnn_forward);
+    module.def("cuda_rnn_backward", &rnn_backward);
     module.def("cuda_zero_padding", &zero_padding);
+    module.def("cuda_dropout", &dropout);
 }
 
 }  // namespace seqfast::bindings

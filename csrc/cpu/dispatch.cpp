@@ -148,14 +148,17 @@ int max_threads() {
 #endif
 }
 
-size_t lstm_workspace_size(RnnSizes sizes, bool backward) {
-    sizes.threads = usable_threads(sizes.threads);
-    const Kernels& kernels = *active.load();
-    return kAlignment + order_size(sizes.batch) +
-           (backward ? kernels.lstm_backward_workspace : kernels.lstm_forward_workspace)(sizes);
+size_t rnn_workspace_size(RnnForwardArgs args) {
+    args.sizes.threads = usable_threads(args.sizes.threads);
+    return kAlignment + order_size(args.sizes.batch) + active.load()->rnn_forward_workspace(args);
 }
 
-void lstm_forward(LstmForwardArgs args) {
+size_t rnn_workspace_size(RnnBackwardArgs args) {
+    args.sizes.threads = usable_threads(args.sizes.threads);
+    return kAlignment + order_size(args.sizes.batch) + active.load()->rnn_backward_workspace(args);
+}
+
+void rnn_forward(RnnForwardArgs args) {
     prepare(args);
     const RnnSizes& sizes = args.sizes;
     const size_t rows = static_cast<size_t>(sizes.steps * sizes.batch * sizes.directions);
@@ -163,23 +166,32 @@ void lstm_forward(LstmForwardArgs args) {
     const size_t element = element_size(sizes.dtype);
     use_huge_pages(args.output, rows * static_cast<size_t>(sizes.output_size()) * element);
     use_huge_pages(args.cells, units * std::max<size_t>(element, 4));
-    use_huge_pages(args.gates, 4 * units * element);
-    active.load()->lstm_forward(args);
+    use_huge_pages(args.gates,
+                   static_cast<size_t>(saved_of(args.options.cell)) * units * element);
+    active.load()->rnn_forward(args);
 }
 
-void lstm_backward(LstmBackwardArgs args) {
+void rnn_backward(RnnBackwardArgs args) {
     prepare(args);
     const RnnSizes& sizes = args.sizes;
     const size_t element = element_size(sizes.dtype);
     const auto bytes = [&](int64_t rows, int64_t columns) {
         return static_cast<size_t>(rows * columns) * element;
     };
+    const int64_t gates = gates_of(args.options.cell) * sizes.hidden_size;
     use_huge_pages(args.grad_input, bytes(sizes.steps * sizes.batch, sizes.input_size));
-    for (const LstmWeightGradients& grads : args.grad_weights) {
-        use_huge_pages(grads.weight_ih, bytes(4 * sizes.hidden_size, sizes.input_size));
-        use_huge_pages(grads.weight_hh, bytes(4 * sizes.hidden_size, sizes.output_size()));
+    for (const RnnWeightGradients& grads : args.grad_weights) {
+        use_huge_pages(grads.weight_ih, bytes(gates, sizes.input_size));
+        use_huge_pages(grads.weight_hh, bytes(gates, sizes.output_size()));
     }
-    active.load()->lstm_backward(args);
+    active.load()->rnn_backward(args);
+}
+
+void dropout(DType dtype, const DropoutArgs& args, int threads) {
+    // A thread is worth waking for some microseconds of work.
+    const int64_t worth = 1 + args.steps * args.rows * args.units / 16384;
+    threads = static_cast<int>(std::min<int64_t>(usable_threads(threads), worth));
+    active.load()->dropout(dtype, args, threads);
 }
 
 double measure_fma_peak(double seconds, int threads) {

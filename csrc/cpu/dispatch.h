@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/random.h"
 #include "core/rnn.h"
 
 namespace seqfast::cpu {
@@ -21,9 +22,12 @@ void choose_isa();
 // OpenMP's own number of threads; 1 without OpenMP.
 int max_threads();
 
-size_t lstm_workspace_size(RnnSizes sizes, bool backward);
-void lstm_forward(LstmForwardArgs args);
-void lstm_backward(LstmBackwardArgs args);
+// Of arguments that need no arrays yet, but for which of them there are.
+size_t rnn_workspace_size(RnnForwardArgs args);
+size_t rnn_workspace_size(RnnBackwardArgs args);
+void rnn_forward(RnnForwardArgs args);
+void rnn_backward(RnnBackwardArgs args);
+void dropout(DType dtype, const DropoutArgs& args, int threads);
 double measure_fma_peak(double seconds, int threads);
 
 }  // namespace seqfast::cpu

@@ -8,8 +8,6 @@
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
-constexpr int kPanelVectors = 4;
-
 // Part `index` of `total` things cut into `parts` whose sizes differ by at most one.
 struct Range {
     int64_t begin, end;
@@ -69,9 +67,9 @@ struct Tile {
 // f(element, r, v) for every accumulator; unrolled, or the compiler would keep them in memory.
 template <class Real, int rows, int vectors, class F>
 SEQFAST_INLINE void for_each_element(Tile<Real, rows, vectors>& tile, F&& f) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int v = 0; v < vectors; ++v) f(tile.at[r][v], r, v);
     }
 }
@@ -98,7 +96,7 @@ SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, Ran
     constexpr int lanes = kLanes<Real>;
     const int64_t left_stride = product.left_stride;
     const Real* left[rows];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) left[r] = product.left[row + r] + depth.begin * left_stride;
     // What was summed so far waits in the target.
     const bool begun = depth.begin > 0;
@@ -119,24 +117,24 @@ SEQFAST_INLINE void multiply_tile(const Product<Real>& product, int64_t row, Ran
         // The smaller side stays in registers while the other passes by.
         if constexpr (rows < vectors) {
             Vector<Real> x[rows];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < rows; ++r) x[r] = broadcast_factor<pairs>(left[r] + at);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int v = 0; v < vectors; ++v) {
                 const Vector<Real> right = load(line + v * lanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
                 for (int r = 0; r < rows; ++r) {
                     tile.at[r][v] = accumulate<pairs>(tile.at[r][v], x[r], right);
                 }
             }
         } else {
             Vector<Real> right[vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int v = 0; v < vectors; ++v) right[v] = load(line + v * lanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < rows; ++r) {
                 const Vector<Real> x = broadcast_factor<pairs>(left[r] + at);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
                 for (int v = 0; v < vectors; ++v) {
                     tile.at[r][v] = accumulate<pairs>(tile.at[r][v], x, right[v]);
                 }
@@ -164,10 +162,11 @@ __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int6
     const int64_t line_bytes = width * static_cast<int64_t>(sizeof(Real));
     const void* following =
         product.prefetch ? product.prefetch : product.panel + product.depth * width;
-    const int64_t tiles = ceil_div(count, kTileRows);
-    const int64_t blocks =
-        tiles > 1 && product.depth > 0 ? ceil_div(product.depth * line_bytes, kBlockBytes) : 1;
     with_size<kPanelVectors>(vectors, [&](auto panel_vectors) {
+        constexpr int most_rows = tile_rows(panel_vectors());
+        const int64_t tiles = ceil_div(count, most_rows);
+        const int64_t blocks =
+            tiles > 1 && product.depth > 0 ? ceil_div(product.depth * line_bytes, kBlockBytes) : 1;
         for (int64_t block = 0; block < blocks; ++block) {
             const Range depth = part_of(product.depth, blocks, block);
             const char* next =
@@ -179,7 +178,7 @@ __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int6
                 // As even as possible: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
                 const Range part = part_of(count, tiles, t);
                 const char* prefetch = next + (t % useful) * depth.size() * 64;
-                with_size<kTileRows>(part.size(), [&](auto rows) {
+                with_size<most_rows>(part.size(), [&](auto rows) {
                     multiply_tile<Real, pairs, rows(), panel_vectors()>(product, part.begin, depth,
                                                                         prefetch);
                 });
@@ -188,36 +187,32 @@ __attribute__((noinline)) void multiply_panel(const Product<Real>& product, int6
     });
 }
 
-// target [row, 4] (+)= left [row, depth] x the four rows of weights at `weight`, `weight_stride`
-// apart, unpacked: for so few rows that packing would cost more than it saves. The four results
-// lie `target_lane_stride` apart.
+// target[row][at[c]] += left [row, depth] x weight[c] [depth], weights as the user keeps them: for
+// so few rows that packing would cost more than it saves.
 template <class Real, class Storage>
 struct DirectProduct {
     const Real* const* left;
-    const Storage* weight;
-    int64_t weight_stride;
+    const Storage* weight[kPanelVectors];
+    int64_t at[kPanelVectors];
     int64_t depth;
     Real* target;
     int64_t target_stride;
-    int64_t target_lane_stride;
 };
 
-template <class Real, int rows, class Storage>
+template <class Real, int rows, int columns, class Storage>
 SEQFAST_INLINE void multiply_direct_tile(const DirectProduct<Real, Storage>& product, int64_t row) {
     constexpr int lanes = kLanes<Real>;
-    Tile<Real, rows, 4> tile;
+    Tile<Real, rows, columns> tile;
     for_each_element(tile, [](auto& x, int, int) { x = Vector<Real>{}; });
     const auto step = [&](int64_t k, int count) {
-        Vector<Real> right[4];
+        Vector<Real> right[columns];
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) {
-            right[v] = load<Real>(product.weight + v * product.weight_stride + k, count);
-        }
+        for (int v = 0; v < columns; ++v) right[v] = load<Real>(product.weight[v] + k, count);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; ++r) {
             const Vector<Real> x = load<Real>(product.left[row + r] + k, count);
 #pragma GCC unroll 4
-            for (int v = 0; v < 4; ++v) tile.at[r][v] = fused(tile.at[r][v], x, right[v]);
+            for (int v = 0; v < columns; ++v) tile.at[r][v] = fused(tile.at[r][v], x, right[v]);
         }
     };
     int64_t k = 0;
@@ -225,19 +220,20 @@ SEQFAST_INLINE void multiply_direct_tile(const DirectProduct<Real, Storage>& pro
     if (k < product.depth) step(k, static_cast<int>(product.depth - k));
     Real* target = product.target + row * product.target_stride;
     for_each_element(tile, [&](auto& x, int r, int v) {
-        target[r * product.target_stride + v * product.target_lane_stride] +=
-            horizontal_sum<Real>(x);
+        target[r * product.target_stride + product.at[v]] += horizontal_sum<Real>(x);
     });
 }
 
 template <class Real, class Storage>
 __attribute__((noinline)) void multiply_direct(const DirectProduct<Real, Storage>& product,
-                                               int64_t count) {
+                                               int64_t count, int64_t columns) {
     const int64_t tiles = ceil_div(count, kTileRows);
     for (int64_t t = 0; t < tiles; ++t) {
         const Range part = part_of(count, tiles, t);
         with_size<kTileRows>(part.size(), [&](auto rows) {
-            multiply_direct_tile<Real, rows()>(product, part.begin);
+            with_size<kPanelVectors>(columns, [&](auto panel_columns) {
+                multiply_direct_tile<Real, rows(), panel_columns()>(product, part.begin);
+            });
         });
     }
 }
@@ -281,12 +277,12 @@ void pack_rows(const PanelLayout<Real>& layout, Range depth, Real* packed, RowOf
     }
 }
 
-// Tiles of the transpose of `source` [depth][columns], as left-hand sides: tile t becomes
+// Tiles of the transpose of `source` [depth][stride], as left-hand sides: tile t becomes
 // packed[t][k][r] = source[k][t * kTileRows + r], zero past `columns`. Where `sums` [columns] is
 // given, each column's sum is added to it, or put there if `first`.
 template <class Real>
-void pack_columns(Real* packed, const Real* source, int64_t columns, int64_t depth, Range tiles,
-                  Real* sums, bool first) {
+void pack_columns(Real* packed, const Real* source, int64_t stride, int64_t columns, int64_t depth,
+                  Range tiles, Real* sums, bool first) {
     constexpr int kGroup = 8;  // tiles at a time, so that a line of the source is read once
     const int64_t tile_size = depth * kTileRows;
     int64_t t = tiles.begin;
@@ -300,10 +296,10 @@ void pack_columns(Real* packed, const Real* source, int64_t columns, int64_t dep
             sum[g] =
                 sums && !first ? load<Real>(sums + (t + g) * kTileRows, kTileRows) : Vector<Real>{};
         }
-        for (int64_t k = 0; k < depth; ++k, from += columns, to += kTileRows) {
+        for (int64_t k = 0; k < depth; ++k, from += stride, to += kTileRows) {
             // A whole vector each time; what is too much is overwritten by the next.
             const bool fits = k * kTileRows + kLanes<Real> <= tile_size;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int g = 0; g < kGroup; ++g) {
                 const Vector<Real> x = load(from + g * kTileRows);
                 sum[g] += x;
@@ -324,7 +320,7 @@ void pack_columns(Real* packed, const Real* source, int64_t columns, int64_t dep
             Real* to = packed + t * tile_size + r;
             Real sum = sums && !first && column < columns ? sums[column] : Real(0);
             for (int64_t k = 0; k < depth; ++k) {
-                const Real x = column < columns ? source[k * columns + column] : Real(0);
+                const Real x = column < columns ? source[k * stride + column] : Real(0);
                 to[k * kTileRows] = x;
                 sum += x;
             }

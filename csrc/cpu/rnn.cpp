@@ -1,9 +1,10 @@
 // The table of recurrent kernels of one instruction set.
 #include "core/rnn.h"
 #include "cpu/kernels.h"
-#include "cpu/lstm_backward.h"
-#include "cpu/lstm_forward.h"
 #include "cpu/peak.h"
+#include "cpu/random.h"
+#include "cpu/rnn_backward.h"
+#include "cpu/rnn_forward.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 namespace {
@@ -24,12 +25,11 @@ auto with_types(DType dtype, F&& f) {
 
 // Room for the wanted threads and for one, should the runtime grant no more.
 template <template <class, class> class Pass, class Args>
-size_t workspace_of(const RnnSizes& sizes) {
-    Args args{};
-    args.sizes = sizes;
-    return with_types(sizes.dtype, [&](auto real, auto storage) {
+size_t workspace_of(Args args) {
+    args.workspace = nullptr;
+    return with_types(args.sizes.dtype, [&](auto real, auto storage) {
         using Run = Pass<decltype(real), decltype(storage)>;
-        const size_t wanted = Run(args, sizes.threads).workspace();
+        const size_t wanted = Run(args, args.sizes.threads).workspace();
         const size_t single = Run(args, 1).workspace();
         return wanted > single ? wanted : single;
     });
@@ -43,6 +43,14 @@ void run(const Args& args) {
     });
 }
 
+void run_dropout(DType dtype, const DropoutArgs& args, int threads) {
+    with_types(dtype, [&](auto real, auto storage) {
+        using Real = decltype(real);
+        using Storage = decltype(storage);
+        if (!dropout_rows<Real, Storage>(args, threads)) dropout_rows<Real, Storage>(args, 1);
+    });
+}
+
 #define SEQFAST_STRING_(x) #x
 #define SEQFAST_STRING(x) SEQFAST_STRING_(x)
 
@@ -50,10 +58,11 @@ void run(const Args& args) {
 
 extern const Kernels kernels = {
     SEQFAST_STRING(SEQFAST_ISA),
-    &workspace_of<LstmForward, LstmForwardArgs>,
-    &workspace_of<LstmBackward, LstmBackwardArgs>,
-    &run<LstmForward, LstmForwardArgs>,
-    &run<LstmBackward, LstmBackwardArgs>,
+    &workspace_of<RnnForward, RnnForwardArgs>,
+    &workspace_of<RnnBackward, RnnBackwardArgs>,
+    &run<RnnForward, RnnForwardArgs>,
+    &run<RnnBackward, RnnBackwardArgs>,
+    &run_dropout,
     &measure_fma_peak,
 };
 

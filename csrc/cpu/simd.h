@@ -6,11 +6,12 @@
 #include <utility>
 
 #include "core/config.h"
+#include "core/random.h"
 #include "core/rnn.h"
 
 // The only file of the project with intrinsics, and only where the compiler's own vector
 // operations cannot say it.
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -24,17 +25,26 @@ namespace seqfast::cpu::SEQFAST_ISA {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
-constexpr int kTileRows = 6;  // 6 rows x 4 vectors of accumulators out of 32 registers
+constexpr int kAccumulators = 24;  // out of 32 registers
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
-constexpr int kTileRows = 3;  // 16 registers
+constexpr int kAccumulators = 12;  // out of 16
 #elif defined(__aarch64__)
 constexpr int kVectorBytes = 16;
-constexpr int kTileRows = 6;
+constexpr int kAccumulators = 24;
 #else
 constexpr int kVectorBytes = 16;
-constexpr int kTileRows = 3;
+constexpr int kAccumulators = 12;
 #endif
+constexpr int kPanelVectors = 4;
+
+// Rows of a tile so many vectors wide: as many as there are accumulators for, up to a limit past
+// which more rows save nothing.
+constexpr int tile_rows(int vectors) {
+    const int rows = kAccumulators / vectors;
+    return rows < 12 ? rows : 12;
+}
+constexpr int kTileRows = tile_rows(kPanelVectors);
 
 struct BFloat16 {
     uint16_t bits;
@@ -74,7 +84,7 @@ SEQFAST_INLINE Vector<Real> broadcast(Real x) {
 // ---- number formats ----
 
 template <class To, class From>
-SEQFAST_INLINE To bit_cast(From from) {
+SEQFAST_INLINE To bit_cast(const From& from) {
     static_assert(sizeof(To) == sizeof(From), "same size");
     To to;
     __builtin_memcpy(&to, &from, sizeof(to));
@@ -324,6 +334,38 @@ SEQFAST_INLINE Real horizontal_sum(Vector<Real> x) {
     }
 }
 
+// ---- words ----
+
+typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
+constexpr int kWordLanes = kVectorBytes / 4;
+
+// What core/random.h needs of vectors.
+struct VectorWords {
+    using Word = Words;
+    static SEQFAST_INLINE void multiply(Word a, uint32_t b, Word& high, Word& low) {
+        typedef uint64_t Wide __attribute__((vector_size(kVectorBytes)));
+#if defined(__AVX512F__)
+        const __m512i factor = _mm512_set1_epi64(b);
+        const Wide even = (Wide)_mm512_maskz_mul_epu32(0xff, (__m512i)a, factor);
+        const Wide odd = (Wide)_mm512_maskz_mul_epu32(0xff, (__m512i)((Wide)a >> 32), factor);
+#elif defined(__AVX2__)
+        const __m256i factor = _mm256_set1_epi64x(b);
+        const Wide even = (Wide)_mm256_mul_epu32((__m256i)a, factor);
+        const Wide odd = (Wide)_mm256_mul_epu32((__m256i)((Wide)a >> 32), factor);
+#elif defined(__SSE2__)
+        const __m128i factor = _mm_set1_epi64x(b);
+        const Wide even = (Wide)_mm_mul_epu32((__m128i)a, factor);
+        const Wide odd = (Wide)_mm_mul_epu32((__m128i)((Wide)a >> 32), factor);
+#else
+        const Wide even = ((Wide)a & 0xFFFFFFFFull) * static_cast<uint64_t>(b);
+        const Wide odd = ((Wide)a >> 32) * static_cast<uint64_t>(b);
+#endif
+        const uint64_t upper = 0xFFFFFFFF00000000ull;
+        low = (Word)((even & ~upper) | (odd << 32));
+        high = (Word)((even >> 32) | (odd & upper));
+    }
+};
+
 // ---- functions ----
 // e^x = 2^n (1 + p(r)), r = x - n ln 2, p(r) = r + r^2 P(r); P is the near-minimax (Chebyshev)
 // polynomial of (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2, error below half a unit in the last place.
@@ -368,8 +410,9 @@ struct ExpConstants<double> {
                                                  2.09147553258932022e-9};
 };
 
-template <class Real>
+template <class Real_>
 struct Math {
+    using Real = Real_;
     using V = Vector<Real>;
     using Int = typename VectorTypes<Real>::Int;
     using C = ExpConstants<Real>;
@@ -379,6 +422,14 @@ struct Math {
         x = x > broadcast(limit) ? broadcast(limit) : x;
         return x < broadcast(-limit) ? broadcast(-limit) : x;
     }
+
+    static SEQFAST_INLINE V between(V x, Real low, Real high) {
+        const V one = broadcast(Real(1));
+        return x > broadcast(low) ? (x < broadcast(high) ? one : V{}) : V{};
+    }
+    static SEQFAST_INLINE V positive(V x) { return x > V{} ? broadcast(Real(1)) : V{}; }
+    // NaN passes through.
+    static SEQFAST_INLINE V relu(V x) { return x < V{} ? V{} : x; }
 
     static SEQFAST_INLINE V divide(V a, V b) {
 #if defined(__AVX512F__)

@@ -15,10 +15,16 @@ namespace {
 
 }  // namespace
 
-size_t lstm_workspace_size(const GpuCall&, const RnnSizes&, bool) { refuse("lstm_workspace_size"); }
-RnnWay lstm_way(const GpuCall&, const RnnSizes&, bool) { refuse("lstm_way"); }
-void lstm_forward(const LstmRecurrenceForwardArgs&) { refuse("lstm_forward"); }
-void lstm_backward(const LstmRecurrenceBackwardArgs&) { refuse("lstm_backward"); }
+size_t rnn_workspace_size(const GpuCall&, const RnnSizes&, const RnnOptions&, bool) {
+    refuse("rnn_workspace_size");
+}
+RnnWay rnn_way(const GpuCall&, const RnnSizes&, const RnnOptions&, bool) { refuse("rnn_way"); }
+void rnn_forward(const RnnRecurrenceForwardArgs&) { refuse("rnn_forward"); }
+void rnn_backward(const RnnRecurrenceBackwardArgs&) { refuse("rnn_backward"); }
+void dropout(const GpuCall&, DType, int64_t, int64_t, int64_t, const void*, void*, double,
+             const int64_t*, uint32_t, bool) {
+    refuse("dropout");
+}
 void zero_padding(const GpuCall&, void*, int64_t, int64_t, int64_t, const int64_t*) {
     refuse("zero_padding");
 }

@@ -2,7 +2,7 @@
 // trades with its group.
 #pragma once
 
-#include "cuda/lstm_kernels.cuh"
+#include "cuda/rnn_kernels.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 
@@ -11,10 +11,11 @@ namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 enum class Way { cluster, grid };
 
 // A number that travels carries its own mark of being new, which changes with every use of its
-// place: no flag, no fence, no barrier, and one trip of memory latency. Of hidden states: |h| <= 1
-// leaves bit 30 of every 4 bytes free, except in NaN, which travels as the largest number below 2.
+// place: no flag, no fence, no barrier, and one trip of memory latency. Of numbers |h| <= 1: they
+// leave bit 30 of every 4 bytes free, except in NaN, which travels as the largest number below 2.
 template <class T>
-struct HiddenMarks {
+struct BoundedMarks {
+    static constexpr bool takes_last_bit = false;
     static constexpr uint32_t mark = 0x40000000u;
     static constexpr uint32_t unit = sizeof(T) == 2 ? 0x00010000u : 1u;
     static constexpr uint32_t largest = mark - unit;
@@ -42,9 +43,9 @@ struct HiddenMarks {
     }
 };
 
-// Of gate gradients: the last bit of the first number of every 8 bytes, which exchange_words
-// clears.
-struct GradientMarks {
+// Of all others: the last bit of the first number of every 8 bytes, which words_of clears.
+struct LastBitMarks {
+    static constexpr bool takes_last_bit = true;
     static SEQFAST_DEVICE bool fresh(const U32x4& v, uint32_t phase) {
         return (((v.x ^ phase) | (v.z ^ phase)) & 1u) == 0;
     }
@@ -55,7 +56,7 @@ struct GradientMarks {
     static SEQFAST_DEVICE U32x4 read(const U32x4& v) { return {v.x & ~1u, v.y, v.z & ~1u, v.w}; }
 };
 
-template <class Product, class G>
+template <class Cell, class Product, class G>
 PersistentLayout persistent_layout(Way way, int chunks, int passes) {
     using Acc = typename Product::Acc;
     const int longest = ChunkRange::longest(chunks, G::warps_k);
@@ -70,8 +71,10 @@ PersistentLayout persistent_layout(Way way, int chunks, int passes) {
     layout.kept = place(int64_t(8) * G::m_tiles * layout.extra * 1024);
     layout.partial = place(int64_t(2) * G::partial_size * sizeof(Acc));
     layout.exchange = place(way == Way::cluster ? 2 * rows * chunks * chunk_bytes : 0);
-    layout.bias = place(G::outputs == 4 ? int64_t(G::units) * sizeof(Gates4<Acc>) : 0);
-    layout.state = place(rows * G::units * sizeof(Acc));
+    layout.bias = place(int64_t(G::units) * sizeof(Gates4<Acc>));
+    layout.peephole =
+        place(Cell::has_cell && Cell::general ? int64_t(G::units) * sizeof(Gates4<Acc>) : 0);
+    layout.state = place(int64_t(Cell::planes) * rows * G::units * sizeof(Acc));
     layout.row = place(rows * sizeof(int));
     layout.length = place(rows * sizeof(int));
     layout.uses = place(int64_t(passes) * sizeof(int));
@@ -79,7 +82,8 @@ PersistentLayout persistent_layout(Way way, int chunks, int passes) {
     return layout;
 }
 
-template <Way way, class Product, class G, class Marks>
+// k_slots: numbers of a unit in k.
+template <Way way, class Product, class G, class Marks, int k_slots>
 struct PersistentBlock {
     using T = typename Product::T;
     using Acc = typename Product::Acc;
@@ -124,7 +128,18 @@ struct PersistentBlock {
     SEQFAST_DEVICE Acc* partial(int parity) const {
         return shared<Acc>(r.layout.partial) + parity * G::partial_size;
     }
-    SEQFAST_DEVICE Acc* state() const { return shared<Acc>(r.layout.state); }
+    // Of row i of the slab.
+    SEQFAST_DEVICE Planes<Acc> state(int i, int unit) const {
+        return {shared<Acc>(r.layout.state) + i * G::units + unit,
+                int64_t(r.passes) * G::rows * G::units};
+    }
+    // Of the thread's unit of the block.
+    SEQFAST_DEVICE Gates4<Acc>& bias(int unit) const {
+        return shared<Gates4<Acc>>(r.layout.bias)[unit];
+    }
+    SEQFAST_DEVICE Gates4<Acc>& peephole(int unit) const {
+        return shared<Gates4<Acc>>(r.layout.peephole)[unit];
+    }
     SEQFAST_DEVICE int* slab_row() const { return shared<int>(r.layout.row); }
     SEQFAST_DEVICE int* slab_length() const { return shared<int>(r.layout.length); }
     SEQFAST_DEVICE int* uses() const { return shared<int>(r.layout.uses); }
@@ -188,7 +203,7 @@ struct PersistentBlock {
     // Whether a chunk is all sent: half of the last one is not where a block's share is half a
     // chunk.
     SEQFAST_DEVICE bool is_written(int chunk) const {
-        constexpr int block_bytes = G::units * int(sizeof(T)) * (4 / G::outputs);
+        constexpr int block_bytes = G::units * int(sizeof(T)) * k_slots;
         if constexpr (block_bytes % chunk_bytes == 0) return true;
         return chunk * chunk_bytes + lane_index() % 4 * 16 < r.group * block_bytes;
     }

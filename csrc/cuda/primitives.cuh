@@ -88,6 +88,8 @@ SEQFAST_DEVICE float fast_exp(float x) { return __expf(x); }
 SEQFAST_DEVICE float fast_divide(float x, float y) { return __fdividef(x, y); }
 SEQFAST_DEVICE double fast_exp(double x) { return exp(x); }
 SEQFAST_DEVICE double fast_divide(double x, double y) { return x / y; }
+SEQFAST_DEVICE float square_root(float x) { return sqrtf(x); }
+SEQFAST_DEVICE double square_root(double x) { return sqrt(x); }
 
 // ---- Who am I
 // -------------------------------------------------------------------------------------
@@ -246,6 +248,7 @@ SEQFAST_DEVICE void copy_bulk(void* shared, const void* global, int bytes, Mbarr
 // ----------------------------------------
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+constexpr bool has_clusters = true;
 SEQFAST_DEVICE int cluster_rank() {
     uint32_t rank;
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
@@ -297,6 +300,7 @@ SEQFAST_DEVICE void store_cluster(void* shared, int rank, U32x4 v) {
                  : "memory");
 }
 #else
+constexpr bool has_clusters = false;
 SEQFAST_DEVICE int cluster_rank() { return 0; }
 SEQFAST_DEVICE int cluster_size() { return 1; }
 SEQFAST_DEVICE void cluster_arrive() { __syncthreads(); }

@@ -20,9 +20,13 @@ struct alignas(16) Piece {
 struct PackedSide {
     int count;        // of the layer; beyond are zeros
     int64_t stride;   // in elements
-    bool gates;       // unit and gate: for m in tiles of 8 units, for k as unit * 4 + gate
+    int gates;        // 0: of single numbers; else of units with so many gates and zeros up to
+                      // four: for m in tiles of 8 units, for k as unit * 4 + gate
     int hidden_size;  // of `gates`
 
+    SEQFAST_DEVICE bool has(int unit, int gate) const {
+        return unit < count && (!gates || gate < gates);
+    }
     SEQFAST_DEVICE int64_t offset(int unit, int gate) const {
         return gates ? (int64_t(gate) * hidden_size + unit) * stride : unit * stride;
     }
@@ -45,31 +49,42 @@ pack_weights_kernel(const E* weights, Piece<E>* packed, PackedSide m, PackedSide
         for (int e = 0; e < Piece<E>::count; ++e) {
             const int index = (chunk * 4 + t) * Piece<E>::count + e;
             const int k_unit = k.gates ? index / 4 : index;
-            if (m_unit < m.count && k_unit < k.count)
+            if (m.has(m_unit, m_gate) && k.has(k_unit, index % 4))
                 piece.at[e] = weights[m.offset(m_unit, m_gate) + k.offset(k_unit, index % 4)];
         }
         packed[i] = piece;
     }
 }
 
-// source [directions, batch, width] to [direction][pass][chunk][row of a pass][64 bytes].
-template <class E>
+// First states [directions, batch, width] to [direction][pass][chunk][row of a pass][64 bytes], as
+// the first product sees them: masked, zeros after a reset.
+template <class T>
 SEQFAST_KERNEL(256, 1)
-stage_rows_kernel(const E* source, Piece<E>* staged, RowsByLength rows, int directions, int width,
-                  int passes, int chunks, int pass_rows) {
+stage_rows_kernel(const T* source, Piece<T>* staged, RowsByLength rows,
+                  SEQFAST_GRID_CONSTANT Variant variant, int directions, int width, int passes,
+                  int chunks, int pass_rows) {
+    using Acc = std::conditional_t<sizeof(T) == 8, double, float>;
     const int64_t pieces = int64_t(directions) * passes * chunks * pass_rows * 4;
     const int64_t step = int64_t(grid_x()) * thread_count();
     for (int64_t i = int64_t(block_x()) * thread_count() + thread_index(); i < pieces; i += step) {
         const int t = int(i % 4), n = int(i / 4 % pass_rows);
         const int chunk = int(i / 4 / pass_rows % chunks);
         const int64_t direction_pass = i / 4 / pass_rows / chunks;
+        const int direction = int(direction_pass / passes);
         const int64_t row = rows.row(direction_pass % passes * pass_rows + n);
-        const E* from = source + (direction_pass / passes * rows.batch + row) * width;
-        Piece<E> piece{};
+        const int length = rows.length(row);
+        const T* from = source + (direction * rows.batch + row) * width;
+        const bool clear =
+            length == 0 || variant.resets(time_of(0, length, direction == 1), row, rows.batch);
+        Piece<T> piece{};
         SEQFAST_UNROLL
-        for (int e = 0; e < Piece<E>::count; ++e) {
-            const int k = (chunk * 4 + t) * Piece<E>::count + e;
-            if (row >= 0 && k < width) piece.at[e] = from[k];
+        for (int e = 0; e < Piece<T>::count; ++e) {
+            const int k = (chunk * 4 + t) * Piece<T>::count + e;
+            if (row < 0 || clear || k >= width) continue;
+            piece.at[e] = from[k];
+            if (variant.drops_hidden)
+                piece.at[e] = round_to<T>(Acc(to_float(from[k])) *
+                                          variant.template hidden_mask<Acc>(direction, k, row));
         }
         staged[i] = piece;
     }
@@ -86,6 +101,21 @@ zero_padding_kernel(E* array, int64_t row_count, int64_t steps, int64_t batch,
         if (i / batch < lengths[i % batch]) continue;
         E* row = array + i * row_count;
         for (int64_t j = lane_index(); j < row_count; j += 32) row[j] = E{};
+    }
+}
+
+// y = x times its mask, [steps, rows, units]; each number once, so that y may be x.
+template <class T>
+SEQFAST_KERNEL(256, 1)
+dropout_kernel(const T* x, T* y, int64_t count, int64_t rows, int64_t units, double kept,
+               const int64_t* seed, uint32_t threshold, uint32_t stream, bool per_step) {
+    using Acc = std::conditional_t<sizeof(T) == 8, double, float>;
+    const int64_t step = int64_t(grid_x()) * thread_count();
+    for (int64_t i = int64_t(block_x()) * thread_count() + thread_index(); i < count; i += step) {
+        const int64_t unit = i % units, row = i / units % rows, t = i / units / rows;
+        const bool event = event_at(*seed, uint32_t(unit), uint32_t(row),
+                                    per_step ? uint32_t(t) : 0u, stream, threshold);
+        y[i] = event ? round_to<T>(Acc(0)) : round_to<T>(Acc(to_float(x[i])) * Acc(kept));
     }
 }
 
@@ -110,37 +140,64 @@ void pack(DType dtype, const void* weights, U32x4* packed, const PackedSide& m, 
           int m_tiles, int chunks, Stream stream) {
     with_size_of(dtype, [&](auto element) {
         using E = decltype(element);
-        launch("lstm: pack_weights_kernel", pack_weights_kernel<E>,
+        launch("rnn: pack_weights_kernel", pack_weights_kernel<E>,
                flat_shape(packed_index(m_tiles, chunks, 0, 0, 0), 256), stream,
                static_cast<const E*>(weights), reinterpret_cast<Piece<E>*>(packed), m, k, m_tiles,
                chunks);
     });
 }
 
-// Recurrent weights [4 * hidden, out]: m = gates of units, k = out.
-void pack_gates(const RnnSizes& sizes, const void* weights, U32x4* packed, int m_tiles, int chunks,
-                Stream stream) {
-    const int hidden = int(sizes.hidden_size), out = int(sizes.output_size());
-    pack(sizes.dtype, weights, packed, {hidden, out, true, hidden}, {out, 1, false, 0}, m_tiles,
-         chunks, stream);
-}
-// The same transposed: m = out, k = gates of units.
-void pack_gates_transposed(const RnnSizes& sizes, const void* weights, U32x4* packed, int m_tiles,
-                           int chunks, Stream stream) {
-    const int hidden = int(sizes.hidden_size), out = int(sizes.output_size());
-    pack(sizes.dtype, weights, packed, {out, 1, false, 0}, {hidden, out, true, hidden}, m_tiles,
-         chunks, stream);
+template <class Use>
+void with_type(DType dtype, Use use) {
+    switch (dtype) {
+        case DType::bfloat16:
+            return use(BFloat16{});
+        case DType::float16:
+            return use(Float16{});
+        case DType::float32:
+            return use(float{});
+        default:
+            return use(double{});
+    }
 }
 
-void stage(const RnnSizes& sizes, const RowsByLength& rows, const void* source, char* staged,
-           int passes, int chunks, int pass_rows, Stream stream) {
+// The gates of recurrent weights [gates * hidden, out] of which a step's first product is made, and
+// whether k and m count them in fours.
+struct Recurrent {
+    int gates, slots;
+
+    explicit Recurrent(CellKind kind)
+        // Of the third gate the product is the second one.
+        : gates(kind == CellKind::gru_reset_before ? 2 : gates_of(kind)),
+          slots(kind == CellKind::rnn ? 1 : 4) {}
+    PackedSide side(const RnnSizes& sizes) const {
+        const int hidden = int(sizes.hidden_size), out = int(sizes.output_size());
+        return {hidden, out, slots == 4 ? gates : 0, hidden};
+    }
+};
+
+// m = gates of units, k = out.
+void pack_gates(const RnnSizes& sizes, CellKind kind, const void* weights, U32x4* packed,
+                int m_tiles, int chunks, Stream stream) {
+    pack(sizes.dtype, weights, packed, Recurrent(kind).side(sizes),
+         {int(sizes.output_size()), 1, 0, 0}, m_tiles, chunks, stream);
+}
+// The same transposed: m = out, k = gates of units.
+void pack_gates_transposed(const RnnSizes& sizes, CellKind kind, const void* weights, U32x4* packed,
+                           int m_tiles, int chunks, Stream stream) {
+    pack(sizes.dtype, weights, packed, {int(sizes.output_size()), 1, 0, 0},
+         Recurrent(kind).side(sizes), m_tiles, chunks, stream);
+}
+
+void stage(const RnnSizes& sizes, const RowsByLength& rows, const Variant& variant,
+           const void* source, char* staged, int passes, int chunks, int pass_rows, Stream stream) {
     const int directions = int(sizes.directions);
-    with_size_of(sizes.dtype, [&](auto element) {
-        using E = decltype(element);
-        launch("lstm_forward: stage_rows_kernel", stage_rows_kernel<E>,
+    with_type(sizes.dtype, [&](auto number) {
+        using T = decltype(number);
+        launch("rnn_forward: stage_rows_kernel", stage_rows_kernel<T>,
                flat_shape(int64_t(directions) * passes * chunks * pass_rows * 4, 256), stream,
-               static_cast<const E*>(source), reinterpret_cast<Piece<E>*>(staged), rows, directions,
-               int(sizes.output_size()), passes, chunks, pass_rows);
+               static_cast<const T*>(source), reinterpret_cast<Piece<T>*>(staged), rows, variant,
+               directions, int(sizes.output_size()), passes, chunks, pass_rows);
     });
 }
 
@@ -173,8 +230,10 @@ struct PersistentWorkspace {
     char* exchange = nullptr;
     int64_t exchange_bytes = 0;
 
-    PersistentWorkspace(Arena& arena, const Plan& plan, const RnnSizes& sizes, bool backward) {
-        m_tiles = plan.group * plan.shape.units * (backward ? 1 : 4) / 16;
+    PersistentWorkspace(Arena& arena, const Plan& plan, const RnnSizes& sizes,
+                        const RnnOptions& options, bool backward) {
+        const int outputs = backward ? 1 : Recurrent(options.cell).slots;
+        m_tiles = plan.group * plan.shape.units * outputs / 16;
         rows = 8 * plan.shape.n_tiles;
         for (int64_t d = 0; d < sizes.directions; ++d)
             packed[d] = arena.take_packed(m_tiles, plan.shape.chunks);
@@ -186,48 +245,64 @@ struct PersistentWorkspace {
     }
 };
 
+// What a step multiplies after its first product.
+enum class Second { none, projection, candidate };
+
 struct StepwiseWorkspace {
-    // hidden: o * tanh(c); output: after the projection, if any; gates: gradients of
+    // hidden: what the cell gives; output: after the projection, if any; gates: gradients of
     // pre-activations.
     int hidden_tiles, output_tiles, hidden_chunks, output_chunks, gate_chunks;
     int passes, rows;
-    U32x4* packed[2] = {};             // weight_hh, or its transpose
-    U32x4* packed_projection[2] = {};  // weight_hr, or its transpose
-    char* staged = nullptr;            // forward
-    char* exchange[2] = {};            // what the next step's product needs, taken in turns
-    char* between = nullptr;           // what the second product of a step needs
-    char* state = nullptr;
-    char* cleared = nullptr;  // begin of what must begin as zeros
+    Second second;
+    U32x4* packed[2] = {};         // weight_hh, or its transpose
+    U32x4* packed_second[2] = {};  // weight_hr, or gru's third gate, or its transpose
+    char* staged = nullptr;        // forward
+    char* exchange[2] = {};        // what the next step's product needs, taken in turns
+    char* between = nullptr;       // what the second product of a step needs
+    char* state = nullptr;         // [plane][direction][pass][row][unit]
+    char* output_state = nullptr;  // of the projection, the same
+    char* raw = nullptr;           // of layer normalisation: the product
+    char* cleared = nullptr;       // begin of what must begin as zeros
     int64_t cleared_bytes = 0;
 
-    StepwiseWorkspace(Arena& arena, const RnnSizes& sizes, bool backward) {
+    StepwiseWorkspace(Arena& arena, const RnnSizes& sizes, const RnnOptions& options,
+                      bool backward) {
         const int bytes = size_of(sizes.dtype), block = stepwise_units;
         const int64_t hidden = sizes.hidden_size, output = sizes.output_size();
+        const int slots = Recurrent(options.cell).slots;
+        second = sizes.proj_size                              ? Second::projection
+                 : options.cell == CellKind::gru_reset_before ? Second::candidate
+                                                              : Second::none;
         hidden_tiles = int(round_up(hidden, block) / 16);
         output_tiles = int(round_up(output, block) / 16);
         hidden_chunks = chunks_of(hidden, block, bytes);
         output_chunks = chunks_of(output, block, bytes);
-        gate_chunks = chunks_of(hidden, block, 4 * bytes);
+        gate_chunks = chunks_of(hidden, block, slots * bytes);
         rows = 8 * stepwise_n_tiles(sizes.dtype, sizes.batch);
         passes = int((sizes.batch + rows - 1) / rows);
-        const int64_t row_bytes = sizes.directions * passes * int64_t(rows) * chunk_bytes;
+        const int64_t all_rows = sizes.directions * passes * int64_t(rows);
+        const int64_t row_bytes = all_rows * chunk_bytes;
+        const int accumulator = sizes.dtype == DType::float64 ? 8 : 4;
         for (int64_t d = 0; d < sizes.directions; ++d) {
             packed[d] = backward ? arena.take_packed(output_tiles, gate_chunks)
-                                 : arena.take_packed(4 * hidden_tiles, output_chunks);
-            if (sizes.proj_size)
-                packed_projection[d] = backward ? arena.take_packed(hidden_tiles, output_chunks)
-                                                : arena.take_packed(output_tiles, hidden_chunks);
+                                 : arena.take_packed(slots * hidden_tiles, output_chunks);
+            if (second != Second::none)
+                packed_second[d] = backward ? arena.take_packed(hidden_tiles, output_chunks)
+                                            : arena.take_packed(output_tiles, hidden_chunks);
         }
         if (!backward) staged = arena.take(row_bytes * output_chunks);
         const int64_t before = arena.used();
         for (char*& buffer : exchange)
             buffer = arena.take(row_bytes * (backward ? gate_chunks : output_chunks));
-        if (sizes.proj_size)
+        if (second != Second::none)
             between = arena.take(row_bytes * (backward ? output_chunks : hidden_chunks));
         cleared = exchange[0];
         cleared_bytes = arena.used() - before;
-        state = arena.take(sizes.directions * passes * int64_t(rows) * hidden *
-                           (sizes.dtype == DType::float64 ? 8 : 4));
+        state = arena.take(most_planes * all_rows * hidden * accumulator);
+        if (second == Second::projection)
+            output_state = arena.take(Rnn::planes * all_rows * output * accumulator);
+        if (options.layer_norm)
+            raw = arena.take((backward ? 1 : slots) * all_rows * hidden * accumulator);
     }
 };
 
@@ -252,12 +327,23 @@ void check_sizes(const char* operation, const RnnSizes& sizes) {
     };
     check_one("steps", sizes.steps);
     check_one("batch", sizes.batch);
-    check_one("4 * hidden_size * directions", 4 * sizes.hidden_size * sizes.directions);
+    check_one("5 * hidden_size * directions", 5 * sizes.hidden_size * sizes.directions);
 }
 
-Plan plan_of(const char* operation, const GpuCall& call, const RnnSizes& sizes, bool backward) {
+const char* name_of(CellKind kind, bool backward) {
+    if (has_cell_state(kind)) return backward ? "lstm_backward" : "lstm_forward";
+    if (kind == CellKind::rnn) return backward ? "rnn_backward" : "rnn_forward";
+    return backward ? "gru_backward" : "gru_forward";
+}
+
+Plan plan_of(const GpuCall& call, const RnnSizes& sizes, const RnnOptions& options, bool backward) {
+    const char* operation = name_of(options.cell, backward);
     check_sizes(operation, sizes);
-    Plan plan = Policy::choose(call, sizes, backward);
+    if (options.layer_norm && (sizes.proj_size || options.cell == CellKind::gru_reset_before))
+        throw std::runtime_error(std::string(operation) +
+                                 ": layer normalisation does not go with a projection or a reset "
+                                 "gate before the product");
+    Plan plan = Policy::choose(call, sizes, options, backward);
     if (!plan.refused.empty())
         throw std::runtime_error(std::string(operation) + ": way must be one the layer fits, got " +
                                  (call.way == RnnWay::cluster ? "cluster: " : "grid: ") +
@@ -275,6 +361,54 @@ RecurrenceParams params_of(const GpuCall& call, const RnnSizes& sizes, const int
     return r;
 }
 
+template <class Real>
+RealVariant<Real> real_of(const RnnOptions& o, bool peephole) {
+    const auto kept = [](double p) { return p < 1 ? Real(1 / (1 - p)) : Real(0); };
+    RealVariant<Real> v{};
+    v.cell.activation = o.activation;
+    v.cell.peephole = peephole;
+    v.cell.coupled = o.coupled;
+    v.cell.zoneout_cell = o.zoneout_cell > 0;
+    v.cell.update_dropout = o.seed && o.dropout_update > 0;
+    v.cell.gate_clip = Real(o.gate_clip);
+    v.cell.cell_clip = Real(o.cell_clip);
+    v.kept_hidden = kept(o.dropout_hidden);
+    v.kept_update = kept(o.dropout_update);
+    v.zoneout_hidden = Real(o.zoneout_hidden);
+    v.zoneout_cell = Real(o.zoneout_cell);
+    return v;
+}
+
+Variant variant_of(const RnnOptions& o, const RnnWeights& weights, const uint8_t* reset) {
+    Variant v{};
+    v.kind = o.cell;
+    v.gates = gates_of(o.cell);
+    v.saved = saved_of(o.cell);
+    v.kept = v.saved + (o.layer_norm ? v.gates : 0);
+    v.output_activation = o.output_activation;
+    v.reset = reset;
+    v.seed = o.seed;
+    v.layer = o.layer;
+    v.drops_hidden = o.seed && o.dropout_hidden > 0;
+    v.zones_hidden = o.zoneout_hidden > 0;
+    v.hidden_dropout = event_threshold(o.dropout_hidden);
+    v.update_dropout = event_threshold(o.dropout_update);
+    v.zoneout_hidden = event_threshold(o.zoneout_hidden);
+    v.zoneout_cell = event_threshold(o.zoneout_cell);
+    v.narrow = real_of<float>(o, weights.weight_peephole);
+    v.wide = real_of<double>(o, weights.weight_peephole);
+    return v;
+}
+// Of a cell whose result is projected: what is done to h[t] comes after.
+Variant before_projection(Variant v) {
+    v.drops_hidden = v.zones_hidden = false;
+    return v;
+}
+Variant of_projection(Variant v) {
+    v.narrow.cell.update_dropout = v.narrow.cell.zoneout_cell = false;
+    return v;
+}
+
 void place(RecurrenceParams& r, const Plan& plan, const PersistentWorkspace& workspace) {
     r.chunks = plan.shape.chunks;
     r.packed[0] = workspace.packed[0];
@@ -288,155 +422,214 @@ void place(RecurrenceParams& r, const Plan& plan, const PersistentWorkspace& wor
     r.layout = plan.layout;
 }
 
-size_t workspace_size(const Plan& plan, const RnnSizes& sizes, bool backward) {
+size_t workspace_size(const Plan& plan, const RnnSizes& sizes, const RnnOptions& options,
+                      bool backward) {
     Arena arena(nullptr);
     if (plan.way == RnnWay::stepwise)
-        StepwiseWorkspace(arena, sizes, backward);
+        StepwiseWorkspace(arena, sizes, options, backward);
     else
-        PersistentWorkspace(arena, plan, sizes, backward);
+        PersistentWorkspace(arena, plan, sizes, options, backward);
     return size_t(arena.used());
 }
 
-void forward_stepwise(const LstmRecurrenceForwardArgs& args, ForwardParams params, Stream stream) {
+// weight_hr, or gru's third gate: m = its rows, k = its columns, or the other way round.
+void pack_second(const RnnSizes& sizes, const RnnWeights& weights, const StepwiseWorkspace& w,
+                 int direction, bool backward, Stream stream) {
+    if (w.second == Second::none) return;
+    const int hidden = int(sizes.hidden_size), output = int(sizes.output_size());
+    const void* matrix = weights.weight_hr;
+    if (w.second == Second::candidate)
+        matrix = static_cast<const char*>(weights.weight_hh) +
+                 int64_t(2) * hidden * hidden * size_of(sizes.dtype);
+    const PackedSide rows{output, hidden, 0, 0}, columns{hidden, 1, 0, 0};
+    if (backward)
+        pack(sizes.dtype, matrix, w.packed_second[direction], columns, rows, w.hidden_tiles,
+             w.output_chunks, stream);
+    else
+        pack(sizes.dtype, matrix, w.packed_second[direction], rows, columns, w.output_tiles,
+             w.hidden_chunks, stream);
+}
+
+void forward_stepwise(const RnnRecurrenceForwardArgs& args, ForwardParams params, Stream stream) {
     const RnnSizes& sizes = args.sizes;
+    const CellKind kind = args.options.cell;
     Arena arena(args.workspace);
-    const StepwiseWorkspace workspace(arena, sizes, false);
-    check_workspace("lstm_forward", arena, args.workspace_size);
+    const StepwiseWorkspace w(arena, sizes, args.options, false);
+    check_workspace(name_of(kind, false), arena, args.workspace_size);
     RecurrenceParams& r = params.recurrence;
-    r.all_passes = workspace.passes;
-    params.state = workspace.state;
-    for (int64_t d = 0; d < sizes.directions; ++d) {
-        pack_gates(sizes, args.weights[d].weight_hh, workspace.packed[d],
-                   4 * workspace.hidden_tiles, workspace.output_chunks, stream);
-        if (sizes.proj_size)
-            pack(sizes.dtype, args.weights[d].weight_hr, workspace.packed_projection[d],
-                 {int(sizes.proj_size), sizes.hidden_size, false, 0},
-                 {int(sizes.hidden_size), 1, false, 0}, workspace.output_tiles,
-                 workspace.hidden_chunks, stream);
+    r.all_passes = w.passes;
+    params.state = w.state;
+    for (int d = 0; d < int(sizes.directions); ++d) {
+        pack_gates(sizes, kind, args.weights[d].weight_hh, w.packed[d],
+                   Recurrent(kind).slots * w.hidden_tiles, w.output_chunks, stream);
+        pack_second(sizes, args.weights[d], w, d, false, stream);
     }
     if (args.hidden)
-        stage(sizes, r.rows, args.hidden, workspace.staged, workspace.passes,
-              workspace.output_chunks, workspace.rows, stream);
-    fill_zero(workspace.cleared, size_t(workspace.cleared_bytes), stream);
+        stage(sizes, r.rows, params.variant, args.hidden, w.staged, w.passes, w.output_chunks,
+              w.rows, stream);
+    fill_zero(w.cleared, size_t(w.cleared_bytes), stream);
 
-    ProjectionParams projection{};
-    if (sizes.proj_size) {
-        projection.recurrence = r;
+    r.chunks = w.output_chunks;
+    for (int d = 0; d < 2; ++d) r.packed[d] = w.packed[d];
+    ForwardParams second = params;  // of the candidate
+    ProjectionForwardParams projection{};
+    second.recurrence.chunks = w.hidden_chunks;
+    second.recurrence.staged = w.between;
+    for (int d = 0; d < 2; ++d) second.recurrence.packed[d] = w.packed_second[d];
+    if (w.second == Second::projection) {
+        projection.recurrence = second.recurrence;
         projection.recurrence.hidden_size = int(sizes.proj_size);
-        projection.recurrence.chunks = workspace.hidden_chunks;
-        projection.recurrence.staged = workspace.between;
+        projection.variant = of_projection(params.variant);
+        for (int d = 0; d < 2; ++d) projection.bias[d] = args.weights[d].bias_hr;
+        projection.hidden = args.hidden;
         projection.output = args.output;
-        projection.output_n = args.hidden_n;
-        projection.initial = args.hidden;
+        projection.hidden_n = args.hidden_n;
+        projection.state = w.output_state;
+        params.variant = before_projection(params.variant);
+        params.hidden = nullptr;
         params.output = params.hidden_n = nullptr;
     }
-    for (int d = 0; d < 2; ++d) {
-        r.packed[d] = workspace.packed[d];
-        projection.recurrence.packed[d] = workspace.packed_projection[d];
+    LayerNormForwardParams norm{};
+    if (args.options.layer_norm) {
+        for (int d = 0; d < 2; ++d) {
+            norm.weight_norm_hh[d] = args.weights[d].weight_norm_hh;
+            norm.weight_norm_cell[d] = args.weights[d].weight_norm_cell;
+            norm.bias_norm_cell[d] = args.weights[d].bias_norm_cell;
+        }
+        norm.statistics = args.statistics;
+        norm.raw = w.raw;
     }
-    r.chunks = workspace.output_chunks;
     for (int s = 0; s < int(sizes.steps); ++s) {
-        r.step = projection.recurrence.step = s;
-        r.staged = s > 0         ? workspace.exchange[(s - 1) & 1]
-                   : args.hidden ? workspace.staged
-                                 : nullptr;
-        if (sizes.proj_size) {
-            r.exchange = workspace.between;
-            launch_stepwise_forward(sizes.dtype, params, workspace.hidden_chunks, stream);
-            projection.recurrence.exchange = workspace.exchange[s & 1];
-            launch_stepwise_projection(sizes.dtype, projection, workspace.output_chunks, stream);
+        r.step = second.recurrence.step = projection.recurrence.step = s;
+        r.staged = s > 0 ? w.exchange[(s - 1) & 1] : args.hidden ? w.staged : nullptr;
+        r.exchange = w.second == Second::none ? w.exchange[s & 1] : w.between;
+        second.recurrence.exchange = projection.recurrence.exchange = w.exchange[s & 1];
+        if (args.options.layer_norm) {
+            norm.forward = params;
+            launch_layer_norm_forward(sizes.dtype, norm, w.rows, w.output_chunks, stream);
+        } else if (w.second == Second::candidate) {
+            launch_reset_before_forward(sizes.dtype, params, false, w.hidden_chunks, stream);
+            launch_reset_before_forward(sizes.dtype, second, true, w.output_chunks, stream);
+        } else if (w.second == Second::projection) {
+            launch_stepwise_forward(sizes.dtype, params, w.hidden_chunks, stream);
+            launch_stepwise_projection_forward(sizes.dtype, projection, w.output_chunks, stream);
         } else {
-            r.exchange = workspace.exchange[s & 1];
-            launch_stepwise_forward(sizes.dtype, params, workspace.output_chunks, stream);
+            launch_stepwise_forward(sizes.dtype, params, w.output_chunks, stream);
         }
     }
 }
 
-void backward_stepwise(const LstmRecurrenceBackwardArgs& args, BackwardParams params,
+void backward_stepwise(const RnnRecurrenceBackwardArgs& args, BackwardParams params,
                        Stream stream) {
     const RnnSizes& sizes = args.sizes;
+    const CellKind kind = args.options.cell;
     Arena arena(args.workspace);
-    const StepwiseWorkspace workspace(arena, sizes, true);
-    check_workspace("lstm_backward", arena, args.workspace_size);
+    const StepwiseWorkspace w(arena, sizes, args.options, true);
+    check_workspace(name_of(kind, true), arena, args.workspace_size);
     RecurrenceParams& r = params.recurrence;
-    r.all_passes = workspace.passes;
-    params.state = workspace.state;
-    for (int64_t d = 0; d < sizes.directions; ++d) {
-        pack_gates_transposed(sizes, args.weights[d].weight_hh, workspace.packed[d],
-                              workspace.output_tiles, workspace.gate_chunks, stream);
-        if (sizes.proj_size)
-            pack(sizes.dtype, args.weights[d].weight_hr, workspace.packed_projection[d],
-                 {int(sizes.hidden_size), 1, false, 0},
-                 {int(sizes.proj_size), sizes.hidden_size, false, 0}, workspace.hidden_tiles,
-                 workspace.output_chunks, stream);
+    r.all_passes = w.passes;
+    params.state = w.state;
+    for (int d = 0; d < int(sizes.directions); ++d) {
+        pack_gates_transposed(sizes, kind, args.weights[d].weight_hh, w.packed[d], w.output_tiles,
+                              w.gate_chunks, stream);
+        pack_second(sizes, args.weights[d], w, d, true, stream);
     }
-    fill_zero(workspace.cleared, size_t(workspace.cleared_bytes), stream);
+    fill_zero(w.cleared, size_t(w.cleared_bytes), stream);
 
-    // With a projection a step is two products: to what reaches its output, then to its o *
-    // tanh(c).
-    ProjectionParams projection{};
-    if (sizes.proj_size) {
+    r.chunks = w.gate_chunks;
+    for (int d = 0; d < 2; ++d) r.packed[d] = w.packed[d];
+    BackwardParams second = params;  // of the candidate, or of the cell behind a projection
+    second.recurrence.chunks = w.output_chunks;
+    second.recurrence.staged = w.between;
+    for (int d = 0; d < 2; ++d) second.recurrence.packed[d] = w.packed_second[d];
+    ProjectionBackwardParams projection{};
+    if (w.second == Second::projection) {
         projection.recurrence = r;
         projection.recurrence.hidden_size = int(sizes.proj_size);
-        projection.recurrence.chunks = workspace.gate_chunks;
-        projection.recurrence.exchange = workspace.between;
-        projection.reversed = true;
-        projection.addend = params.grad_output;
-        projection.addend_n = params.grad_hidden_n;
-        projection.output = args.grad_projected;
-        params.grad_output = {};
-        params.grad_hidden_n = nullptr;
+        projection.variant = of_projection(params.variant);
+        projection.grad_output = args.grad_output;
+        projection.grad_hidden_n = args.grad_hidden_n;
+        projection.hidden = args.hidden;
+        projection.output = args.output;
+        projection.grad_projected = args.grad_projected;
+        projection.grad_hidden = args.grad_hidden;
+        projection.state = w.output_state;
+        second.variant = before_projection(params.variant);
+        second.grad_output = {};
+        second.grad_hidden_n = second.hidden = nullptr;
+        second.grad_hidden = nullptr;
     }
-    for (int d = 0; d < 2; ++d) {
-        r.packed[d] = sizes.proj_size ? workspace.packed_projection[d] : workspace.packed[d];
-        projection.recurrence.packed[d] = workspace.packed[d];
-    }
-    r.chunks = sizes.proj_size ? workspace.output_chunks : workspace.gate_chunks;
-    for (int s = 0; s < int(sizes.steps); ++s) {
-        r.step = projection.recurrence.step = s;
-        const char* later = s > 0 ? workspace.exchange[(s - 1) & 1] : nullptr;
-        r.staged = later;
-        if (sizes.proj_size) {
-            projection.recurrence.staged = later;
-            launch_stepwise_projection(sizes.dtype, projection, workspace.output_chunks, stream);
-            r.staged = workspace.between;
+    LayerNormBackwardParams norm{};
+    if (args.options.layer_norm) {
+        for (int d = 0; d < 2; ++d) {
+            norm.weight_norm_hh[d] = args.weights[d].weight_norm_hh;
+            norm.weight_norm_cell[d] = args.weights[d].weight_norm_cell;
+            norm.bias_norm_cell[d] = args.weights[d].bias_norm_cell;
         }
-        r.exchange = workspace.exchange[s & 1];
-        launch_stepwise_backward(sizes.dtype, params, workspace.gate_chunks, stream);
+        norm.statistics = args.statistics;
+        norm.grad_product = args.grad_product;
+        norm.grad_norm_cell = args.grad_norm_cell;
+        norm.raw = w.raw;
+    }
+    for (int s = 0; s < int(sizes.steps); ++s) {
+        r.step = second.recurrence.step = projection.recurrence.step = s;
+        const char* later = s > 0 ? w.exchange[(s - 1) & 1] : nullptr;
+        r.staged = projection.recurrence.staged = later;
+        r.exchange = w.second == Second::none ? w.exchange[s & 1] : w.between;
+        projection.recurrence.exchange = w.between;
+        second.recurrence.exchange = w.exchange[s & 1];
+        if (args.options.layer_norm) {
+            norm.backward = params;
+            launch_layer_norm_backward(sizes.dtype, norm, w.rows, w.gate_chunks, stream);
+        } else if (w.second == Second::candidate) {
+            launch_reset_before_backward(sizes.dtype, params, false, w.output_chunks, stream);
+            launch_reset_before_backward(sizes.dtype, second, true, w.gate_chunks, stream);
+        } else if (w.second == Second::projection) {
+            launch_stepwise_projection_backward(sizes.dtype, projection, w.output_chunks, stream);
+            launch_stepwise_backward(sizes.dtype, second, w.gate_chunks, stream);
+        } else {
+            launch_stepwise_backward(sizes.dtype, params, w.gate_chunks, stream);
+        }
     }
 }
+
+bool is_empty(const RnnSizes& sizes) { return sizes.steps * sizes.batch * sizes.hidden_size == 0; }
 
 }  // namespace
 
-size_t lstm_workspace_size(const GpuCall& call, const RnnSizes& sizes, bool backward) {
-    const char* operation = backward ? "lstm_backward" : "lstm_forward";
-    if (sizes.steps * sizes.batch * sizes.hidden_size == 0) return 0;
+size_t rnn_workspace_size(const GpuCall& call, const RnnSizes& sizes, const RnnOptions& options,
+                          bool backward) {
+    if (is_empty(sizes)) return 0;
     const DeviceGuard guard(call.device);
-    return workspace_size(plan_of(operation, call, sizes, backward), sizes, backward);
+    return workspace_size(plan_of(call, sizes, options, backward), sizes, options, backward);
 }
 
-RnnWay lstm_way(const GpuCall& call, const RnnSizes& sizes, bool backward) {
+RnnWay rnn_way(const GpuCall& call, const RnnSizes& sizes, const RnnOptions& options,
+               bool backward) {
     const DeviceGuard guard(call.device);
-    return plan_of(backward ? "lstm_backward" : "lstm_forward", call, sizes, backward).way;
+    return plan_of(call, sizes, options, backward).way;
 }
 
-void lstm_forward(const LstmRecurrenceForwardArgs& args) {
+void rnn_forward(const RnnRecurrenceForwardArgs& args) {
     const RnnSizes& sizes = args.sizes;
-    if (sizes.steps * sizes.batch * sizes.hidden_size == 0) return;
+    const RnnOptions& options = args.options;
+    if (is_empty(sizes)) return;
     const DeviceGuard guard(args.call.device);
     const Stream stream = args.call.stream;
-    const Plan plan = plan_of("lstm_forward", args.call, sizes, false);
+    const Plan plan = plan_of(args.call, sizes, options, false);
 
     ForwardParams params{};
     params.recurrence = params_of(args.call, sizes, args.lengths, args.order);
+    params.variant = variant_of(options, args.weights[0], args.reset);
     params.hidden = args.hidden;
     params.cell = args.cell;
     for (int d = 0; d < 2; ++d) {
         params.bias_ih[d] = args.weights[d].bias_ih;
         params.bias_hh[d] = args.weights[d].bias_hh;
+        params.weight_peephole[d] = args.weights[d].weight_peephole;
     }
+    params.product = args.product;
     params.gates = args.gates;
-    params.save_gates = args.save_gates;
     params.output = args.output;
     params.hidden_n = args.hidden_n;
     params.cell_n = args.cell_n;
@@ -444,53 +637,79 @@ void lstm_forward(const LstmRecurrenceForwardArgs& args) {
     if (plan.way == RnnWay::stepwise) return forward_stepwise(args, params, stream);
 
     Arena arena(args.workspace);
-    const PersistentWorkspace workspace(arena, plan, sizes, false);
-    check_workspace("lstm_forward", arena, args.workspace_size);
+    const PersistentWorkspace workspace(arena, plan, sizes, options, false);
+    check_workspace(name_of(options.cell, false), arena, args.workspace_size);
     place(params.recurrence, plan, workspace);
     for (int64_t d = 0; d < sizes.directions; ++d)
-        pack_gates(sizes, args.weights[d].weight_hh, workspace.packed[d], workspace.m_tiles,
-                   plan.shape.chunks, stream);
+        pack_gates(sizes, options.cell, args.weights[d].weight_hh, workspace.packed[d],
+                   workspace.m_tiles, plan.shape.chunks, stream);
     if (args.hidden) {
-        stage(sizes, params.recurrence.rows, args.hidden, workspace.staged,
+        stage(sizes, params.recurrence.rows, params.variant, args.hidden, workspace.staged,
               plan.slabs * plan.shape.passes, plan.shape.chunks, workspace.rows, stream);
         params.recurrence.staged = workspace.staged;
     }
     if (workspace.exchange_bytes)
         fill_zero(workspace.exchange, size_t(workspace.exchange_bytes), stream);
-    persistent_forward.run(plan.shape, plan.launch, params, stream);
+    with_cell(args.call, options, [&](auto cell) {
+        persistent_forward<decltype(cell)>().run(plan.shape, plan.launch, params, stream);
+    });
 }
 
-void lstm_backward(const LstmRecurrenceBackwardArgs& args) {
+void rnn_backward(const RnnRecurrenceBackwardArgs& args) {
     const RnnSizes& sizes = args.sizes;
-    if (sizes.steps * sizes.batch * sizes.hidden_size == 0) return;
+    const RnnOptions& options = args.options;
+    if (is_empty(sizes)) return;
     const DeviceGuard guard(args.call.device);
     const Stream stream = args.call.stream;
-    const Plan plan = plan_of("lstm_backward", args.call, sizes, true);
+    const Plan plan = plan_of(args.call, sizes, options, true);
 
     BackwardParams params{};
     params.recurrence = params_of(args.call, sizes, args.lengths, args.order);
+    params.variant = variant_of(options, args.weights[0], args.reset);
     params.grad_output = args.grad_output;
     params.grad_hidden_n = args.grad_hidden_n;
     params.grad_cell_n = args.grad_cell_n;
     params.grad_cells = args.grad_cells;
+    params.hidden = args.hidden;
     params.cell = args.cell;
+    for (int d = 0; d < 2; ++d) params.weight_peephole[d] = args.weights[d].weight_peephole;
+    params.output = args.output;
     params.cells = args.cells;
     params.gates = args.gates;
     params.grad_gates = args.grad_gates;
+    params.grad_peephole = args.grad_peephole;
+    params.grad_hidden = args.grad_hidden;
     params.grad_cell = args.grad_cell;
     params.unprojected = args.unprojected;
     if (plan.way == RnnWay::stepwise) return backward_stepwise(args, params, stream);
 
     Arena arena(args.workspace);
-    const PersistentWorkspace workspace(arena, plan, sizes, true);
-    check_workspace("lstm_backward", arena, args.workspace_size);
+    const PersistentWorkspace workspace(arena, plan, sizes, options, true);
+    check_workspace(name_of(options.cell, true), arena, args.workspace_size);
     place(params.recurrence, plan, workspace);
     for (int64_t d = 0; d < sizes.directions; ++d)
-        pack_gates_transposed(sizes, args.weights[d].weight_hh, workspace.packed[d],
+        pack_gates_transposed(sizes, options.cell, args.weights[d].weight_hh, workspace.packed[d],
                               workspace.m_tiles, plan.shape.chunks, stream);
     if (workspace.exchange_bytes)
         fill_zero(workspace.exchange, size_t(workspace.exchange_bytes), stream);
-    persistent_backward.run(plan.shape, plan.launch, params, stream);
+    with_cell(args.call, options, [&](auto cell) {
+        persistent_backward<decltype(cell)>().run(plan.shape, plan.launch, params, stream);
+    });
+}
+
+void dropout(const GpuCall& call, DType dtype, int64_t steps, int64_t rows, int64_t units,
+             const void* input, void* output, double probability, const int64_t* seed,
+             uint32_t stream, bool per_step) {
+    const int64_t count = steps * rows * units;
+    if (count == 0) return;
+    const DeviceGuard guard(call.device);
+    const double kept = probability < 1 ? 1 / (1 - probability) : 0;
+    with_type(dtype, [&](auto number) {
+        using T = decltype(number);
+        launch("dropout: dropout_kernel", dropout_kernel<T>, flat_shape(count, 256), call.stream,
+               static_cast<const T*>(input), static_cast<T*>(output), count, rows, units, kept,
+               seed, event_threshold(probability), stream, per_step);
+    });
 }
 
 void zero_padding(const GpuCall& call, void* array, int64_t row_bytes, int64_t steps, int64_t batch,
@@ -499,7 +718,7 @@ void zero_padding(const GpuCall& call, void* array, int64_t row_bytes, int64_t s
     const DeviceGuard guard(call.device);
     const auto run = [&](auto element) {
         using E = decltype(element);
-        launch("lstm: zero_padding_kernel", zero_padding_kernel<E>, flat_shape(steps * batch, 8),
+        launch("rnn: zero_padding_kernel", zero_padding_kernel<E>, flat_shape(steps * batch, 8),
                call.stream, static_cast<E*>(array), row_bytes / int64_t(sizeof(E)), steps, batch,
                lengths);
     };

@@ -8,14 +8,26 @@
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 
-inline int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-inline int size_of(DType dtype) {
-    return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
+// Which kernels a layer's options take.
+inline bool is_plain(const GpuCall& call, const RnnOptions& o) {
+    return o.cell == CellKind::lstm && !call.extras && !o.layer_norm && o.gate_clip <= 0 &&
+           o.cell_clip <= 0 && o.zoneout_hidden <= 0 && o.zoneout_cell <= 0 &&
+           !(o.seed && (o.dropout_hidden > 0 || o.dropout_update > 0));
 }
-
-// Chunks of k where k is made of units of so many bytes, shared out over blocks of so many units.
-inline int chunks_of(int64_t units, int block_units, int unit_bytes) {
-    return int(round_up(round_up(units, block_units) * unit_bytes, chunk_bytes) / chunk_bytes);
+// Calls use(cell) with the type of the sequence kernels' cell.
+template <class Use>
+auto with_cell(const GpuCall& call, const RnnOptions& options, Use use) {
+    switch (options.cell) {
+        case CellKind::lstm:
+            if (is_plain(call, options)) return use(PlainLstm{});
+            return use(Lstm{});
+        case CellKind::lstm_three_gates:
+            return use(Lstm{});
+        case CellKind::rnn:
+            return use(Rnn{});
+        default:
+            return use(Gru{});
+    }
 }
 
 struct Plan {
@@ -32,8 +44,9 @@ struct Plan {
 // docs/cuda_kernels.md says what goes which way.
 class Policy {
   public:
-    static Plan choose(const GpuCall& call, const RnnSizes& sizes, bool backward) {
-        const Policy policy(call, sizes, backward);
+    static Plan choose(const GpuCall& call, const RnnSizes& sizes, const RnnOptions& options,
+                       bool backward) {
+        const Policy policy(call, sizes, options, backward);
         Plan cluster, grid;
         const bool wants_cluster = call.way == RnnWay::automatic || call.way == RnnWay::cluster;
         const bool wants_grid = call.way == RnnWay::automatic || call.way == RnnWay::grid;
@@ -48,14 +61,18 @@ class Policy {
     }
 
   private:
-    Policy(const GpuCall& call, const RnnSizes& sizes, bool backward)
-        : sizes_(sizes), backward_(backward), device_(device_properties(call.device)) {
-        const int64_t hidden = sizes.hidden_size;
+    Policy(const GpuCall& call, const RnnSizes& sizes, const RnnOptions& options, bool backward)
+        : call_(call),
+          sizes_(sizes),
+          options_(options),
+          backward_(backward),
+          device_(device_properties(call.device)) {
+        const int slots = with_cell(call, options, [](auto cell) { return decltype(cell)::slots; });
+        const int outputs = backward ? 1 : slots, k_slots = backward ? slots : 1;
         const int bytes = size_of(sizes.dtype);
-        const bool fits_cluster = backward ? hidden * bytes <= 2048 : hidden <= 512;
-        units_ = hidden <= 64 ? 64 : fits_cluster ? 32 : 16;
-        group_ = int((hidden + units_ - 1) / units_);
-        chunks_ = chunks_of(hidden, units_, (backward ? 4 : 1) * bytes);
+        units_ = units_of(outputs, k_slots, bytes, sizes.hidden_size);
+        group_ = int((sizes.hidden_size + units_ - 1) / units_);
+        chunks_ = chunks_of(sizes.hidden_size, units_, k_slots * bytes);
     }
 
     static int rounds(const Plan& plan) { return (plan.items + plan.groups - 1) / plan.groups; }
@@ -66,24 +83,35 @@ class Policy {
     }
 
     PersistentLayout layout(const PersistentShape& shape) const {
-        return backward_ ? persistent_backward.layout(shape) : persistent_forward.layout(shape);
+        return with_cell(call_, options_, [&](auto cell) {
+            using Cell = decltype(cell);
+            return backward_ ? persistent_backward<Cell>().layout(shape)
+                             : persistent_forward<Cell>().layout(shape);
+        });
     }
 
     // How many groups the device holds at once.
     int available(const PersistentShape& shape, int64_t shared_bytes) const {
         if (shape.way == Way::grid || group_ == 1) return device_.multiprocessors / group_;
         const LaunchShape launch{group_, 1, 1, 256, group_, shared_bytes, false};
-        return backward_ ? persistent_backward.resident(shape, launch)
-                         : persistent_forward.resident(shape, launch);
+        return with_cell(call_, options_, [&](auto cell) {
+            using Cell = decltype(cell);
+            return backward_ ? persistent_backward<Cell>().resident(shape, launch)
+                             : persistent_forward<Cell>().resident(shape, launch);
+        });
     }
 
     bool fit(Plan& plan, Way way) const {
         if (sizes_.dtype == DType::float64) return refuse(plan, "float64 goes step by step");
         if (sizes_.proj_size) return refuse(plan, "a projection goes step by step");
-        if (way == Way::cluster && group_ > device_.max_cluster)
+        if (options_.layer_norm) return refuse(plan, "layer normalisation goes step by step");
+        if (options_.cell == CellKind::gru_reset_before)
+            return refuse(plan, "a reset gate before the product goes step by step");
+        const int max_cluster = std::min(device_.max_cluster, largest_cluster);
+        if (way == Way::cluster && group_ > max_cluster)
             return refuse(plan, "the layer takes " + std::to_string(group_) +
                                     " blocks, a cluster has at most " +
-                                    std::to_string(device_.max_cluster));
+                                    std::to_string(max_cluster));
         if (way == Way::grid && group_ == 1)
             return refuse(plan, "the layer fits one block, which has no one to trade with");
         if (way == Way::grid && group_ > device_.multiprocessors)
@@ -101,7 +129,9 @@ class Policy {
 
         const int64_t per_direction = std::max<int64_t>(1, groups / sizes_.directions);
         const int64_t rows = (sizes_.batch + per_direction - 1) / per_direction;
-        shape.n_tiles = units_ == 64 || rows <= 8 ? 1 : 2;
+        const int most = with_cell(call_, options_,
+                                   [&](auto cell) { return most_n_tiles<decltype(cell)>(way); });
+        shape.n_tiles = units_ == 64 || rows <= 8 ? 1 : most;
         for (; shape.n_tiles >= 1; --shape.n_tiles) {
             shape.passes =
                 int(std::min<int64_t>(64, (rows + 8 * shape.n_tiles - 1) / (8 * shape.n_tiles)));
@@ -123,7 +153,9 @@ class Policy {
         return true;
     }
 
+    const GpuCall& call_;
     const RnnSizes& sizes_;
+    const RnnOptions& options_;
     bool backward_;
     Device device_;
     int units_, group_, chunks_;

@@ -1,53 +1,19 @@
-// LSTM one launch a step, for what no chip can keep: any size, float64, projections, any
+// Recurrences one launch a step, for what no chip can keep: any size, float64, projections, any
 // architecture.
+#include "cuda/backward_cell.cuh"
+#include "cuda/forward_cell.cuh"
 #include "cuda/rnn_launch.h"
+#include "cuda/stepwise_product.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 namespace {
 
-// A product of weights streamed from memory with rows that stand in memory, summed over the block.
-template <class Product, class G>
-SEQFAST_DEVICE void multiply_streamed(const RecurrenceParams& r, int direction, int64_t pass,
-                                      typename Product::Acc* partial) {
-    const int warp = warp_index(), lane = lane_index();
-    const int warp_m = warp % G::warps_m, warp_k = warp / G::warps_m;
-    const ChunkRange range = ChunkRange::of_warp(r.chunks, G::warps_k, warp_k);
-    const int64_t pass_bytes = int64_t(r.chunks) * G::rows * chunk_bytes;
-    const char* rows = r.staged + (int64_t(direction) * r.all_passes + pass) * pass_bytes +
-                       fragment_offset<G>(range.first);
-    const int64_t first_tile = int64_t(block_x()) * G::block_m_tiles + warp_m * G::m_tiles;
-    const U32x4* weights =
-        r.packed[direction] + packed_index(first_tile, r.chunks, range.first, 0, lane);
-    const int64_t tile_stride = packed_index(1, r.chunks, 0, 0, 0);
-    Tile<Product, G> tile;
-    tile.clear();
-    for (int i = 0; i < range.count; ++i) {
-        U32x4 b[G::n_tiles];
-        SEQFAST_UNROLL
-        for (int n = 0; n < G::n_tiles; ++n)
-            b[n] = *reinterpret_cast<const U32x4*>(rows + (i * G::rows + 8 * n) * chunk_bytes);
-        tile.multiply(
-            [&](int m, int half) { return weights[m * tile_stride + (2 * i + half) * 32]; }, b,
-            r.split);
-    }
-    tile.store(partial, warp_m, warp_k);
-}
-
-// Where element k of a row of a pass stands.
-template <class T, class G>
-SEQFAST_DEVICE T* row_element(char* rows, int chunks, int64_t pass, int row, int64_t k) {
-    const int64_t byte = k * int64_t(sizeof(T));
-    return reinterpret_cast<T*>(
-        rows + ((pass * chunks + byte / chunk_bytes) * G::rows + row) * chunk_bytes +
-        byte % chunk_bytes);
-}
-
-template <class Product, class G>
+template <class Cell_, class Product, class G>
 SEQFAST_KERNEL(256, 1)
-lstm_forward_stepwise_kernel(SEQFAST_GRID_CONSTANT ForwardParams p, int next_chunks) {
+rnn_forward_stepwise_kernel(SEQFAST_GRID_CONSTANT ForwardParams p, int next_chunks) {
     using T = typename Product::T;
     using Acc = typename Product::Acc;
-    using Cell = ForwardCell<Product, G>;
+    using Cell = ForwardCell<Cell_, Product>;
     const RecurrenceParams& r = p.recurrence;
     const int direction = block_z(), s = r.step;
     Acc* partial = reinterpret_cast<Acc*>(dynamic_shared());
@@ -55,6 +21,7 @@ lstm_forward_stepwise_kernel(SEQFAST_GRID_CONSTANT ForwardParams p, int next_chu
     Cell cell(p);
     cell.start(direction, block_x() * G::units + unit);
     const Gates4<Acc> bias = cell.bias();
+    const Gates4<Acc> peephole = cell.template peephole<Acc, T>();
 
     for (int64_t pass = block_y(); pass < r.all_passes; pass += grid_y()) {
         const int64_t direction_pass = int64_t(direction) * r.all_passes + pass;
@@ -68,47 +35,37 @@ lstm_forward_stepwise_kernel(SEQFAST_GRID_CONSTANT ForwardParams p, int next_chu
                 if (s == 0) cell.finish_empty(row);
                 continue;
             }
-            Acc& state = static_cast<Acc*>(
-                p.state)[(direction_pass * G::rows + n) * r.hidden_size + cell.unit];
-            if (s == 0) state = cell.first_cell(row);
+            const Planes<Acc> state = planes_of<G, Acc>(r, p.state, direction_pass, n, cell.unit);
             const int64_t t = time_of(s, length, direction == 1);
+            if (s == 0) cell.begin(row, t, state);
             typename Cell::Ahead ahead;
-            cell.load(ahead, t, row);
+            cell.load(ahead, t, row, s + 1 < length ? time_of(s + 1, length, direction == 1) : -1);
             Gates4<Acc> sum{};
-            if (r.staged) sum = sum_gates<G>(partial, n, unit);
-            const auto result = cell.step(ahead, sum, bias, state);
-            state = result.cell;
+            if (r.staged) sum = sum_outputs<G>(partial, n, unit);
+            const auto result = cell.step(ahead, sum, bias, &peephole, state);
+            const T sent = cell.advance(result, ahead, state);
             cell.write(result, t, row, s == length - 1);
+            // Behind a projection it is no state, and nothing is masked.
             *row_element<T, G>(r.exchange, next_chunks, direction_pass, n, cell.unit) =
-                result.hidden;
+                p.output ? sent : result.hidden;
         }
         block_sync();
     }
 }
 
-template <class T>
-SEQFAST_DEVICE void store_gradients(char* to, const GateGradients<T>& grad) {
-    if constexpr (sizeof(T) == 8) {
-        *reinterpret_cast<GateGradients<T>*>(to) = grad;
-    } else if constexpr (sizeof(T) == 4) {
-        exchange_words(grad, *reinterpret_cast<U32x4*>(to));
-    } else {
-        exchange_words(grad, *reinterpret_cast<U32x2*>(to));
-    }
-}
-
-template <class Product, class G>
+template <class Cell_, class Product, class G>
 SEQFAST_KERNEL(256, 1)
-lstm_backward_stepwise_kernel(SEQFAST_GRID_CONSTANT BackwardParams p, int next_chunks) {
+rnn_backward_stepwise_kernel(SEQFAST_GRID_CONSTANT BackwardParams p, int next_chunks) {
     using T = typename Product::T;
     using Acc = typename Product::Acc;
-    using Cell = BackwardCell<Product, G>;
+    using Cell = BackwardCell<Cell_, Product>;
     const RecurrenceParams& r = p.recurrence;
     const int direction = block_z(), s = r.step;
     Acc* partial = reinterpret_cast<Acc*>(dynamic_shared());
     const int unit = thread_index() % G::units;
     Cell cell(p);
     cell.start(direction, block_x() * G::units + unit);
+    const Gates4<Acc> peephole = cell.template peephole<Acc, T>();
 
     for (int64_t pass = block_y(); pass < r.all_passes; pass += grid_y()) {
         const int64_t direction_pass = int64_t(direction) * r.all_passes + pass;
@@ -119,22 +76,24 @@ lstm_backward_stepwise_kernel(SEQFAST_GRID_CONSTANT BackwardParams p, int next_c
             const int length = r.rows.length(row);
             if (row < 0 || !cell.is_unit()) continue;
             if (s >= length) {
-                if (s == 0) cell.finish(row, cell.last_cell(row));
+                if (s == 0) cell.finish_empty(row);
                 continue;
             }
-            Acc& state = static_cast<Acc*>(
-                p.state)[(direction_pass * G::rows + n) * r.hidden_size + cell.unit];
-            if (s == 0) state = cell.last_cell(row);
+            const Planes<Acc> state = planes_of<G, Acc>(r, p.state, direction_pass, n, cell.unit);
+            if (s == 0) cell.begin(row, state);
             const int64_t t = time_of(s, length, direction == 0);
             typename Cell::Ahead ahead;
             cell.load(ahead, t, row, s == length - 1);
             const Acc sum = r.staged ? sum_unit<G>(partial, n, unit) : Acc(0);
-            const auto result = cell.step(ahead, sum, state, t, row, s == 0);
-            state = result.grad_cell;
+            const auto result = cell.step(ahead, sum, &peephole, state, t, row, s == 0);
+            const GateGradients<T> sent = cell.advance(result, state);
             cell.write(result, t, row, s == length - 1);
-            store_gradients(reinterpret_cast<char*>(row_element<T, G>(
-                                r.exchange, next_chunks, direction_pass, n, 4 * cell.unit)),
-                            result.gates);
+            T* to = row_element<T, G>(r.exchange, next_chunks, direction_pass, n,
+                                      Cell_::slots * cell.unit);
+            if constexpr (Cell_::slots == 4)
+                store_gradients(reinterpret_cast<char*>(to), sent);
+            else
+                *to = sent.gate[0];
         }
         block_sync();
     }
@@ -142,15 +101,75 @@ lstm_backward_stepwise_kernel(SEQFAST_GRID_CONSTANT BackwardParams p, int next_c
 
 template <class Product, class G>
 SEQFAST_KERNEL(256, 1)
-projection_stepwise_kernel(SEQFAST_GRID_CONSTANT ProjectionParams p, int next_chunks) {
+projection_forward_stepwise_kernel(SEQFAST_GRID_CONSTANT ProjectionForwardParams p,
+                                   int next_chunks) {
     using T = typename Product::T;
     using Acc = typename Product::Acc;
     const RecurrenceParams& r = p.recurrence;
+    const Variant& v = p.variant;
     const int direction = block_z(), s = r.step;
-    const int width = r.hidden_size;
     Acc* partial = reinterpret_cast<Acc*>(dynamic_shared());
     const int unit = thread_index() % G::units;
-    const int column = block_x() * G::units + unit;
+    CellOf<ProjectionForwardParams> cell(p);
+    cell.start(direction, block_x() * G::units + unit);
+    const Acc bias = p.bias[direction] && cell.is_unit()
+                         ? Acc(to_float(static_cast<const T*>(p.bias[direction])[cell.unit]))
+                         : Acc(0);
+
+    for (int64_t pass = block_y(); pass < r.all_passes; pass += grid_y()) {
+        const int64_t direction_pass = int64_t(direction) * r.all_passes + pass;
+        multiply_streamed<Product, G>(r, direction, pass, partial);
+        block_sync();
+        for (int n = thread_index() / G::units; n < G::rows; n += G::threads / G::units) {
+            const int64_t row = r.rows.row(pass * G::rows + n);
+            const int length = r.rows.length(row);
+            if (row < 0 || !cell.is_unit()) continue;
+            if (s >= length) {
+                if (s == 0 && p.hidden_n)
+                    static_cast<T*>(p.hidden_n)[cell.state_at(row)] =
+                        round_to<T>(cell.template state_of<Acc, T>(p.hidden, row));
+                continue;
+            }
+            const int64_t t = time_of(s, length, direction == 1);
+            const Planes<Acc> state = planes_of<G, Acc>(r, p.state, direction_pass, n, cell.unit);
+            if (s == 0) {
+                state[Rnn::hidden_plane] =
+                    cell.resets(t, row) ? Acc(0) : cell.template state_of<Acc, T>(p.hidden, row);
+                state[Rnn::mask_plane] = cell.template mask<Acc>(row);
+            }
+            Acc hidden =
+                activate<GpuMath<Acc>>(v.output_activation, sum_unit<G>(partial, n, unit) + bias);
+            if (v.zones_hidden)
+                hidden +=
+                    hidden_share<Acc>(v, cell.draw(t, row)) * (state[Rnn::hidden_plane] - hidden);
+            const T value = round_to<T>(hidden);
+            static_cast<T*>(p.output)[cell.at(t, row, r.hidden_size) + cell.unit] = value;
+            if (s == length - 1 && p.hidden_n)
+                static_cast<T*>(p.hidden_n)[cell.state_at(row)] = value;
+            const bool clear =
+                s + 1 < length && cell.resets(time_of(s + 1, length, direction == 1), row);
+            const Acc kept = clear ? Acc(0) : Acc(to_float(value));
+            state[Rnn::hidden_plane] = kept;
+            *row_element<T, G>(r.exchange, next_chunks, direction_pass, n, cell.unit) =
+                round_to<T>(v.drops_hidden ? kept * state[Rnn::mask_plane] : kept);
+        }
+        block_sync();
+    }
+}
+
+template <class Product, class G>
+SEQFAST_KERNEL(256, 1)
+projection_backward_stepwise_kernel(SEQFAST_GRID_CONSTANT ProjectionBackwardParams p,
+                                    int next_chunks) {
+    using T = typename Product::T;
+    using Acc = typename Product::Acc;
+    const RecurrenceParams& r = p.recurrence;
+    const Variant& v = p.variant;
+    const int direction = block_z(), s = r.step;
+    Acc* partial = reinterpret_cast<Acc*>(dynamic_shared());
+    const int unit = thread_index() % G::units;
+    CellOf<ProjectionBackwardParams> cell(p);
+    cell.start(direction, block_x() * G::units + unit);
 
     for (int64_t pass = block_y(); pass < r.all_passes; pass += grid_y()) {
         const int64_t direction_pass = int64_t(direction) * r.all_passes + pass;
@@ -159,94 +178,103 @@ projection_stepwise_kernel(SEQFAST_GRID_CONSTANT ProjectionParams p, int next_ch
         for (int n = thread_index() / G::units; n < G::rows; n += G::threads / G::units) {
             const int64_t row = r.rows.row(pass * G::rows + n);
             const int length = r.rows.length(row);
-            if (row < 0 || column >= width) continue;
-            const int64_t state_at = (direction * r.rows.batch + row) * width + column;
+            if (row < 0 || !cell.is_unit()) continue;
+            T* grad_first =
+                p.grad_hidden ? static_cast<T*>(p.grad_hidden) + cell.state_at(row) : nullptr;
             if (s >= length) {
-                if (s == 0 && p.output_n)
-                    static_cast<T*>(p.output_n)[state_at] =
-                        p.initial ? static_cast<const T*>(p.initial)[state_at]
-                                  : round_to<T>(Acc(0));
+                if (s == 0 && grad_first)
+                    *grad_first = round_to<T>(cell.template state_of<Acc, T>(p.grad_hidden_n, row));
                 continue;
             }
-            const int64_t t = time_of(s, length, (direction == 1) != p.reversed);
+            const int64_t t = time_of(s, length, direction == 0);
+            const bool first = s == length - 1, clear = cell.resets(t, row);
+            const Planes<Acc> state = planes_of<G, Acc>(r, p.state, direction_pass, n, cell.unit);
+            if (s == 0) {
+                state[Rnn::hidden_plane] = 0;
+                state[Rnn::mask_plane] = cell.template mask<Acc>(row);
+            }
             Acc sum = r.staged ? sum_unit<G>(partial, n, unit) : Acc(0);
-            if (p.addend.data)
+            if (v.drops_hidden) sum *= state[Rnn::mask_plane];
+            sum += state[Rnn::hidden_plane];
+            if (p.grad_output.data)
                 sum += Acc(to_float(static_cast<const T*>(
-                    p.addend.data)[t * p.addend.step_stride + row * p.addend.row_stride +
-                                   int64_t(direction) * width + column]));
-            if (s == 0 && p.addend_n)
-                sum += Acc(to_float(static_cast<const T*>(p.addend_n)[state_at]));
-            const T value = round_to<T>(sum);
-            static_cast<T*>(
-                p.output)[((t * r.rows.batch + row) * r.directions + direction) * width + column] =
-                value;
-            if (s == length - 1 && p.output_n) static_cast<T*>(p.output_n)[state_at] = value;
-            *row_element<T, G>(r.exchange, next_chunks, direction_pass, n, column) = value;
+                    p.grad_output
+                        .data)[t * p.grad_output.step_stride + row * p.grad_output.row_stride +
+                               int64_t(direction) * r.hidden_size + cell.unit]));
+            if (s == 0) sum += cell.template state_of<Acc, T>(p.grad_hidden_n, row);
+            const T* output = static_cast<const T*>(p.output);
+            Acc value = to_float(output[cell.at(t, row, r.hidden_size) + cell.unit]);
+            Acc direct = 0;
+            if (v.zones_hidden) {
+                const Acc share = hidden_share<Acc>(v, cell.draw(t, row));
+                direct = sum * share;
+                sum -= direct;
+                // What the activation gave, out of what zoneout left of it.
+                if (v.output_activation != Activation::identity && share < Acc(1) && share > 0) {
+                    const Acc previous =
+                        clear ? Acc(0)
+                        : first
+                            ? cell.template state_of<Acc, T>(p.hidden, row)
+                            : Acc(to_float(
+                                  output[cell.at(direction ? t + 1 : t - 1, row, r.hidden_size) +
+                                         cell.unit]));
+                    value = (value - share * previous) / (Acc(1) - share);
+                }
+            }
+            if (clear) direct = 0;
+            state[Rnn::hidden_plane] = direct;
+            if (first && grad_first) *grad_first = round_to<T>(direct);
+            const T grad =
+                round_to<T>(sum * activation_slope<GpuMath<Acc>>(v.output_activation, value));
+            static_cast<T*>(p.grad_projected)[cell.at(t, row, r.hidden_size) + cell.unit] = grad;
+            *row_element<T, G>(r.exchange, next_chunks, direction_pass, n, cell.unit) = grad;
         }
         block_sync();
     }
-}
-
-template <class Product, class G>
-LaunchShape shape_of(const RecurrenceParams& r) {
-    const int blocks = (r.hidden_size + G::units - 1) / G::units;
-    const int passes = r.all_passes < 65535 ? r.all_passes : 65535;
-    return {blocks,     passes, r.directions,
-            G::threads, 1,      int64_t(G::partial_size) * int64_t(sizeof(typename Product::Acc)),
-            false};
-}
-
-// kernel_of(product, geometry): the kernel of their types.
-template <int outputs, class KernelOf, class Params>
-void launch_stepwise(const char* name, DType dtype, KernelOf kernel_of, const Params& params,
-                     int next_chunks, Stream stream) {
-    const RecurrenceParams& r = params.recurrence;
-    const auto with_product_of = [&](auto product) {
-        using Product = decltype(product);
-        constexpr DType widest =
-            std::is_same_v<Product, Float64Product> ? DType::float64 : DType::float32;
-        const auto with = [&](auto geometry) {
-            launch(name, kernel_of(product, geometry), shape_of<Product, decltype(geometry)>(r),
-                   stream, params, next_chunks);
-        };
-        if (r.rows.batch <= 8)
-            with(Geometry<stepwise_units, outputs, 1, stepwise_n_tiles(widest, 1)>{});
-        else
-            with(Geometry<stepwise_units, outputs, 1, stepwise_n_tiles(widest, 9)>{});
-    };
-    if (dtype == DType::float64)
-        with_product_of(Float64Product{});
-    else
-        with_product(dtype, with_product_of);
 }
 
 }  // namespace
 
 void launch_stepwise_forward(DType dtype, const ForwardParams& params, int next_chunks,
                              Stream stream) {
-    const auto kernel_of = [](auto product, auto geometry) {
-        return lstm_forward_stepwise_kernel<decltype(product), decltype(geometry)>;
-    };
-    launch_stepwise<4>("lstm_forward: lstm_forward_stepwise_kernel", dtype, kernel_of, params,
-                       next_chunks, stream);
+    with_stepwise_cell(params.variant.kind, [&](auto cell) {
+        using Cell = decltype(cell);
+        const auto kernel_of = [](auto product, auto geometry) {
+            return rnn_forward_stepwise_kernel<Cell, decltype(product), decltype(geometry)>;
+        };
+        launch_stepwise<Cell::slots>("rnn_forward: rnn_forward_stepwise_kernel", dtype, kernel_of,
+                                     params, next_chunks, stream);
+    });
 }
 
 void launch_stepwise_backward(DType dtype, const BackwardParams& params, int next_chunks,
                               Stream stream) {
+    with_stepwise_cell(params.variant.kind, [&](auto cell) {
+        using Cell = decltype(cell);
+        const auto kernel_of = [](auto product, auto geometry) {
+            return rnn_backward_stepwise_kernel<Cell, decltype(product), decltype(geometry)>;
+        };
+        launch_stepwise<1>("rnn_backward: rnn_backward_stepwise_kernel", dtype, kernel_of, params,
+                           next_chunks, stream);
+    });
+}
+
+void launch_stepwise_projection_forward(DType dtype, const ProjectionForwardParams& params,
+                                        int next_chunks, Stream stream) {
     const auto kernel_of = [](auto product, auto geometry) {
-        return lstm_backward_stepwise_kernel<decltype(product), decltype(geometry)>;
+        return projection_forward_stepwise_kernel<decltype(product), decltype(geometry)>;
     };
-    launch_stepwise<1>("lstm_backward: lstm_backward_stepwise_kernel", dtype, kernel_of, params,
+    launch_stepwise<1>("rnn_forward: projection_forward_stepwise_kernel", dtype, kernel_of, params,
                        next_chunks, stream);
 }
 
-void launch_stepwise_projection(DType dtype, const ProjectionParams& params, int next_chunks,
-                                Stream stream) {
+void launch_stepwise_projection_backward(DType dtype, const ProjectionBackwardParams& params,
+                                         int next_chunks, Stream stream) {
     const auto kernel_of = [](auto product, auto geometry) {
-        return projection_stepwise_kernel<decltype(product), decltype(geometry)>;
+        return projection_backward_stepwise_kernel<decltype(product), decltype(geometry)>;
     };
-    launch_stepwise<1>("lstm: projection_stepwise_kernel", dtype, kernel_of, params, next_chunks,
-                       stream);
+    launch_stepwise<1>("rnn_backward: projection_backward_stepwise_kernel", dtype, kernel_of,
+                       params, next_chunks, stream);
 }
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

@@ -113,10 +113,11 @@ struct Geometry {
     static_assert(m_tiles * warps_m == block_m_tiles && register_chunks % window == 0);
 };
 
-// A unit's four gates; of float64 two registers each.
+// A unit's share of four products, of float64 two registers each: its gates in the order of their
+// rows, zeros where a cell has fewer.
 template <class Acc>
 struct alignas(16) Gates4 {
-    Acc i, f, g, o;
+    Acc at[4];
 };
 
 // What one warp has of the block's product.
@@ -150,7 +151,7 @@ struct Tile {
     }
 
     // To partial[k warp][row][unit * outputs + output] of shared memory. Of gates, the tiles of 16
-    // rows come in pairs for 8 units: gates i and f, then g and o.
+    // rows come in pairs for 8 units: the first two gates, then the others.
     SEQFAST_DEVICE void store(Acc* partial, int warp_m, int warp_k) const {
         const int g = lane_index() / 4, t = lane_index() % 4;
         SEQFAST_UNROLL
@@ -164,8 +165,8 @@ struct Tile {
                     const int unit = 8 * (warp_m * G::m_tiles / 2 + pair) + g;
                     const auto& first = c[2 * pair][n];
                     const auto& second = c[2 * pair + 1][n];
-                    reinterpret_cast<Gates4<Acc>*>(to)[unit] = {first[column], first[2 + column],
-                                                                second[column], second[2 + column]};
+                    reinterpret_cast<Gates4<Acc>*>(to)[unit] = {
+                        {first[column], first[2 + column], second[column], second[2 + column]}};
                 }
             } else {
                 SEQFAST_UNROLL
@@ -187,10 +188,8 @@ SEQFAST_DEVICE Gates4<Acc> sum_gates(const Acc* partial, int row, int unit) {
     for (int k = 0; k < G::warps_k; ++k) {
         const Acc* at = partial + (k * G::rows + row) * G::partial_stride;
         const Gates4<Acc> part = reinterpret_cast<const Gates4<Acc>*>(at)[unit];
-        sum.i += part.i;
-        sum.f += part.f;
-        sum.g += part.g;
-        sum.o += part.o;
+        SEQFAST_UNROLL
+        for (int gate = 0; gate < 4; ++gate) sum.at[gate] += part.at[gate];
     }
     return sum;
 }
@@ -203,12 +202,21 @@ SEQFAST_DEVICE Acc sum_unit(const Acc* partial, int row, int unit) {
     return sum;
 }
 
+// As many as the geometry has outputs, zeros for the others.
+template <class G, class Acc>
+SEQFAST_DEVICE Gates4<Acc> sum_outputs(const Acc* partial, int row, int unit) {
+    if constexpr (G::outputs == 4)
+        return sum_gates<G>(partial, row, unit);
+    else
+        return {{sum_unit<G>(partial, row, unit), 0, 0, 0}};
+}
+
 // The chunks of k that are a warp's own: a run of equal length for each k warp, the last ones
 // shorter.
 struct ChunkRange {
     int first, count;
 
-    static SEQFAST_INLINE int longest(int chunks, int warps_k) {
+    static SEQFAST_INLINE constexpr int longest(int chunks, int warps_k) {
         return (chunks + warps_k - 1) / warps_k;
     }
     static SEQFAST_DEVICE ChunkRange of_warp(int chunks, int warps_k, int warp_k) {

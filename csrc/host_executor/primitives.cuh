@@ -106,6 +106,8 @@ SEQFAST_DEVICE float fast_divide(float x, float y) {
 }
 SEQFAST_DEVICE double fast_exp(double x) { return std::exp(x); }
 SEQFAST_DEVICE double fast_divide(double x, double y) { return x / y; }
+SEQFAST_DEVICE float square_root(float x) { return std::sqrt(x); }
+SEQFAST_DEVICE double square_root(double x) { return std::sqrt(x); }
 
 // ---- Who am I -----------------------------------------------------------------------------------
 
@@ -287,6 +289,7 @@ SEQFAST_DEVICE void copy_bulk(void* shared, const void* global, int bytes, Mbarr
 
 // ---- Blocks of a cluster; before sm_90 a cluster is one block -----------------------------------
 
+constexpr bool has_clusters = true;
 SEQFAST_DEVICE int cluster_rank() { return host_executor::current->block->cluster_rank; }
 SEQFAST_DEVICE int cluster_size() { return host_executor::current->block->cluster_size; }
 SEQFAST_DEVICE void cluster_arrive(SEQFAST_SITE) { host_executor::cluster_arrive({file, line}); }

@@ -6,18 +6,25 @@ from typing import TypeVar
 
 import torch
 
-from seqfast.nn.rnn import LSTM, LSTMCell
+from seqfast.nn._layer import RecurrentLayer
+from seqfast.nn.cells import GRUCell, LSTMCell, RNNCell
+from seqfast.nn.rnn import GRU, LSTM, RNN
 
 _Model = TypeVar("_Model", bound=torch.nn.Module)
 
 _FAST: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
+    torch.nn.RNN: RNN,
+    torch.nn.GRU: GRU,
     torch.nn.LSTM: LSTM,
+    torch.nn.RNNCell: RNNCell,
+    torch.nn.GRUCell: GRUCell,
     torch.nn.LSTMCell: LSTMCell,
 }
 
 
 def accelerate(model: _Model) -> _Model:
-    """Turns every `torch.nn.LSTM` and `LSTMCell` inside `model` into seqfast's; returns `model`.
+    """Turns every `torch.nn.RNN`, `GRU`, `LSTM` inside `model`, and their cells, into seqfast's;
+    returns `model`.
 
     The modules stay the same objects, with the same Parameters, hooks, training flag and
     attributes, wherever they are referred to: optimizers keep their state, shared modules stay
@@ -32,7 +39,9 @@ def accelerate(model: _Model) -> _Model:
         fast = _FAST.get(type(module))
         if fast is not None:
             module.__class__ = fast
-            # torch.nn.LSTM's caches of its weights; ours reads the Parameters themselves.
+            # Caches torch's layers have of their weights; ours read the Parameters themselves.
             for cache in ("_flat_weights", "_flat_weight_refs"):
                 module.__dict__.pop(cache, None)
+            if isinstance(module, RecurrentLayer):
+                module._sort_weights()
     return model

@@ -32,6 +32,7 @@ class ArrayLibrary(Protocol):
     def empty(self, like: Array, shape: Shape) -> Array: ...
     def zeros(self, like: Array, shape: Shape) -> Array: ...
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array: ...
+    def accumulator_dtype(self, like: Array) -> Any: ...
     def int64(self, array: Array) -> Array: ...
     def copy(self, array: Array) -> Array: ...
 
@@ -97,8 +98,10 @@ class NumPyArrays:
         return np.zeros(shape, like.dtype)
 
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array:
-        dtype = np.float64 if like.dtype == np.float64 else np.float32
-        return (np.zeros if zero else np.empty)(shape, dtype)
+        return (np.zeros if zero else np.empty)(shape, self.accumulator_dtype(like))
+
+    def accumulator_dtype(self, like: Array) -> Any:
+        return np.dtype(np.float64 if like.dtype == np.float64 else np.float32)
 
     def int64(self, array: Array) -> Array:
         return np.ascontiguousarray(array, np.int64)
@@ -176,8 +179,11 @@ class TorchArrays:
         return like.new_zeros(shape)
 
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array:
-        dtype = like.dtype if like.dtype is self._torch.float64 else self._torch.float32
+        dtype = self.accumulator_dtype(like)
         return (like.new_zeros if zero else like.new_empty)(shape, dtype=dtype)
+
+    def accumulator_dtype(self, like: Array) -> Any:
+        return like.dtype if like.dtype is self._torch.float64 else self._torch.float32
 
     def int64(self, array: Array) -> Array:
         return self.contiguous(array.to(self._torch.int64))
@@ -204,6 +210,53 @@ def library_of(array: object, operation: str, argument: str) -> ArrayLibrary:
         f"{operation}: {argument} must be a NumPy array or a torch tensor, "
         f"got {type(array).__name__}"
     )
+
+
+def dtype_name(array: Array) -> str:
+    """The name of its dtype, the same for both libraries."""
+    return str(array.dtype).removeprefix("torch.")
+
+
+def check_contiguous(
+    xp: ArrayLibrary, operation: str, name: str, array: Array, like: Array, shape: Shape, dtype: Any
+) -> Array:
+    """`check_array`, and contiguous: the array itself or a copy."""
+    if xp.fits(array, like, dtype, shape):
+        return array
+    return xp.contiguous(check_array(xp, operation, name, array, like, shape, dtype))
+
+
+def check_array(
+    xp: ArrayLibrary, operation: str, name: str, array: Array, like: Array, shape: Shape, dtype: Any
+) -> Array:
+    """The array itself; it must have that shape and dtype, and be where `like` is."""
+    if not xp.owns(array):
+        raise TypeError(f"{operation}: {name} must be {xp.name}, got {type(array).__name__}")
+    if array.dtype != dtype:
+        raise TypeError(f"{operation}: {name} must be {dtype}, got {array.dtype}")
+    if tuple(array.shape) != shape:
+        raise ValueError(f"{operation}: {name} must be {list(shape)}, got {list(array.shape)}")
+    check_place(xp, operation, name, array, xp.place(like))
+    return array
+
+
+def check_place(xp: ArrayLibrary, operation: str, name: str, array: Array, wanted: str) -> None:
+    place = xp.place(array)
+    if place != wanted:
+        where = "the CPU" if wanted == "cpu" else f"{wanted}, as input is"
+        raise ValueError(f"{operation}: {name} must be a dense array on {where}, got {place}")
+
+
+def check_seed(xp: ArrayLibrary, operation: str, seed: Array, input: Array) -> Array:
+    """The seed itself: one int64, where `input` is."""
+    if not xp.owns(seed):
+        raise TypeError(f"{operation}: seed must be {xp.name}, got {type(seed).__name__}")
+    if dtype_name(seed) != "int64":
+        raise TypeError(f"{operation}: seed must be int64, got {seed.dtype}")
+    if tuple(seed.shape) not in ((), (1,)):
+        raise ValueError(f"{operation}: seed must be one number, got {list(seed.shape)}")
+    check_place(xp, operation, "seed", seed, xp.place(input))
+    return xp.contiguous(seed)
 
 
 class Workspace:

@@ -13,23 +13,27 @@ from torch import Tensor
 
 from seqfast import _C
 from seqfast.ops._arrays import FLOAT32
+from seqfast.ops._cells import GRU, GRU_RESET_BEFORE
 from seqfast.ops._route import forced_way, on_host_executor, way_code
 
 if TYPE_CHECKING:
     from seqfast.ops.rnn import _Layer
 
-__all__ = ["forced_way", "lstm_backward", "lstm_forward", "on_host_executor"]
+__all__ = ["dropout", "forced_way", "on_host_executor", "rnn_backward", "rnn_forward"]
 
 # Rows of a product whose rows must not depend on how many there are.
 _BLOCK = 512
+_STATISTICS = 4  # of a row, a step and a direction
+_DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+# Places in a layer's options, as the kernels take them.
+_ZONEOUT_HIDDEN, _DROPOUT_HIDDEN, _LAYER = 7, 9, 12
 
-
-_Results = tuple[Any, Any, Any, Any, Any]
+_Results = tuple[Any, Any, Any, Any, Any, Any]
 _Gradients = tuple[Any, Any, Any, Any]
 
 
-def lstm_forward(layer: _Layer, save: bool) -> _Results:
-    """`seqfast.ops.rnn.lstm_forward` of a checked layer that is not empty."""
+def rnn_forward(layer: _Layer, save: bool) -> _Results:
+    """Of a checked layer that is not empty: output, hidden_n, cell_n, cells, gates, statistics."""
     with torch.no_grad(), _no_autocast(layer):
         if isinstance(layer.input, np.ndarray):
             results: _Results = _as_arrays(_forward(_as_tensors(layer), save))
@@ -37,15 +41,15 @@ def lstm_forward(layer: _Layer, save: bool) -> _Results:
         return _forward(layer, save)
 
 
-def lstm_backward(
+def rnn_backward(
     layer: _Layer,
     grads: tuple[Any, ...],
     kept: tuple[Any, ...],
     needs: tuple[bool, bool, bool],
 ) -> _Gradients:
-    """`seqfast.ops.rnn.lstm_backward` of a checked layer that is not empty.
+    """Of a checked layer that is not empty: the gradients of input, hidden, cell and weights.
 
-    `grads`: of output, hidden_n, cell_n, cells; `kept`: output, cells, gates."""
+    `grads`: of output, hidden_n, cell_n, cells; `kept`: output, cells, gates, statistics."""
     with torch.no_grad(), _no_autocast(layer):
         if isinstance(layer.input, np.ndarray):
             tensors = (_as_tensors(value) for value in (layer, grads, kept))
@@ -54,39 +58,75 @@ def lstm_backward(
         return _Backward(layer, grads, kept).gradients(needs)
 
 
+def dropout(
+    input: Any, probability: float, seed: Any, stream: int, per_step: bool, backend: str
+) -> Any:
+    """`seqfast.ops.random.dropout` of checked arguments: contiguous, not empty, with a seed."""
+    if isinstance(input, np.ndarray):
+        tensors = _as_tensors((input, seed))
+        return _as_arrays(dropout(tensors[0], probability, tensors[1], stream, per_step, backend))
+    output = torch.empty_like(input, requires_grad=False)
+    steps, rows, units = input.shape
+    _C.cuda_dropout(
+        *_place(input.device, backend == "cuda-host"),
+        _DTYPES[input.dtype],
+        steps,
+        rows,
+        units,
+        _address(input),
+        _address(output),
+        float(probability),
+        _address(seed),
+        stream,
+        per_step,
+    )
+    return output
+
+
 def _forward(layer: _Layer, save: bool) -> _Results:
     run = _Run(layer, backward=False)
     steps, batch, directions = layer.steps, layer.batch, layer.directions
-    rows = layer.input.reshape(steps * batch, layer.input_size)
-    gates = _row_product(rows, _weight_ih(layer).t()).view(steps, batch, -1)
+    product, gates = layer.input, None
+    if layer.weights[0][0] is None:
+        product = product.contiguous()
+    else:
+        rows = product.reshape(steps * batch, layer.input_size)
+        product = _row_product(rows, _weight_ih(layer).t()).view(steps, batch, -1)
+        if save and product.shape[2] == layer.gates_size:
+            gates = product  # its numbers are read before others take their place
+    if save and gates is None:
+        gates = run.empty(steps, batch, layer.gates_size)
     output = run.empty(steps, batch, directions * layer.output_size)
     hidden_n = run.empty(directions, batch, layer.output_size)
-    cell_n = run.empty(directions, batch, layer.hidden_size)
-    cells = None
-    if save:
-        cells = run.empty(steps, batch, directions * layer.hidden_size, dtype=run.accumulator)
-    _C.cuda_lstm_forward(
+    cell_n = cells = statistics = None
+    if layer.has_cell:
+        cell_n = run.empty(directions, batch, layer.hidden_size)
+        if save:
+            cells = run.accumulator(steps, batch, directions * layer.hidden_size)
+    if save and layer.cell_kind.layer_norm:
+        statistics = run.accumulator(steps, batch, directions * _STATISTICS)
+    _C.cuda_rnn_forward(
         run.call,
+        layer.options,
         _address(run.lengths),
         _address(run.order),
+        _address(layer.reset),
         _address(layer.hidden),
         _address(layer.cell),
         run.weights(),
-        _address(gates),
-        save,
+        _address(product),
         _address(output),
         _address(hidden_n),
         _address(cell_n),
         _address(cells),
+        _address(gates),
+        _address(statistics),
         run.workspace,
         run.workspace_size,
     )
-    run.zero_padding(output)
-    if not save:
-        return output, hidden_n, cell_n, None, None
-    run.zero_padding(cells)
-    run.zero_padding(gates)
-    return output, hidden_n, cell_n, cells, gates
+    for array in (output, cells, gates, statistics):
+        run.zero_padding(array)
+    return output, hidden_n, cell_n, cells, gates, statistics
 
 
 class _Backward:
@@ -97,12 +137,14 @@ class _Backward:
     ) -> None:
         self.layer = layer
         self.grads = grads
-        self.output, self.cells, self.gates = kept
+        self.output, self.cells, self.gates, self.statistics = kept
         self.run = _Run(layer, backward=True)
+        self.parted = layer.cell_kind.kind == GRU  # n's gradients by its two products
+        self.blocks = 4 if self.parted else layer.cell_kind.gates  # of a direction in grad_gates
 
     def gradients(self, needs: tuple[bool, bool, bool]) -> _Gradients:
         need_input, need_states, need_weights = needs
-        grad_cell = self.walk(need_states)
+        grad_cell = self.walk(need_states, need_weights)
         return (
             self.of_input() if need_input else None,
             self.of_hidden() if need_states else None,
@@ -110,34 +152,54 @@ class _Backward:
             self.of_weights() if need_weights else None,
         )
 
-    def walk(self, need_states: bool) -> Tensor | None:
+    def walk(self, need_states: bool, need_weights: bool) -> Tensor | None:
         """Runs the kernel; grad_cell."""
         layer, run = self.layer, self.run
         steps, batch, directions = layer.steps, layer.batch, layer.directions
+        hidden_size, kind = layer.hidden_size, layer.cell_kind
         grad_output, grad_hidden_n, grad_cell_n, grad_cells = self.grads
-        self.grad_gates = run.empty(steps, batch, 4 * directions * layer.hidden_size)
-        self.grad_projected = self.unprojected = grad_cell = None
+        self.grad_gates = run.empty(steps, batch, directions * self.blocks * hidden_size)
+        self.grad_product = self.grad_projected = self.unprojected = None
+        self.grad_peephole = self.grad_norm_cell = self.direct = grad_cell = None
+        if kind.layer_norm:
+            self.grad_product = run.empty(steps, batch, directions * kind.gates * hidden_size)
+            if layer.has_cell and need_weights:
+                self.grad_norm_cell = run.accumulator(steps, batch, directions * 2 * hidden_size)
         if layer.proj_size:
             self.grad_projected = run.empty(steps, batch, directions * layer.proj_size)
-            self.unprojected = run.empty(steps, batch, directions * layer.hidden_size)
-        if need_states:
-            grad_cell = run.empty(directions, batch, layer.hidden_size)
+            self.unprojected = run.empty(steps, batch, directions * hidden_size)
+        if need_weights and layer.weights[0][6] is not None:
+            self.grad_peephole = run.accumulator(steps, batch, directions * 3 * hidden_size)
+        # All but these pass on to the state before through the product alone.
+        if need_states and (layer.operation == "gru" or layer.options[_ZONEOUT_HIDDEN] > 0):
+            self.direct = run.empty(directions, batch, layer.output_size)
+        if need_states and layer.has_cell:
+            grad_cell = run.empty(directions, batch, hidden_size)
         step_stride, row_stride = (0, 0) if grad_output is None else grad_output.stride()[:2]
-        _C.cuda_lstm_backward(
+        _C.cuda_rnn_backward(
             run.call,
+            layer.options,
             _address(run.lengths),
             _address(run.order),
+            _address(layer.reset),
             _address(grad_output),
             step_stride,
             row_stride,
             _address(grad_hidden_n),
             _address(grad_cell_n),
             _address(grad_cells),
+            _address(layer.hidden),
             _address(layer.cell),
             run.weights(),
+            _address(self.output),
             _address(self.cells),
             _address(self.gates),
+            _address(self.statistics),
             _address(self.grad_gates),
+            _address(self.grad_product),
+            _address(self.grad_peephole),
+            _address(self.grad_norm_cell),
+            _address(self.direct),
             _address(grad_cell),
             _address(self.grad_projected),
             _address(self.unprojected),
@@ -145,21 +207,74 @@ class _Backward:
             run.workspace_size,
         )
         # The sums over steps then need no mask.
-        run.zero_padding(self.grad_gates)
-        run.zero_padding(self.grad_projected)
-        run.zero_padding(self.unprojected)
+        for array in (
+            self.grad_gates,
+            self.grad_product,
+            self.grad_projected,
+            self.unprojected,
+            self.grad_peephole,
+            self.grad_norm_cell,
+        ):
+            run.zero_padding(array)
         return grad_cell
+
+    # Of gru the blocks of grad_gates are n as the input sees it, r, z, n as the state sees it.
+
+    def of_gates(self, d: int) -> Tensor:
+        """Direction d: of the pre-activations as the input sees them; of gru in the order n r z."""
+        part = self.part(self.grad_gates, d)
+        return part[..., : 3 * self.layer.hidden_size] if self.parted else part
+
+    def of_product(self, d: int) -> Tensor:
+        """Direction d: of the pre-activations as the recurrent product's share sees them."""
+        part = self.part(self.grad_gates, d)
+        return part[..., self.layer.hidden_size :] if self.parted else part
+
+    def turned(self, rows: Tensor) -> Tensor:
+        """Blocks of rows in the order r z n as n r z, of gru."""
+        size = self.layer.hidden_size
+        return torch.cat((rows[2 * size :], rows[: 2 * size])) if self.parted else rows
+
+    def turned_back(self, rows: Tensor) -> Tensor:
+        size = self.layer.hidden_size
+        return torch.cat((rows[size:], rows[:size])) if self.parted else rows
 
     def of_input(self) -> Tensor:
         layer = self.layer
-        rows = self.grad_gates.view(layer.steps * layer.batch, -1)
-        return _row_product(rows, _weight_ih(layer)).view(layer.input.shape)
+        if layer.weights[0][0] is None:
+            if not self.parted:
+                return self.grad_gates
+            size, parts = layer.hidden_size, map(self.of_gates, range(layer.directions))
+            blocks = [(part[..., size:], part[..., :size]) for part in parts]
+            return torch.cat([block for pair in blocks for block in pair], dim=2)
+        count = layer.steps * layer.batch
+        if not self.parted:
+            rows = self.grad_gates.view(count, -1)
+            return _row_product(rows, _weight_ih(layer)).view(layer.input.shape)
+        grad: Any = None
+        weights_ih: list[Any] = [weights[0] for weights in layer.weights]
+        for d, weight_ih in enumerate(weights_ih):
+            rows = self.of_gates(d).flatten(0, 1)
+            share = _row_product(rows, self.turned(weight_ih))
+            grad = share if grad is None else grad.add_(share)
+        result: Tensor = grad.view(layer.input.shape)
+        return result
 
     def of_hidden(self) -> Tensor:
-        weights_hh: list[Any] = [weights[1] for weights in self.layer.weights]
-        grad = torch.stack(
-            [_row_product(*pair) for pair in zip(self.first_gates, weights_hh, strict=True)]
-        )
+        layer = self.layer
+        count = layer.hidden_size * layer.cell_kind.gates
+        if layer.cell_kind.kind == GRU_RESET_BEFORE:
+            count = 2 * layer.hidden_size  # the kernel adds what comes through the third gate
+        grads = []
+        weights_hh: list[Any] = [weights[1] for weights in layer.weights]
+        for d, weight_hh in enumerate(weights_hh):
+            first = self.first_gates[d][:, :count]
+            if layer.reset is not None:
+                first = torch.where(layer.reset[0, :, None].bool(), 0, first)
+            grads.append(self.masked(_row_product(first, weight_hh[:count])[None], d)[0])
+        grad = torch.stack(grads)
+        if self.direct is not None:
+            grad += self.direct
         if self.run.lengths is None:
             return grad
         # A row without steps passes on what came to its end.
@@ -169,64 +284,149 @@ class _Backward:
     def of_weights(self) -> tuple[tuple[Tensor | None, ...], ...]:
         layer = self.layer
         input = layer.input
-        if self.run.lengths is not None:
+        if self.run.lengths is not None and layer.weights[0][0] is not None:
             # Padding may hold NaN, and 0 * NaN is NaN.
             input = input.clone(memory_format=torch.contiguous_format)
             self.run.zero_padding(input)
-        result = []
-        for d, (_, _, bias_ih, bias_hh, _) in enumerate(layer.weights):
-            grad_gates = self.part(self.grad_gates, d)
-            grad_bias = grad_hr = None
-            if bias_ih is not None or bias_hh is not None:
-                sums = grad_gates.sum((0, 1), dtype=self.run.accumulator)
-                grad_bias = sums.to(input.dtype)
-            if self.grad_projected is not None and self.unprojected is not None:
-                grad_hr = _sum_of_products(
-                    self.part(self.grad_projected, d), self.part(self.unprojected, d)
-                )
-            result.append(
-                (
-                    _sum_of_products(grad_gates, input),
-                    self.of_weight_hh(d),
-                    None if bias_ih is None else grad_bias,
-                    None if bias_hh is None else grad_bias,
-                    grad_hr,
-                )
-            )
-        return tuple(result)
+        return tuple(self.of_direction(d, input) for d in range(layer.directions))
+
+    def of_direction(self, d: int, input: Tensor) -> tuple[Tensor | None, ...]:
+        layer = self.layer
+        ih, _, bias_ih, bias_hh, _, bias_hr, _, norm_hh, _, _ = layer.weights[d]
+        grad: list[Tensor | None] = [None] * 10
+        if ih is not None:
+            grad[0] = self.turned_back(_sum_of_products(self.of_gates(d), input))
+        grad[1] = self.of_weight_hh(d)
+        if bias_ih is not None or bias_hh is not None:
+            sums = self.summed(self.part(self.grad_gates, d))
+            by_input = by_product = sums
+            if self.parted:
+                size = layer.hidden_size
+                by_input, by_product = self.turned_back(sums[: 3 * size]), sums[size:]
+            grad[2] = None if bias_ih is None else by_input
+            grad[3] = None if bias_hh is None else by_product
+        if self.grad_projected is not None and self.unprojected is not None:
+            projected = self.part(self.grad_projected, d)
+            grad[4] = _sum_of_products(projected, self.part(self.unprojected, d))
+            if bias_hr is not None:
+                grad[5] = self.summed(projected)
+        if self.grad_peephole is not None:
+            grad[6] = self.summed(self.part(self.grad_peephole, d)).view(3, -1)
+        if norm_hh is not None:
+            gates = layer.cell_kind.gates * layer.hidden_size
+            normal = self.part(self.gates, d)[..., -gates:]
+            grad[7] = self.summed(self.of_product(d) * normal.to(self.run.accumulating))
+        if self.grad_norm_cell is not None:
+            both = self.summed(self.part(self.grad_norm_cell, d))
+            grad[8], grad[9] = both.chunk(2)
+        return tuple(grad)
 
     def of_weight_hh(self, d: int) -> Tensor:
-        grad_gates, output = self.part(self.grad_gates, d), self.part(self.output, d)
+        layer = self.layer
+        grads = self.of_product(d)
+        if self.grad_product is not None:
+            grads = self.part(self.grad_product, d)
+        if layer.cell_kind.kind == GRU_RESET_BEFORE:
+            size = layer.hidden_size
+            multiplied = self.multiplied(d)
+            reset_gate = self.part(self.gates, d)[..., :size]
+            return torch.cat(
+                (
+                    _sum_of_products(grads[..., : 2 * size], multiplied),
+                    _sum_of_products(grads[..., 2 * size :], reset_gate * multiplied),
+                )
+            )
+        if layer.reset is not None or self.drops_hidden:
+            return _sum_of_products(grads, self.multiplied(d))
+        output = self.part(self.output, d)
         # Each step met the output of the step before it in its direction, the first one `hidden`.
         if d == 0:
-            grad = _sum_of_products(grad_gates[1:], output[:-1])
+            grad = _sum_of_products(grads[1:], output[:-1])
         else:
-            grad = _sum_of_products(grad_gates[:-1], output[1:])
-        if self.layer.hidden is not None:
-            hidden = self.layer.hidden[d]
-            if self.run.lengths is not None:
-                # The state of a row without steps may be NaN, and 0 * NaN is NaN.
-                hidden = torch.where((self.run.lengths > 0)[:, None], hidden, 0)
-            grad.addmm_(self.first_gates[d].t(), hidden)
+            grad = _sum_of_products(grads[:-1], output[1:])
+        if layer.hidden is not None:
+            grad.addmm_(self.first_gates[d].t(), self.first_hidden(d))
         return grad
+
+    def first_hidden(self, d: int) -> Tensor:
+        hidden: Tensor = self.layer.hidden[d]  # type: ignore[index]
+        if self.run.lengths is not None:
+            # The state of a row without steps may be NaN, and 0 * NaN is NaN.
+            hidden = torch.where((self.run.lengths > 0)[:, None], hidden, 0)
+        return hidden
+
+    def multiplied(self, d: int) -> Tensor:
+        """[steps, batch, output_size]: what the recurrent product of each step saw."""
+        layer = self.layer
+        output = self.part(self.output, d)
+        result = torch.zeros_like(output, memory_format=torch.contiguous_format)
+        if d == 0:
+            result[1:] = output[:-1]
+            if layer.hidden is not None:
+                result[0] = self.first_hidden(d)
+        else:
+            result[:-1] = output[1:]
+            if layer.hidden is not None:
+                hidden = self.first_hidden(d)
+                if self.run.lengths is None:
+                    result[-1] = hidden
+                else:
+                    rows, last = self.last_steps
+                    result[last, rows] = hidden
+        if layer.reset is not None:
+            result = torch.where(layer.reset[:, :, None].bool(), 0, result)
+        return self.masked(result, d)
+
+    @cached_property
+    def drops_hidden(self) -> bool:
+        return self.layer.seed is not None and self.layer.options[_DROPOUT_HIDDEN] > 0
+
+    def masked(self, states: Tensor, d: int) -> Tensor:
+        """[any, batch, output_size] times direction d's mask of the hidden state."""
+        layer = self.layer
+        if not self.drops_hidden:
+            return states
+        stream = (layer.options[_LAYER] * 2 + d) * 8
+        probability = layer.options[_DROPOUT_HIDDEN]
+        result: Tensor = dropout(
+            states.contiguous(), probability, layer.seed, stream, False, layer.backend
+        )
+        return result
+
+    @cached_property
+    def last_steps(self) -> tuple[Tensor, Tensor]:
+        """Rows, and each one's last step in time; the first of a row without steps."""
+        lengths: Any = self.run.lengths
+        rows = torch.arange(self.layer.batch, device=lengths.device)
+        return rows, lengths.clamp(1, self.layer.steps) - 1
 
     @cached_property
     def first_gates(self) -> list[Tensor]:
-        """Per direction [batch, 4 * hidden_size]: at each row's first step; zero without one."""
-        result = [self.part(self.grad_gates, 0)[0]]
+        """Per direction [batch, gates * hidden_size]: what the product before each row's first step
+        is given; zero without one."""
+
+        def grads(d: int) -> Tensor:
+            product = self.grad_product
+            return self.of_product(d) if product is None else self.part(product, d)
+
+        result = [grads(0)[0]]
         if self.layer.directions == 2:
-            grad_gates, lengths = self.part(self.grad_gates, 1), self.run.lengths
-            if lengths is None:
-                result.append(grad_gates[-1])
+            if self.run.lengths is None:
+                result.append(grads(1)[-1])
             else:
-                rows = torch.arange(self.layer.batch, device=lengths.device)
-                result.append(grad_gates[lengths.clamp(1, self.layer.steps) - 1, rows])
+                rows, last = self.last_steps
+                result.append(grads(1)[last, rows])
         return result
 
     def part(self, array: Tensor, d: int) -> Tensor:
         """Direction d of [steps, batch, directions * features]."""
         features = array.shape[2] // self.layer.directions
         return array.narrow(2, d * features, features)
+
+    def summed(self, array: Tensor) -> Tensor:
+        """[features] of [steps, batch, features]."""
+        sums = array.sum((0, 1), dtype=self.run.accumulating)
+        return sums.to(self.layer.input.dtype)
 
 
 class _Run:
@@ -237,9 +437,7 @@ class _Run:
         self.on_host = layer.backend == "cuda-host"
         device = layer.input.device
         self.call = (
-            self.on_host,
-            0 if self.on_host else device.index,
-            0 if self.on_host else torch.cuda.current_stream(device).cuda_stream,
+            *_place(device, self.on_host),
             layer.dtype == FLOAT32 and _tf32_allowed(),
             way_code(),
             layer.dtype,
@@ -248,10 +446,11 @@ class _Run:
             layer.hidden_size,
             layer.proj_size,
             layer.directions,
+            layer.weights[0][6] is not None or layer.reset is not None,
         )
-        self.accumulator = torch.float64 if layer.input.dtype == torch.float64 else torch.float32
+        self.accumulating = torch.float64 if layer.input.dtype == torch.float64 else torch.float32
         # Raises what there is to raise: a build without CUDA, a way that cannot be gone.
-        self.workspace_size = _C.cuda_lstm_workspace_size(self.call, backward)
+        self.workspace_size = _C.cuda_rnn_workspace_size(self.call, layer.options, backward)
         # Kernels want it aligned to 256.
         self._memory = torch.empty(self.workspace_size + 255, dtype=torch.uint8, device=device)
         if self.on_host:
@@ -272,11 +471,11 @@ class _Run:
         # On the host executor a number that no kernel wrote must show.
         return array.fill_(torch.nan) if self.on_host else array
 
-    def weights(self) -> list[tuple[int, int, int, int]]:
-        return [
-            (_address(hh), _address(bias_ih), _address(bias_hh), _address(hr))
-            for _, hh, bias_ih, bias_hh, hr in self.layer.weights
-        ]
+    def accumulator(self, *shape: int) -> Tensor:
+        return self.empty(*shape, dtype=self.accumulating)
+
+    def weights(self) -> list[tuple[int, ...]]:
+        return [tuple(_address(weight) for weight in row) for row in self.layer.weights]
 
     def zero_padding(self, array: Tensor | None) -> None:
         """Of a contiguous [steps, batch, features], at every step past its row's length."""
@@ -285,8 +484,14 @@ class _Run:
             _C.cuda_zero_padding(self.call, _address(array), row_bytes, _address(self.lengths))
 
 
+def _place(device: torch.device, on_host: bool) -> tuple[bool, int, int]:
+    if on_host:
+        return True, 0, 0
+    return False, device.index, torch.cuda.current_stream(device).cuda_stream
+
+
 def _weight_ih(layer: _Layer) -> Tensor:
-    """[directions * 4 * hidden_size, input_size]"""
+    """[directions * gates * hidden_size, input_size]"""
     weights: list[Any] = [weights[0] for weights in layer.weights]
     result: Tensor = weights[0] if len(weights) == 1 else torch.cat(weights)
     return result

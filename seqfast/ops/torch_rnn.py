@@ -3,257 +3,407 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from seqfast.ops import rnn
-
-try:
-    from torch._C import _get_tracing_state, _len_torch_dispatch_stack
-    from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
-except ImportError:  # Private names of torch: without them every call goes to the dispatcher.
-    peek_interpreter_stack = None  # type: ignore[assignment]
+from seqfast.ops import _torch_plain, rnn
+from seqfast.ops._cells import GATES, GRU, kind_of, saved_of
+from seqfast.ops._options import PLAIN, Options
+from seqfast.ops._torch_dispatch import is_batched, nobody_looks, only_plain_code_will_do
 
 _library = torch.library.Library("seqfast", "FRAGMENT")
 _tags = (torch.Tag.pt2_compliant_tag,)
 
-# weights: weight_ih, weight_hh, (bias_ih, bias_hh), (weight_hr), one direction after another.
-# save=False: cells and gates come back empty, and there is no backward.
+# Options, field by field.
+_OPTIONS = (
+    "float gate_clip, float cell_clip, bool coupled_gates, bool forget_gate, bool reset_after, "
+    "bool reset_gate, str nonlinearity, str output_nonlinearity, float zoneout_hidden, "
+    "float zoneout_cell, float recurrent_dropout, str recurrent_dropout_on, int layer"
+)
+# cell: lstm, gru or rnn. weights: those there are, one direction after another; bit 10 * direction
+# + k of `present` says whether the direction has the k-th of `seqfast.ops.rnn`'s ten.
+# What a cell does not have comes back empty; with save=False so do cells, gates and statistics, and
+# there is no backward.
 _library.define(
-    "lstm_forward(Tensor input, Tensor? hidden, Tensor? cell, Tensor[] weights, Tensor? lengths, "
-    "int directions, bool save) "
-    "-> (Tensor output, Tensor hidden_n, Tensor cell_n, Tensor cells, Tensor gates)",
+    "rnn_forward(str cell, Tensor input, Tensor? hidden, Tensor? cell_state, Tensor[] weights, "
+    f"int present, Tensor? lengths, Tensor? reset, Tensor? seed, {_OPTIONS}, bool save) "
+    "-> (Tensor output, Tensor hidden_n, Tensor cell_n, Tensor cells, Tensor gates, "
+    "Tensor statistics)",
     tags=_tags,
 )
-# Gradients that are not needed come back empty; both biases have one gradient, listed once.
+# Gradients that are not needed come back empty. Both biases have one gradient, listed once, but for
+# the GRU that resets after the product.
 _library.define(
-    "lstm_backward(Tensor? grad_output, Tensor? grad_hidden_n, Tensor? grad_cell_n, "
-    "Tensor? grad_cells, Tensor input, Tensor? hidden, Tensor? cell, Tensor[] weights, "
-    "Tensor? lengths, int directions, Tensor output, Tensor cells, Tensor gates, "
-    "bool need_input, bool need_states, bool need_weights) "
+    "rnn_backward(str cell, Tensor? grad_output, Tensor? grad_hidden_n, Tensor? grad_cell_n, "
+    "Tensor? grad_cells, Tensor input, Tensor? hidden, Tensor? cell_state, Tensor[] weights, "
+    "int present, Tensor? lengths, Tensor? reset, Tensor? seed, Tensor output, Tensor cells, "
+    f"Tensor gates, Tensor statistics, {_OPTIONS}, bool need_input, bool need_states, "
+    "bool need_weights) "
     "-> (Tensor grad_input, Tensor grad_hidden, Tensor grad_cell, Tensor[] grad_weights)",
     tags=_tags,
 )
 
-Direction = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
+Row = Sequence[Tensor | None]  # one direction's weights
+_HH, _BIAS_IH, _BIAS_HH, _HR, _NORM_HH = 1, 2, 3, 4, 7
+_MOST = 10
 
 
-def split_weights(weights: Sequence[Tensor], directions: int) -> list[Direction]:
-    """The flat list of an operator as one `(ih, hh, bias_ih, bias_hh, hr)` per direction."""
-    count = len(weights) // directions
-    if count not in (2, 3, 4, 5) or len(weights) != count * directions:
-        raise ValueError(f"lstm: {directions} directions cannot share {len(weights)} weights")
-    parts: list[Direction] = []
-    for start in range(0, len(weights), count):
-        ih, hh, *rest = weights[start : start + count]
-        bias_ih, bias_hh = rest[:2] if count >= 4 else (None, None)
-        parts.append((ih, hh, bias_ih, bias_hh, rest[-1] if count in (3, 5) else None))
-    return parts
+class _Call(NamedTuple):
+    """What of a call is no tensor."""
+
+    cell: str
+    present: int
+    options: Options
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.present >> _MOST else 1
+
+    @property
+    def kind(self) -> int:
+        return kind_of(self.cell, self.options)
+
+    @property
+    def has_cell(self) -> bool:
+        return self.cell == "lstm"
+
+    @property
+    def layer_norm(self) -> bool:
+        return bool(self.present >> _NORM_HH & 1)
+
+    def scalars(self) -> tuple[Any, ...]:
+        """The options as the operators' schema has them."""
+        o = self.options
+        return (*o[:8], *o.zoneout, o.recurrent_dropout, o.recurrent_dropout_on, o.layer)
+
+    @classmethod
+    def of(cls, cell: str, present: int, scalars: Sequence[Any]) -> _Call:
+        zoneout_hidden, zoneout_cell, *rest = scalars[8:]
+        fields = (*scalars[:8], (zoneout_hidden, zoneout_cell), *rest)
+        return cls(cell, present, Options._make(fields))
+
+    def rows(self, weights: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """An operator's flat list as ten weights for each direction, None where absent."""
+        if weights and len(weights) == self.present.bit_count() and self.present >> 2 * _MOST == 0:
+            left = iter(weights)
+            slots = [
+                next(left) if self.present >> bit & 1 else None
+                for bit in range(self.directions * _MOST)
+            ]
+            return [tuple(slots[:_MOST]), tuple(slots[_MOST:])][: self.directions]
+        raise ValueError(
+            f"{self.cell}: weights must be as many as the bits of present, {self.present:#b}, "
+            f"got {len(weights)}"
+        )
+
+    def single(self, row: Sequence[Any]) -> list[Any]:
+        """What the backward operator lists of one direction: without a second equal bias."""
+        one_bias = self.kind != GRU and row[_BIAS_IH] is not None
+        return [
+            weight
+            for slot, weight in enumerate(row)
+            if weight is not None and not (one_bias and slot == _BIAS_HH)
+        ]
+
+
+def _flat(rows: Sequence[Row]) -> tuple[list[Tensor], int]:
+    """The operators' `weights` and `present`."""
+    weights, present = [], 0
+    for d, row in enumerate(rows):
+        for slot, weight in enumerate(row):
+            if weight is not None:
+                weights.append(weight)
+                present |= 1 << (d * _MOST + slot)
+    return weights, present
+
+
+def layer(
+    cell: str,
+    input: Tensor,
+    hidden: Tensor | None,
+    cell_state: Tensor | None,
+    weights: Sequence[Row],
+    lengths: Tensor | None,
+    *,
+    reset: Tensor | None = None,
+    seed: Tensor | None = None,
+    options: Options = PLAIN,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """`output, hidden_n, cell_n, cells` of a layer: by the operator, or straight by its kernel.
+
+    `cell`: "lstm", "gru" or "rnn". Shapes, dtypes, errors: `seqfast.ops.rnn.lstm_forward` and its
+    like; `weights` has five to ten per direction. cell_n and cells are None but for an LSTM.
+    `save`: keep what the backward pass needs; without it `cells` is None.
+    """
+    if only_plain_code_will_do():
+        return _torch_plain.layer(
+            cell, input, hidden, cell_state, _tens(weights), lengths, reset, seed, options
+        )
+    flat, present = _flat(weights)
+    if nobody_looks(input, hidden, cell_state, lengths, reset, seed, *flat):
+        arrays = input, hidden, cell_state, weights, lengths, reset, seed, options
+        if not save:
+            found = rnn._forward(rnn._check_layer(cell, *arrays), False)
+            return found[:4]
+        apply = cast(Any, _EagerRnn.apply)
+        call = _Call(cell, present, options)
+        results: tuple[Tensor, Tensor, Tensor | None, Tensor | None] = apply(
+            input, hidden, cell_state, lengths, reset, seed, weights, call, *flat
+        )
+        return results
+    call = _Call(cell, present, options)
+    output, hidden_n, cell_n, cells, _, _ = torch.ops.seqfast.rnn_forward(
+        cell,
+        input,
+        hidden,
+        cell_state,
+        flat,
+        present,
+        lengths,
+        reset,
+        seed,
+        *call.scalars(),
+        save,
+    )
+    if cell != "lstm":
+        return output, hidden_n, None, None
+    return output, hidden_n, cell_n, cells if save else None
+
+
+def is_tracing() -> bool:
+    """Whether torch.jit.trace is under way."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def _tens(rows: Sequence[Row]) -> list[Row]:
+    return [(*row, *(None,) * (_MOST - len(row))) for row in rows]
 
 
 def _accumulate_dtype(input: Tensor) -> torch.dtype:
     return torch.float64 if input.dtype == torch.float64 else torch.float32
 
 
-@torch.library.impl(_library, "lstm_forward", "CPU")
-@torch.library.impl(_library, "lstm_forward", "CUDA")
-def _lstm_forward_kernel(
+# The forward operator.
+
+
+@torch.library.impl(_library, "rnn_forward", "CPU")
+@torch.library.impl(_library, "rnn_forward", "CUDA")
+def _forward_kernel(
+    cell: str,
     input: Tensor,
     hidden: Tensor | None,
-    cell: Tensor | None,
+    cell_state: Tensor | None,
     weights: list[Tensor],
+    present: int,
     lengths: Tensor | None,
-    directions: int,
-    save: bool,
+    reset: Tensor | None,
+    seed: Tensor | None,
+    *scalars: Any,
 ) -> tuple[Tensor, ...]:
-    parts = split_weights(weights, directions)
-    output, hidden_n, cell_n, cells, gates = rnn.lstm_forward(
-        input, hidden, cell, parts, lengths, save=save
+    *flat_options, save = scalars
+    call = _Call.of(cell, present, flat_options)
+    rows = call.rows(weights)
+    checked = rnn._check_layer(
+        cell, input, hidden, cell_state, rows, lengths, reset, seed, call.options
     )
-    if cells is None or gates is None:
-        cells, gates = input.new_empty(0, dtype=_accumulate_dtype(input)), input.new_empty(0)
-    return output, hidden_n, cell_n, cells, gates
+    return _without_none(rnn._forward(checked, save), input)
 
 
-@torch.library.register_fake("seqfast::lstm_forward", lib=_library)
-def _lstm_forward_fake(
+def _without_none(results: tuple[Tensor | None, ...], input: Tensor) -> tuple[Tensor, ...]:
+    """An operator must put out tensors: empty ones for what there is not."""
+    dtypes = [input.dtype] * 6
+    dtypes[3] = dtypes[5] = _accumulate_dtype(input)
+    return tuple(
+        input.new_empty(0, dtype=dtype) if result is None else result
+        for result, dtype in zip(results, dtypes, strict=True)
+    )
+
+
+@torch.library.register_fake("seqfast::rnn_forward", lib=_library)
+def _forward_fake(
+    cell: str,
     input: Tensor,
     hidden: Tensor | None,
-    cell: Tensor | None,
+    cell_state: Tensor | None,
     weights: list[Tensor],
+    present: int,
     lengths: Tensor | None,
-    directions: int,
-    save: bool,
+    reset: Tensor | None,
+    seed: Tensor | None,
+    *scalars: Any,
 ) -> tuple[Tensor, ...]:
+    *flat_options, save = scalars
+    call = _Call.of(cell, present, flat_options)
+    first = call.rows(weights)[0]
     steps, batch, _ = input.shape
-    hidden_size, output_size = weights[0].shape[0] // 4, weights[1].shape[1]
-    cells = (steps, batch, directions * hidden_size) if save else (0,)
-    gates = (steps, batch, 4 * directions * hidden_size) if save else (0,)
+    directions, output_size = call.directions, first[_HH].shape[1]
+    hidden_size = first[_HH].shape[0] // GATES[call.kind]
+    saved = saved_of(call.kind, call.layer_norm)
+
+    def sequence(features: int, there: bool, dtype: torch.dtype) -> Tensor:
+        shape = (steps, batch, directions * features) if there else (0,)
+        return input.new_empty(shape, dtype=dtype)
+
+    accumulator = _accumulate_dtype(input)
     return (
-        input.new_empty((steps, batch, directions * output_size)),
+        sequence(output_size, True, input.dtype),
         input.new_empty((directions, batch, output_size)),
-        input.new_empty((directions, batch, hidden_size)),
-        input.new_empty(cells, dtype=_accumulate_dtype(input)),
-        input.new_empty(gates),
-    )
-
-
-@torch.library.impl(_library, "lstm_backward", "CPU")
-@torch.library.impl(_library, "lstm_backward", "CUDA")
-def _lstm_backward_kernel(
-    grad_output: Tensor | None,
-    grad_hidden_n: Tensor | None,
-    grad_cell_n: Tensor | None,
-    grad_cells: Tensor | None,
-    input: Tensor,
-    hidden: Tensor | None,
-    cell: Tensor | None,
-    weights: list[Tensor],
-    lengths: Tensor | None,
-    directions: int,
-    output: Tensor,
-    cells: Tensor,
-    gates: Tensor,
-    need_input: bool,
-    need_states: bool,
-    need_weights: bool,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    grad_input, grad_hidden, grad_cell, grad_weights = rnn.lstm_backward(
-        grad_output,
-        grad_hidden_n,
-        grad_cell_n,
-        grad_cells,
-        input,
-        hidden,
-        cell,
-        split_weights(weights, directions),
-        lengths,
-        output,
-        cells,
-        gates,
-        needs=(need_input, need_states, need_weights),
-    )
-    flat = [
-        grad
-        for ih, hh, bias_ih, _, hr in grad_weights or ()
-        for grad in (ih, hh, bias_ih, hr)
-        if grad is not None
-    ]
-    return (
-        input.new_empty(0) if grad_input is None else grad_input,
-        input.new_empty(0) if grad_hidden is None else grad_hidden,
-        input.new_empty(0) if grad_cell is None else grad_cell,
-        flat,
-    )
-
-
-@torch.library.register_fake("seqfast::lstm_backward", lib=_library)
-def _lstm_backward_fake(
-    grad_output: Tensor | None,
-    grad_hidden_n: Tensor | None,
-    grad_cell_n: Tensor | None,
-    grad_cells: Tensor | None,
-    input: Tensor,
-    hidden: Tensor | None,
-    cell: Tensor | None,
-    weights: list[Tensor],
-    lengths: Tensor | None,
-    directions: int,
-    output: Tensor,
-    cells: Tensor,
-    gates: Tensor,
-    need_input: bool,
-    need_states: bool,
-    need_weights: bool,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    batch = input.shape[1]
-    hidden_size, output_size = weights[0].shape[0] // 4, weights[1].shape[1]
-    grad_hidden = (directions, batch, output_size) if need_states else (0,)
-    grad_cell = (directions, batch, hidden_size) if need_states else (0,)
-    grad_weights = [
-        input.new_empty(weight.shape)
-        for ih, hh, bias_ih, _, hr in split_weights(weights, directions)
-        for weight in (ih, hh, bias_ih, hr)
-        if weight is not None
-    ]
-    return (
-        input.new_empty(input.shape if need_input else (0,)),
-        input.new_empty(grad_hidden),
-        input.new_empty(grad_cell),
-        grad_weights if need_weights else [],
+        input.new_empty((directions, batch, hidden_size) if call.has_cell else (0,)),
+        sequence(hidden_size, save and call.has_cell, accumulator),
+        sequence(saved * hidden_size, save, input.dtype),
+        sequence(4, save and call.layer_norm, accumulator),
     )
 
 
 def _forward_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, hidden, cell, weights, lengths, ctx.directions, ctx.save = inputs
-    result, _, _, cells, gates = output
-    ctx.save_for_backward(input, hidden, cell, lengths, result, cells, gates, *weights)
+    cell, input, hidden, cell_state, weights, present, lengths, reset, seed, *scalars = inputs
+    *flat_options, ctx.save = scalars
+    ctx.call = _Call.of(cell, present, flat_options)
+    result, _, cell_n, cells, gates, statistics = output
+    kept = result, cells, gates, statistics
+    ctx.save_for_backward(input, hidden, cell_state, lengths, reset, seed, *kept, *weights)
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(*((gates,) if ctx.save else (cells, gates)))
+    extras = [gates, statistics]
+    if not (ctx.save and ctx.call.has_cell):
+        extras.append(cells)
+    if not ctx.call.has_cell:
+        extras.append(cell_n)
+    ctx.mark_non_differentiable(*extras)
 
 
 def _forward_gradients(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
     if not ctx.save:
         raise RuntimeError(
-            "lstm: backward needs what the forward pass kept, but it ran with save=False"
+            f"{ctx.call.cell}: backward needs what the forward pass kept, but it ran with "
+            "save=False"
         )
-    *of_inputs, of_weights = _gradients(ctx, grads[:4], ctx.needs_input_grad[3], by_operator=True)
-    return (*of_inputs, of_weights, None, None, None)
+    needs, need_weights = ctx.needs_input_grad[1:4], ctx.needs_input_grad[4]
+    *of_inputs, of_weights = _gradients(ctx, grads[:4], needs, need_weights, by_operator=True)
+    return (None, *of_inputs, of_weights, *(None,) * (len(ctx.needs_input_grad) - 5))
+
+
+class _EagerRnn(torch.autograd.Function):
+    """The operator's forward and backward without the dispatcher, which costs as much as a short
+    sequence; only where `nobody_looks`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        hidden: Tensor | None,
+        cell_state: Tensor | None,
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        seed: Tensor | None,
+        rows: Sequence[Row],
+        call: _Call,
+        *weights: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        checked = rnn._check_layer(
+            call.cell, input, hidden, cell_state, rows, lengths, reset, seed, call.options
+        )
+        results = rnn._forward(checked, True)
+        ctx.call = call
+        kept = results[0], *results[3:]
+        ctx.save_for_backward(input, hidden, cell_state, lengths, reset, seed, *kept, *weights)
+        ctx.set_materialize_grads(False)
+        return results[:4]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        needs, need_weights = ctx.needs_input_grad[:3], ctx.needs_input_grad[8:]
+        # Only the operator can be differentiated again.
+        *of_inputs, of_weights = _gradients(
+            ctx, grads, needs, need_weights, by_operator=torch.is_grad_enabled()
+        )
+        return (*of_inputs, *(None,) * 5, *of_weights)
 
 
 def _gradients(
-    ctx: Any, grads: tuple[Tensor | None, ...], need_weights: Sequence[bool], by_operator: bool
+    ctx: Any,
+    grads: tuple[Tensor | None, ...],
+    needs: Sequence[bool],
+    need_weights: Sequence[bool],
+    by_operator: bool,
 ) -> tuple[Any, ...]:
-    """Of input, hidden, cell and the list of weights, None where not needed."""
-    if peek_interpreter_stack is not None and (
-        peek_interpreter_stack() is not None
-        or any(grad is not None and is_legacy_batchedtensor(grad) for grad in grads)
-    ):
-        return _plain_gradients(ctx, grads, need_weights)
-    input, hidden, cell, lengths, output, cells, gates, *weights = ctx.saved_tensors
-    need_input, need_hidden, need_cell = ctx.needs_input_grad[:3]
-    backward: Any = torch.ops.seqfast.lstm_backward if by_operator else _lstm_backward_kernel
-    grad_input, grad_hidden, grad_cell, listed = backward(
-        *grads,
-        input,
-        hidden,
-        cell,
-        weights,
-        lengths,
-        ctx.directions,
-        output,
-        cells,
-        gates,
-        need_input,
-        need_hidden or need_cell,
-        any(need_weights),
-    )
+    """Of input, hidden, cell_state and the flat list of weights, None where not needed."""
+    call, saved = ctx.call, ctx.saved_tensors  # once: checkpointing unpacks them only once
+    if is_batched(*grads):
+        return _plain_gradients(call, saved, grads, needs, need_weights)
+    input, hidden, cell_state, lengths, reset, seed = saved[:6]
+    kept, weights = saved[6:10], saved[10:]
+    need_input, need_hidden, need_cell = needs
+    wanted = need_input, need_hidden or need_cell, any(need_weights)
     grad_weights: list[Tensor | None] = [None] * len(weights)
-    if listed:
-        grad_weights = _double_bias(listed, len(weights), ctx.directions)
-        grad_weights = [
-            g if need else None for g, need in zip(grad_weights, need_weights, strict=True)
-        ]
+    if by_operator:
+        grad_input, grad_hidden, grad_cell, listed = torch.ops.seqfast.rnn_backward(
+            call.cell,
+            *grads,
+            input,
+            hidden,
+            cell_state,
+            weights,
+            call.present,
+            lengths,
+            reset,
+            seed,
+            kept[0],
+            *_without_none((None, None, None, *kept[1:]), input)[3:],
+            *call.scalars(),
+            *wanted,
+        )
+        if listed:
+            grad_weights = _each_bias(call, listed, call.rows(weights))
+    else:
+        rows = call.rows(weights)
+        checked = rnn._check_layer(
+            call.cell, input, hidden, cell_state, rows, lengths, reset, seed, call.options
+        )
+        grad_input, grad_hidden, grad_cell, by_row = rnn._backward(checked, grads, kept, wanted)
+        if by_row is not None:
+            found = (call.single(row) for row in by_row)
+            grad_weights = _each_bias(call, [grad for row in found for grad in row], rows)
     return (
         grad_input if need_input else None,
         grad_hidden if need_hidden else None,
         grad_cell if need_cell else None,
-        grad_weights,
+        [g if need else None for g, need in zip(grad_weights, need_weights, strict=True)],
     )
 
 
+def _each_bias(call: _Call, listed: list[Tensor], rows: list[Row]) -> list[Tensor | None]:
+    """The gradients of the backward operator, one for each weight."""
+    left = iter(listed)
+    result: list[Tensor | None] = []
+    for row in rows:
+        one_bias = call.kind != GRU and row[_BIAS_IH] is not None
+        for slot, weight in enumerate(row):
+            if weight is None:
+                continue
+            if one_bias and slot == _BIAS_HH:
+                # A copy: gradients may be changed in place, and these are two parameters' own.
+                result.append(cast(Tensor, result[-1]).clone())
+            else:
+                result.append(next(left))
+    return result
+
+
 def _plain_gradients(
-    ctx: Any, grads: tuple[Tensor | None, ...], need_weights: Sequence[bool]
+    call: _Call,
+    saved: tuple[Any, ...],
+    grads: tuple[Tensor | None, ...],
+    needs: Sequence[bool],
+    need_weights: Sequence[bool],
 ) -> tuple[Any, ...]:
     """`_gradients` of batched gradients (`is_grads_batched`), which no kernel can read."""
     create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        arguments = (*ctx.saved_tensors[:3], *ctx.saved_tensors[7:])
-        leaves, used = _replay(arguments, ctx.saved_tensors[3], ctx.directions, grads)
-        needs = [*ctx.needs_input_grad[:3], *need_weights]
-        wanted = [x for x, need in zip(leaves, needs, strict=True) if need]
+    with torch.enable_grad(), _torch_plain.no_autocast(saved[0]):
+        leaves, used = _replay(call, (*saved[:3], *saved[10:]), saved[3:6], grads)
+        all_needs = [*needs, *need_weights]
+        wanted = [x for x, need in zip(leaves, all_needs, strict=True) if need]
         found = iter(
             torch.autograd.grad(
                 [r for r, _ in used],
@@ -265,32 +415,95 @@ def _plain_gradients(
             if used and wanted
             else [None] * len(wanted)
         )
-    filled = [next(found) if need else None for need in needs]
+    filled = [next(found) if need else None for need in all_needs]
     return (*filled[:3], filled[3:])
 
 
-def _double_bias(listed: list[Tensor], count: int, directions: int) -> list[Tensor | None]:
-    """The gradients of `lstm_backward` as one for each weight: both biases have a bias's."""
-    if count == len(listed):
-        return list(listed)
-    result: list[Tensor | None] = []
-    each = len(listed) // directions
-    for start in range(0, len(listed), each):
-        ih, hh, bias, *rest = listed[start : start + each]
-        # A copy: gradients may be changed in place, and these are two parameters' own.
-        result += [ih, hh, bias, bias.clone(), *rest]
-    return result
-
-
 torch.library.register_autograd(
-    "seqfast::lstm_forward", _forward_gradients, setup_context=_forward_context, lib=_library
+    "seqfast::rnn_forward", _forward_gradients, setup_context=_forward_context, lib=_library
 )
 
 
+# The backward operator.
+
+
+@torch.library.impl(_library, "rnn_backward", "CPU")
+@torch.library.impl(_library, "rnn_backward", "CUDA")
+def _backward_kernel(
+    cell: str,
+    grad_output: Tensor | None,
+    grad_hidden_n: Tensor | None,
+    grad_cell_n: Tensor | None,
+    grad_cells: Tensor | None,
+    input: Tensor,
+    hidden: Tensor | None,
+    cell_state: Tensor | None,
+    weights: list[Tensor],
+    present: int,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    seed: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    kept, flat_options, needs = rest[:4], rest[4:-3], rest[-3:]
+    call = _Call.of(cell, present, flat_options)
+    rows = call.rows(weights)
+    checked = rnn._check_layer(
+        cell, input, hidden, cell_state, rows, lengths, reset, seed, call.options
+    )
+    grads = grad_output, grad_hidden_n, grad_cell_n, grad_cells
+    *of_inputs, of_weights = rnn._backward(checked, grads, kept, needs)
+    grad_input, grad_hidden, grad_cell = (
+        input.new_empty(0) if grad is None else grad for grad in of_inputs
+    )
+    flat = [_own(grad) for row in of_weights or () for grad in call.single(row)]
+    return grad_input, grad_hidden, grad_cell, flat
+
+
+def _own(grad: Tensor) -> Tensor:
+    """The tensor in memory of its own: an operator's results may not share theirs."""
+    alone = grad.untyped_storage().nbytes() == grad.numel() * grad.element_size()
+    return grad if alone else grad.clone(memory_format=torch.contiguous_format)
+
+
+@torch.library.register_fake("seqfast::rnn_backward", lib=_library)
+def _backward_fake(
+    cell: str,
+    grad_output: Tensor | None,
+    grad_hidden_n: Tensor | None,
+    grad_cell_n: Tensor | None,
+    grad_cells: Tensor | None,
+    input: Tensor,
+    hidden: Tensor | None,
+    cell_state: Tensor | None,
+    weights: list[Tensor],
+    present: int,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    seed: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    flat_options, (need_input, need_states, need_weights) = rest[4:-3], rest[-3:]
+    call = _Call.of(cell, present, flat_options)
+    rows = call.rows(weights)
+    size, output_size = rows[0][_HH].shape
+    state = call.directions, input.shape[1]
+    grad_weights = [input.new_empty(w.shape) for row in rows for w in call.single(row)]
+    has_cell = need_states and call.has_cell
+    return (
+        input.new_empty(input.shape if need_input else (0,)),
+        input.new_empty((*state, output_size) if need_states else (0,)),
+        input.new_empty((*state, size // GATES[call.kind]) if has_cell else (0,)),
+        grad_weights if need_weights else [],
+    )
+
+
 def _backward_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    (*grads, input, hidden, cell, weights, lengths, ctx.directions) = inputs[:10]
-    ctx.needs = inputs[13:]
-    ctx.save_for_backward(*grads, input, hidden, cell, lengths, *weights)
+    cell, *grads_and_states = inputs[:8]
+    weights, present, lengths, reset, seed = inputs[8:13]
+    ctx.call = _Call.of(cell, present, inputs[17:-3])
+    ctx.needs = inputs[-3:]
+    ctx.save_for_backward(*grads_and_states, lengths, reset, seed, *weights)
     ctx.set_materialize_grads(False)
 
 
@@ -303,28 +516,28 @@ def _backward_gradients(
 ) -> tuple[Any, ...]:
     """Second derivatives, rare enough to be left to torch: autograd twice through plain torch code.
 
-    output, cells and gates get no gradient: they are functions of the other arguments, and what
-    flows through them is in those arguments' gradients.
+    output, cells, gates and statistics get no gradient: they are functions of the other arguments,
+    and what flows through them is in those arguments' gradients.
     """
     create_graph = torch.is_grad_enabled()
+    call, saved = ctx.call, ctx.saved_tensors
     need_input, need_states, need_weights = ctx.needs
-    with torch.enable_grad():
-        grads = [_leaf(x) for x in ctx.saved_tensors[:4]]
-        arguments = (*ctx.saved_tensors[4:7], *ctx.saved_tensors[8:])
-        leaves, used = _replay(arguments, ctx.saved_tensors[7], ctx.directions, grads)
-        input, hidden, cell, *weights = leaves
+    after = len(ctx.needs_input_grad) - 9
+    with torch.enable_grad(), _torch_plain.no_autocast(saved[4]):
+        grads = [_leaf(x) for x in saved[:4]]
+        leaves, used = _replay(call, (*saved[4:7], *saved[10:]), saved[7:10], grads)
+        input, hidden, cell_state, *weights = leaves
 
-        parts = split_weights(weights, ctx.directions)
-        single = [w for ih, hh, b, _, hr in parts for w in (ih, hh, b, hr) if w is not None]
+        single = [w for row in call.rows(weights) for w in call.single(row)]
         pairs = [
             *([(input, grad_grad_input)] if need_input else []),
             *([(hidden, grad_grad_hidden)] if need_states and hidden is not None else []),
-            *([(cell, grad_grad_cell)] if need_states and cell is not None else []),
+            *([(cell_state, grad_grad_cell)] if need_states and cell_state is not None else []),
             *(zip(single, grad_grad_weights, strict=True) if need_weights else []),
         ]
         pairs = [(tensor, grad) for tensor, grad in pairs if grad is not None]
         if not (used and pairs):
-            return (*(None,) * 7, [None] * len(weights), *(None,) * 8)
+            return (*(None,) * 8, [None] * len(weights), *(None,) * after)
         listed, grad_grads = zip(*pairs, strict=True)
         first = torch.autograd.grad(
             [r for r, _ in used],
@@ -334,28 +547,53 @@ def _backward_gradients(
             allow_unused=True,
             materialize_grads=True,
         )
-        targets = [*grads, input, hidden, cell, *weights]
+        # Without steps or rows gradients are constants.
+        moving = [(f, g) for f, g in zip(first, grad_grads, strict=True) if f.requires_grad]
+        targets = [*grads, input, hidden, cell_state, *weights]
         present = [x for x in targets if x is not None]
-        second = torch.autograd.grad(
-            first, present, grad_grads, create_graph=create_graph, allow_unused=True
+        second = (
+            torch.autograd.grad(
+                [f for f, _ in moving],
+                present,
+                [g for _, g in moving],
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+            if moving
+            else [None] * len(present)
         )
     found = iter(second)
     filled = [None if x is None else next(found) for x in targets]
-    return (*filled[:7], filled[7:], *(None,) * 8)
+    return (None, *filled[:7], filled[7:], *(None,) * after)
 
 
 def _replay(
+    call: _Call,
     arguments: Sequence[Tensor | None],
-    lengths: Tensor | None,
-    directions: int,
+    masks: Sequence[Tensor | None],
     grads: Sequence[Tensor | None],
 ) -> tuple[list[Any], list[tuple[Tensor, Tensor]]]:
-    """New leaves for input, hidden, cell and weights; the layer's results from them, in plain torch
-    code, each with its gradient where there is one."""
+    """New leaves for input, hidden, cell_state and weights; the layer's results from them and from
+    lengths, reset, seed, in plain torch code, each with its gradient where there is one."""
     leaves = [_leaf(x) for x in arguments]
-    input, hidden, cell, *weights = leaves
-    results = _lstm_plain(input, hidden, cell, weights, lengths, directions)
-    used = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None]
+    input, hidden, cell_state, *weights = leaves
+    lengths, reset, seed = masks
+    results = _torch_plain.layer(
+        call.cell,
+        input,
+        hidden,
+        cell_state,
+        call.rows(weights),
+        lengths,
+        reset,
+        seed,
+        call.options,
+    )
+    used = [
+        (r, g)
+        for r, g in zip(results, grads, strict=True)
+        if r is not None and r.requires_grad and g is not None
+    ]
     return leaves, used
 
 
@@ -367,146 +605,5 @@ def _leaf(tensor: Tensor | None) -> Any:
 
 
 torch.library.register_autograd(
-    "seqfast::lstm_backward", _backward_gradients, setup_context=_backward_context, lib=_library
+    "seqfast::rnn_backward", _backward_gradients, setup_context=_backward_context, lib=_library
 )
-
-
-def _lstm_plain(
-    input: Tensor,
-    hidden: Tensor | None,
-    cell: Tensor | None,
-    weights: Sequence[Tensor],
-    lengths: Tensor | None,
-    directions: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`output, hidden_n, cell_n, cells` of `lstm_forward` in differentiable torch code."""
-    steps, batch, _ = input.shape
-    dtype = _accumulate_dtype(input)
-    if lengths is not None:
-        # A short type would wrap the steps it is compared with.
-        lengths = lengths.to(input.device, torch.int64)
-    if hidden is None:
-        hidden = input.new_zeros((directions, batch, weights[1].shape[1]))
-    if cell is None:
-        cell = input.new_zeros((directions, batch, weights[0].shape[0] // 4))
-    outputs, cells, last_hidden, last_cell = [], [], [], []
-    for d, (ih, hh, bias_ih, bias_hh, hr) in enumerate(split_weights(weights, directions)):
-        h, c = hidden[d].to(dtype), cell[d].to(dtype)
-        h_all, c_all = [h.new_zeros(h.shape)] * steps, [c.new_zeros(c.shape)] * steps
-        for t in range(steps) if d == 0 else reversed(range(steps)):
-            x = input[t].to(dtype)
-            if lengths is not None:
-                # What stands in the padding may be NaN, and 0 * NaN is NaN.
-                on = (lengths > t)[:, None]
-                x = torch.where(on, x, 0)
-            z = x @ ih.to(dtype).T + h @ hh.to(dtype).T
-            if bias_ih is not None and bias_hh is not None:
-                z = z + (bias_ih.to(dtype) + bias_hh.to(dtype))
-            i, f, g, o = z.chunk(4, dim=-1)
-            c_next = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            h_next = o.sigmoid() * c_next.tanh()
-            if hr is not None:
-                h_next = h_next @ hr.to(dtype).T
-            h_next = h_next.to(input.dtype).to(dtype)  # the next step sees what the user sees
-            if lengths is None:
-                h, c = h_next, c_next
-                h_all[t], c_all[t] = h, c
-            else:
-                h_all[t], c_all[t] = h_next * on, c_next * on
-                h, c = torch.where(on, h_next, h), torch.where(on, c_next, c)
-        outputs.append(torch.stack(h_all))
-        cells.append(torch.stack(c_all))
-        last_hidden.append(h)
-        last_cell.append(c)
-    return (
-        torch.cat(outputs, dim=-1).to(input.dtype),
-        torch.stack(last_hidden).to(input.dtype),
-        torch.stack(last_cell).to(input.dtype),
-        torch.cat(cells, dim=-1),
-    )
-
-
-class _EagerLstm(torch.autograd.Function):
-    """The operator's forward and backward without the dispatcher, which costs as much as a short
-    sequence; only where `_nobody_looks`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        input: Tensor,
-        hidden: Tensor | None,
-        cell: Tensor | None,
-        lengths: Tensor | None,
-        directions: int,
-        *weights: Tensor,
-    ) -> tuple[Tensor, ...]:
-        results = _lstm_forward_kernel(
-            input, hidden, cell, list(weights), lengths, directions, True
-        )
-        ctx.directions = directions
-        ctx.save_for_backward(input, hidden, cell, lengths, results[0], *results[3:], *weights)
-        ctx.set_materialize_grads(False)
-        return results[:4]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        # Only the operator can be differentiated again.
-        *of_inputs, of_weights = _gradients(
-            ctx, grads, ctx.needs_input_grad[5:], by_operator=torch.is_grad_enabled()
-        )
-        return (*of_inputs, None, None, *of_weights)
-
-
-def lstm(
-    input: Tensor,
-    hidden: Tensor | None,
-    cell: Tensor | None,
-    weights: Sequence[Tensor],
-    lengths: Tensor | None,
-    directions: int,
-    save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """`output, hidden_n, cell_n, cells` of a layer: by the operator, or straight by its kernel.
-
-    Shapes, dtypes, errors: `seqfast.ops.rnn.lstm_forward`; `weights` is the operators' flat list.
-    `save`: keep what the backward pass needs; without it `cells` is None.
-    """
-    if not torch.compiler.is_compiling() and peek_interpreter_stack is not None:
-        if peek_interpreter_stack() is not None or _forward_mode():
-            # Every transform of torch.func, and forward-mode AD, knows plain torch.
-            return _lstm_plain(input, hidden, cell, weights, lengths, directions)
-        if _nobody_looks(input, hidden, cell, lengths, *weights):
-            if save:
-                apply = cast(Any, _EagerLstm.apply)
-                results: tuple[Tensor, Tensor, Tensor, Tensor] = apply(
-                    input, hidden, cell, lengths, directions, *weights
-                )
-                return results
-            parts = split_weights(weights, directions)
-            return rnn.lstm_forward(input, hidden, cell, parts, lengths, save=False)[:4]
-    output, hidden_n, cell_n, cells, _ = torch.ops.seqfast.lstm_forward(
-        input, hidden, cell, weights, lengths, directions, save
-    )
-    return output, hidden_n, cell_n, cells if save else None
-
-
-_PLAIN = {Tensor, torch.nn.Parameter}
-
-
-def _nobody_looks(input: Tensor, *others: Tensor | None) -> bool:
-    """Whether the dispatcher would only call our kernel; it costs as much as a short step."""
-    if _len_torch_dispatch_stack() or _get_tracing_state() is not None:
-        return False
-    # Others on another device are the border's to refuse.
-    if not (input.is_cpu or input.is_cuda) or type(input) not in _PLAIN:
-        return False
-    return all(other is None or type(other) in _PLAIN for other in others)
-
-
-def is_tracing() -> bool:
-    """Whether torch.jit.trace is under way."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
-
-
-def _forward_mode() -> bool:
-    return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0

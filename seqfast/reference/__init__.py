@@ -1,5 +1,5 @@
 """NumPy twins of the operations in `seqfast.ops`: slow, and reading like docs/equations.md."""
 
-from seqfast.reference import rnn
+from seqfast.reference import random, rnn
 
-__all__ = ["rnn"]
+__all__ = ["random", "rnn"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -21,9 +22,9 @@ def backend(backend_once: Backend) -> Backend:
 
 
 class Tagger(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
-        self.encoder = nn.LSTM(4, 5, 2, bidirectional=True, dropout=0.3)
+        self.encoder = nn.LSTM(4, 5, 2, bidirectional=True, dropout=dropout)
         self.shared = self.encoder
         self.cells = nn.ModuleList([nn.LSTMCell(10, 6, bias=False), nn.GRU(10, 6)])
         self.head = nn.Linear(6, 3)
@@ -49,13 +50,13 @@ def train(model: Any, optimizer: Any, steps: int = 5) -> list[float]:
 
 
 def test_layers_are_exchanged_in_place() -> None:
-    model = Tagger()
+    model = Tagger(dropout=0.3)
     parameters = dict(model.named_parameters())
     order, shown = list(model.state_dict()), repr(model)
     assert seqfast.accelerate(model) is model
     assert type(model.encoder) is seqfast.nn.LSTM
     assert type(model.cells[0]) is seqfast.nn.LSTMCell
-    assert type(model.cells[1]) is nn.GRU
+    assert type(model.cells[1]) is seqfast.nn.GRU
     assert model.shared is model.encoder
     assert {name: id(p) for name, p in model.named_parameters()} == {
         name: id(p) for name, p in parameters.items()
@@ -95,24 +96,45 @@ def test_hooks_and_flags_stay() -> None:
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.LSTMCell])
-def test_a_layer_itself(backend: Backend, kind: Any) -> None:
-    layer = kind(4, 5)
-    x = torch.randn(2, 3, 4)[: 2 if kind is nn.LSTM else 1].squeeze(0)
-    wanted = layer(x)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (nn.LSTM, {"num_layers": 2, "proj_size": 2, "bias": False}),
+        (nn.GRU, {"num_layers": 2, "bidirectional": True}),
+        (nn.RNN, {"nonlinearity": "relu", "batch_first": True}),
+        (nn.RNN, {}),
+        (nn.LSTMCell, {}),
+        (nn.GRUCell, {"bias": False}),
+        (nn.RNNCell, {"nonlinearity": "relu"}),
+    ],
+)
+def test_a_layer_itself(backend: Backend, kind: Any, options: dict[str, Any]) -> None:
+    layer = kind(4, 5, **options)
+    x = torch.randn(2, 3, 4)[: 1 if "Cell" in kind.__name__ else 2].squeeze(0)
+    wanted, shown = layer(x), repr(layer)
     fast = seqfast.accelerate(layer)
     assert type(fast) is getattr(seqfast.nn, kind.__name__)
     torch.testing.assert_close(fast(x), wanted)
-    torch.testing.assert_close(copy.deepcopy(fast)(x), wanted)
+    assert repr(fast) == shown
+    for other in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        torch.testing.assert_close(other(x), wanted)
     assert fast.double()(x.double())[0].dtype == torch.float64
+    reloaded = getattr(seqfast.nn, kind.__name__)(4, 5, **options)
+    reloaded.load_state_dict(fast.float().state_dict())
+    torch.testing.assert_close(reloaded(x), wanted)
 
 
 def test_subclasses_are_left_alone() -> None:
     class Special(nn.LSTM):
         pass
 
+    class SpecialCell(nn.GRUCell):
+        pass
+
     model = nn.Sequential(
-        Special(4, 5), parametrizations.weight_norm(nn.LSTM(4, 5), "weight_hh_l0")
+        Special(4, 5),
+        SpecialCell(4, 5),
+        parametrizations.weight_norm(nn.LSTM(4, 5), "weight_hh_l0"),
     )
     kinds = [type(module) for module in model]
     seqfast.accelerate(model)

@@ -22,9 +22,9 @@ def near(found: torch.Tensor, wanted: torch.Tensor) -> None:
     torch.testing.assert_close(found.double(), wanted.double(), **TOLERANCE["bfloat16"])
 
 
-def pair(**options: Any) -> tuple[Any, Any]:
-    theirs = nn.LSTM(8, 12, 2, **options)
-    ours = seqfast.nn.LSTM(8, 12, 2, **options)
+def pair(kind: str = "LSTM", **options: Any) -> tuple[Any, Any]:
+    theirs = getattr(nn, kind)(8, 12, 2, **options)
+    ours = getattr(seqfast.nn, kind)(8, 12, 2, **options)
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
 
@@ -46,9 +46,26 @@ def test_bfloat16_as_torch(
         near(one, other)
 
 
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_other_layers_give_autocasts_dtype(backend: Backend, kind: str, grad: bool) -> None:
+    """As the LSTM does, on every device; torch's on the CPU may give float32."""
+    theirs, ours = pair(kind, bidirectional=True)
+    x, hx = torch.randn(5, 3, 8), torch.randn(4, 3, 12)
+    with torch.set_grad_enabled(grad), torch.autocast(backend.device, torch.bfloat16):
+        output, h_n = ours(x, hx)
+    wanted, h_wanted = theirs(x, hx)
+    for one, other in ((output, wanted), (h_n, h_wanted)):
+        assert one.dtype == torch.bfloat16
+        near(one, other)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_parameters_and_gradients_stay_float32(backend: Backend, dtype: torch.dtype) -> None:
-    theirs, ours = pair(bidirectional=True)
+def test_parameters_and_gradients_stay_float32(
+    backend: Backend, kind: str, dtype: torch.dtype
+) -> None:
+    theirs, ours = pair(kind, bidirectional=True)
     x = torch.randn(5, 3, 8)
     with torch.autocast(backend.device, dtype):
         output, _ = ours(x)
@@ -96,17 +113,26 @@ def test_switched_off_inside(backend: Backend) -> None:
             ours(x.bfloat16())
 
 
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
 @pytest.mark.parametrize("input_dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("states", [True, False])
-def test_cell_as_torch(backend: Backend, input_dtype: torch.dtype, states: bool) -> None:
+@pytest.mark.parametrize("states", [None, torch.float32, torch.bfloat16])
+def test_cell_as_torch(
+    backend: Backend, kind: str, input_dtype: torch.dtype, states: torch.dtype | None
+) -> None:
     torch.manual_seed(3)
-    theirs = nn.LSTMCell(8, 12)
+    theirs = getattr(nn, kind)(8, 12)
     torch.manual_seed(3)
-    ours = seqfast.nn.LSTMCell(8, 12)
+    ours = getattr(seqfast.nn, kind)(8, 12)
     x = torch.randn(3, 8).to(input_dtype)
-    hx = (torch.randn(3, 12), torch.randn(3, 12)) if states else None
+    hx: Any = None
+    if states is not None:
+        hx = torch.randn(3, 12).to(states)
+        hx = (hx, torch.randn(3, 12).to(states)) if kind == "LSTMCell" else hx
     with torch.autocast(backend.device, torch.bfloat16):
-        found, wanted = ours(x, hx), theirs(x, hx)
+        found, wanted = (
+            result if isinstance(result, tuple) else (result,)
+            for result in (ours(x, hx), theirs(x, hx))
+        )
     for one, other in zip(found, wanted, strict=True):
         assert one.dtype == other.dtype
         near(one, other)

@@ -6,12 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from cases import Backend, make_layer, torch_layer
+from cases import Backend
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
+from variants import Case, Variant, make_case
 
 import seqfast.nn
 from seqfast import ops
+from seqfast.ops import torch_rnn
+
+from .test_options import EVERYTHING
+
+LSTM_PROJECTION = Variant("lstm", gates=4, proj_size=2, bias=False)
 
 
 @pytest.fixture
@@ -19,124 +25,140 @@ def backend(backend_once: Backend) -> Backend:
     return backend_once
 
 
+# Variant, directions, and what else of `make_case`.
 WAYS = [
-    pytest.param(directions, proj_size, bias, states, ragged, id=name)
-    for name, directions, proj_size, bias, states, ragged in [
-        ("plain", 1, 0, True, True, False),
-        ("nothing", 1, 0, False, False, False),
-        ("both", 2, 0, True, True, True),
-        ("projection", 1, 2, True, False, True),
-        ("projection-nobias", 2, 2, False, True, False),
+    pytest.param(variant, directions, {"states": states, "ragged": ragged, **more}, id=name)
+    for name, variant, directions, states, ragged, more in [
+        ("plain", "lstm", 1, True, False, {}),
+        ("nothing", "lstm-nobias", 1, False, False, {}),
+        ("both", "lstm", 2, True, True, {}),
+        ("projection", LSTM_PROJECTION, 2, False, True, {}),
+        ("everything", "lstm-everything", 1, True, True, {"product": True, "resets": True}),
+        ("gru", "gru", 2, True, True, {}),
+        ("gru-everything", "gru-everything", 1, True, True, {"resets": True}),
+        ("gru-before", "gru_before-everything", 2, False, False, {}),
+        ("gru-update", "gru_update-everything", 1, True, False, {"product": True}),
+        ("rnn", "rnn", 1, False, True, {"resets": True}),
+        ("jordan", "jordan-everything", 2, True, True, {}),
     ]
 ]
 
 
-def flat_layer(
-    backend: Backend, directions: int, proj_size: int, bias: bool, states: bool, ragged: bool
-) -> tuple[Any, list[Tensor]]:
-    """A layer in float64, and the operators' flat list of weights; everything requires grad."""
-    layer = torch_layer(
-        make_layer(4, 3, 2, 3, proj_size, directions, bias=bias, states=states, ragged=ragged),
-        "float64",
-        backend.device,
-    )
-    weights = [w.requires_grad_() for row in layer.weights for w in row if w is not None]
-    for tensor in (layer.input, layer.hidden, layer.cell):
+def operator_case(
+    backend: Backend, variant: Any, directions: int, more: dict[str, Any], steps: int = 2
+) -> tuple[Case, list[Any]]:
+    """A layer in float64, and the forward operator's arguments; everything requires grad."""
+    case = make_case(variant, steps, 3, 2, 3, directions, **more)
+    case = case.tensors("float64", backend.device)
+    flat, present = torch_rnn._flat(case.weights)
+    for tensor in (case.input, case.hidden, case.cell, *flat):
         if tensor is not None:
             tensor.requires_grad_()
-    return layer, weights
+    operation = case.variant.operation
+    scalars = torch_rnn._Call(operation, present, case.variant.options).scalars()
+    states = case.input, case.hidden, case.cell
+    masks = case.lengths, case.reset, case.seed
+    return case, [operation, *states, flat, present, *masks, *scalars, True]
 
 
-@pytest.mark.parametrize(("directions", "proj_size", "bias", "states", "ragged"), WAYS)
+@pytest.mark.parametrize(("variant", "directions", "more"), WAYS)
 @pytest.mark.parametrize("save", [True, False])
 def test_opcheck_forward(
-    backend: Backend,
-    directions: int,
-    proj_size: int,
-    bias: bool,
-    states: bool,
-    ragged: bool,
-    save: bool,
+    backend: Backend, variant: Any, directions: int, more: dict[str, Any], save: bool
 ) -> None:
-    layer, weights = flat_layer(backend, directions, proj_size, bias, states, ragged)
-    arguments = [layer.input, layer.hidden, layer.cell, weights, layer.lengths, directions, save]
+    _, arguments = operator_case(backend, variant, directions, more)
     if not save:  # there is no backward then
-        detached = torch.utils._pytree.tree_map_only(Tensor, Tensor.detach, arguments)
-        torch.library.opcheck(torch.ops.seqfast.lstm_forward.default, tuple(detached))
-    else:
-        torch.library.opcheck(torch.ops.seqfast.lstm_forward.default, tuple(arguments))
+        arguments = torch.utils._pytree.tree_map_only(Tensor, Tensor.detach, arguments)
+        arguments[-1] = False
+    torch.library.opcheck(torch.ops.seqfast.rnn_forward.default, tuple(arguments))
 
 
-@pytest.mark.parametrize(("directions", "proj_size", "bias", "states", "ragged"), WAYS)
+# Tracing second derivatives takes long: one way of each kind of gradients.
+@pytest.mark.parametrize(("variant", "directions", "more"), [WAYS[1], WAYS[3], WAYS[5]])
 def test_opcheck_backward(
-    backend: Backend, directions: int, proj_size: int, bias: bool, states: bool, ragged: bool
+    backend: Backend, variant: Any, directions: int, more: dict[str, Any]
 ) -> None:
-    check_backward(
-        flat_layer(backend, directions, proj_size, bias, states, ragged), directions, (1, 1, 1)
-    )
+    check_backward(*operator_case(backend, variant, directions, more), (1, 1, 1))
 
 
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False)])
-def test_opcheck_backward_in_part(backend: Backend, needs: tuple[int, ...]) -> None:
-    layer, weights = flat_layer(backend, 1, 0, True, True, False)
-    layer.grads = (None, layer.grads[1], None, None)
-    check_backward((layer, weights), 1, needs)
+@pytest.mark.parametrize("variant", ["lstm", "gru"])
+def test_opcheck_backward_in_part(backend: Backend, variant: str, needs: tuple[int, ...]) -> None:
+    case, arguments = operator_case(backend, variant, 1, {})
+    case.grads = (None, case.grads[1], None, None)
+    check_backward(case, arguments, needs)
 
 
-def check_backward(case: Any, directions: int, needs: tuple[int, ...]) -> None:
-    layer, weights = case
-    forward = (layer.input, layer.hidden, layer.cell, weights, layer.lengths, directions)
-    output, _, _, cells, gates = torch.ops.seqfast.lstm_forward(*forward, True)
-    kept = (output.detach(), cells.detach(), gates.detach())
-    grads = [None if grad is None else grad.requires_grad_() for grad in layer.grads]
-    arguments = (*grads, *forward, *kept, *(bool(need) for need in needs))
-    torch.library.opcheck(torch.ops.seqfast.lstm_backward.default, arguments)
+def check_backward(case: Case, arguments: list[Any], needs: tuple[int, ...]) -> None:
+    output, _, _, *kept = torch.ops.seqfast.rnn_forward(*arguments)
+    kept = [tensor.detach() for tensor in (output, *kept)]
+    grads = [None if grad is None else grad.requires_grad_() for grad in case.grads]
+    grads += [None] * (4 - len(grads))
+    operation, inputs, scalars = arguments[0], arguments[1:9], arguments[9:-1]
+    flags = (bool(need) for need in needs)
+    torch.library.opcheck(
+        torch.ops.seqfast.rnn_backward.default,
+        (operation, *grads, *inputs, *kept, *scalars, *flags),
+    )
 
 
-@pytest.mark.parametrize(("directions", "proj_size", "bias", "states", "ragged"), WAYS)
-def test_gradcheck(
-    backend: Backend, directions: int, proj_size: int, bias: bool, states: bool, ragged: bool
-) -> None:
-    layer, weights = flat_layer(backend, directions, proj_size, bias, states, ragged)
+@pytest.mark.parametrize(("variant", "directions", "more"), WAYS)
+def test_gradcheck(backend: Backend, variant: Any, directions: int, more: dict[str, Any]) -> None:
+    _, arguments = operator_case(backend, variant, directions, more, steps=4)
+    results = 4 if arguments[0] == "lstm" else 2
 
     def function(input: Tensor, hidden: Any, cell: Any, *weights: Tensor) -> Any:
-        results = torch.ops.seqfast.lstm_forward(
-            input, hidden, cell, [*weights], layer.lengths, directions, True
-        )
-        return results[:4]
+        operation, *rest = arguments
+        call = (operation, input, hidden, cell, [*weights], *rest[4:])
+        return torch.ops.seqfast.rnn_forward(*call)[:results]
 
-    arguments = (layer.input, layer.hidden, layer.cell, *weights)
-    fast_mode = backend.name != "cpu"  # few directions instead of each number by itself
-    assert torch.autograd.gradcheck(function, arguments, fast_mode=fast_mode)
-    assert torch.autograd.gradgradcheck(function, arguments, fast_mode=fast_mode)
-
-
-def test_operator_equals_kernel(backend: Backend) -> None:
-    layer = torch_layer(make_layer(5, 4, 6, 7, 3, 2, ragged=True), "float32", backend.device)
-    weights = [w for row in layer.weights for w in row]
-    found = torch.ops.seqfast.lstm_forward(
-        layer.input, layer.hidden, layer.cell, weights, layer.lengths, 2, True
-    )
-    torch.testing.assert_close(found, ops.rnn.lstm_forward(*layer.forward_args()), rtol=0, atol=0)
+    leaves = (*arguments[1:4], *arguments[4])
+    # Few directions instead of each number by itself.
+    fast_mode = backend.name != "cpu" or len(leaves) > 8
+    assert torch.autograd.gradcheck(function, leaves, fast_mode=fast_mode)
+    assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
 
 
-def test_operator_refuses_odd_weights() -> None:
-    with pytest.raises(ValueError, match="lstm: 2 directions cannot share 3 weights"):
-        torch.ops.seqfast.lstm_forward(
-            torch.zeros(2, 2, 3), None, None, [torch.zeros(4, 3)] * 3, None, 2, False
-        )
+@pytest.mark.parametrize("variant", ["lstm-projection", "gru", "jordan"])
+def test_operator_equals_kernel(backend: Backend, variant: str) -> None:
+    case, arguments = operator_case(backend, variant, 2, {"ragged": True})
+    with torch.no_grad():
+        found = torch.ops.seqfast.rnn_forward(*arguments)
+        wanted = case.forward(ops)
+    there = [tensor for tensor in found if tensor.numel()]
+    torch.testing.assert_close(there, list(wanted), rtol=0, atol=0)
 
 
-def test_operator_without_a_kernel_for_a_layout_says_so() -> None:
-    sparse = torch.zeros(2, 2, 3).to_sparse()
-    with pytest.raises(NotImplementedError, match=r"seqfast::lstm_forward"):
-        torch.ops.seqfast.lstm_forward(sparse, None, None, [], None, 1, False)
+def test_operator_refuses_odd_weights(backend: Backend) -> None:
+    _, arguments = operator_case(backend, "lstm", 2, {})
+    arguments[4] = arguments[4][:-1]
+    with pytest.raises(ValueError, match="lstm: weights must be as many as the bits of present"):
+        torch.ops.seqfast.rnn_forward(*arguments)
+
+
+def test_operator_without_a_kernel_for_a_layout_says_so(backend: Backend) -> None:
+    _, arguments = operator_case(backend, "lstm", 1, {})
+    arguments[1] = torch.zeros(4, 3, 2).to_sparse()
+    with torch.no_grad(), pytest.raises(NotImplementedError, match=r"seqfast::rnn_forward"):
+        torch.ops.seqfast.rnn_forward(*arguments)
+
+
+def test_backward_without_save_is_refused(backend: Backend) -> None:
+    _, arguments = operator_case(backend, "lstm", 1, {})
+    output, *_ = torch.ops.seqfast.rnn_forward(*arguments[:-1], False)
+    with pytest.raises(RuntimeError, match="save=False"):
+        output.sum().backward()
 
 
 LAYERS = [
-    pytest.param({}, id="plain"),
-    pytest.param({"num_layers": 2, "bidirectional": True, "batch_first": True}, id="deep"),
-    pytest.param({"num_layers": 2, "proj_size": 3, "bias": False}, id="projection"),
+    pytest.param("LSTM", {}, id="plain"),
+    pytest.param("LSTM", {"num_layers": 2, "bidirectional": True, "batch_first": True}, id="deep"),
+    pytest.param("LSTM", {"num_layers": 2, "proj_size": 3, "bias": False}, id="projection"),
+    pytest.param("GRU", {"num_layers": 2, "bidirectional": True}, id="gru"),
+    pytest.param("GRU", {"reset_after": False, "num_layers": 2, "residual": True}, id="before"),
+    pytest.param("RNN", {"nonlinearity": "relu", "hidden_size": (5, 3)}, id="rnn"),
+    pytest.param("RNN", {"feedback": "output", "output_size": 3, "num_layers": 2}, id="jordan"),
+    *(pytest.param(kind, options, id=f"{kind}-all") for kind, options in EVERYTHING.items()),
 ]
 
 
@@ -145,9 +167,11 @@ def _fresh_dynamo() -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("options", LAYERS)
-def test_compile_in_one_graph_with_any_sizes(backend: Backend, options: dict[str, Any]) -> None:
-    layer = seqfast.nn.LSTM(4, 5, **options)
+@pytest.mark.parametrize(("kind", "options"), LAYERS)
+def test_compile_in_one_graph_with_any_sizes(
+    backend: Backend, kind: str, options: dict[str, Any]
+) -> None:
+    layer = getattr(seqfast.nn, kind)(4, **{"hidden_size": 5, **options})
     graphs = 0
 
     def count_graphs(graph: Any, inputs: Any) -> Any:
@@ -162,15 +186,65 @@ def test_compile_in_one_graph_with_any_sizes(backend: Backend, options: dict[str
         results = []
         for module in (compiled, layer):
             leaf = x.clone().requires_grad_()
-            output, (h_n, c_n) = module(leaf)
-            (output.sin().sum() + h_n.sum() + c_n.cos().sum()).backward()
-            results.append([output, h_n, c_n, leaf.grad, *(p.grad for p in layer.parameters())])
+            torch.manual_seed(7)
+            output, states = module(leaf)
+            states = torch.utils._pytree.tree_leaves(states)
+            (output.sin().sum() + sum(state.cos().sum() for state in states)).backward()
+            results.append([output, *states, leaf.grad, *(p.grad for p in layer.parameters())])
             layer.zero_grad()
         torch.testing.assert_close(results[0], results[1])
         first = first or graphs
     assert graphs == first
     with torch.no_grad():
-        torch.testing.assert_close(compiled(x), layer(x))
+        torch.testing.assert_close(compiled.eval()(x), layer.eval()(x))
+
+
+@pytest.mark.parametrize("kind", EVERYTHING)
+def test_compile_with_masks_and_resets(backend: Backend, kind: str) -> None:
+    layer = getattr(seqfast.nn, kind)(4, 5, **EVERYTHING[kind])
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    for steps, batch in ((3, 2), (7, 5)):
+        x = torch.randn(steps, batch, 4)
+        call = {
+            "lengths": torch.randint(0, steps + 1, (batch,)),
+            "mask": torch.rand(steps, batch) > 0.3,
+            "reset": torch.rand(steps, batch) > 0.7,
+        }
+        results = []
+        for module in (compiled, layer):
+            torch.manual_seed(7)
+            layer.zero_grad()
+            output, states = module(x, **call)
+            output.sin().sum().backward()
+            leaves = torch.utils._pytree.tree_leaves(states)
+            results.append([output, *leaves, *(p.grad for p in layer.parameters())])
+        torch.testing.assert_close(*results)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own
+def test_inductor_draws_once_for_forward_and_backward() -> None:
+    """inductor has random numbers of its own, but one seed must serve both passes."""
+    layer = seqfast.nn.LockedDropout(0.5)
+    cell = seqfast.nn.RNN(8, 8, zoneout=0.5, input_dropout=0.5, weight_dropout=0.5)
+    with torch.no_grad():
+        cell.weight_ih_l0.copy_(torch.eye(8) * 1e-3)
+        for other in (cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0):
+            other.zero_()
+
+    @torch.compile(fullgraph=True)
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        return layer(x), cell(x)[0]
+
+    x = torch.rand(3, 4, 8).add_(1.0).requires_grad_()
+    dropped, output = run(x)
+    (grad,) = torch.autograd.grad(dropped.sum(), x, retain_graph=True)
+    torch.testing.assert_close(grad * x, dropped)
+    # Of the first step: as small as it is, tanh is the identity.
+    (grad,) = torch.autograd.grad(output[0].sum(), x)
+    torch.testing.assert_close((grad * x)[0], output[0], rtol=1e-3, atol=1e-7)
+    assert 0 < (output[0] == 0).sum() < output[0].numel()
+    again, _ = run(x)
+    assert not torch.equal(again, dropped)
 
 
 def test_compile_with_everything(backend: Backend) -> None:
@@ -210,18 +284,56 @@ def test_compile_with_inductor(backend: Backend) -> None:
         layer.zero_grad()
 
 
-def test_compile_cell_loop(backend: Backend) -> None:
-    cell = seqfast.nn.LSTMCell(4, 5)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LSTMCell", {}),
+        ("LSTMCell", {"layer_norm": True, "peephole": True, "zoneout": 0.3}),
+        ("GRUCell", {}),
+        ("GRUCell", {"layer_norm": True, "recurrent_dropout": 0.3}),
+        ("RNNCell", {}),
+        ("RNNCell", {"layer_norm": True, "nonlinearity": "relu"}),
+    ],
+)
+def test_compile_cell_loop(backend: Backend, kind: str, options: dict[str, Any]) -> None:
+    cell = getattr(seqfast.nn, kind)(4, 5, **options)
 
     def run(x: Tensor) -> Tensor:
         state = None
         for step in x:
             state = cell(step, state)
-        return state[0]
+        return state[0] if isinstance(state, tuple) else state
 
     x = torch.randn(3, 2, 4)
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), run(x))
+    found = []
+    for function in (compiled, run):
+        torch.manual_seed(7)
+        cell.zero_grad()
+        output = function(x)
+        output.sum().backward()
+        found.append([output, *(p.grad for p in cell.parameters())])
+    torch.testing.assert_close(*found)
+
+
+def test_compile_regularisers(backend: Backend) -> None:
+    embedding = seqfast.nn.EmbeddingDropout(0.4, torch.nn.Embedding(20, 4))
+    locked = seqfast.nn.LockedDropout(0.4, batch_first=True)
+
+    def run(ids: Tensor, lengths: Tensor) -> Tensor:
+        output = locked(embedding(ids))
+        penalty = seqfast.nn.activation_regularization(
+            output, output, batch_first=True, lengths=lengths
+        )
+        return output.sum() + penalty
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    ids, lengths = torch.randint(0, 20, (3, 6)), torch.tensor([6, 0, 3])
+    found = []
+    for function in (compiled, run):
+        torch.manual_seed(7)
+        found.append(function(ids, lengths))
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # dynamo's own
@@ -252,4 +364,4 @@ def test_export_with_any_sizes(backend: Backend, strict: bool, grad: bool) -> No
     x, lengths = torch.randn(5, 9, 4), torch.tensor([9, 0, 3, 1, 7])
     torch.testing.assert_close(program.module()(x, lengths=lengths), layer(x, lengths=lengths))
     names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
-    assert names.count("seqfast.lstm_forward.default") == 2
+    assert names.count("seqfast.rnn_forward.default") == 2

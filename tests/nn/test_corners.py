@@ -16,10 +16,13 @@ def backend(backend_once: Backend) -> Backend:
     return backend_once
 
 
-def pair(**options: object) -> tuple[torch.nn.LSTM, torch.nn.Module]:
+KINDS = ("LSTM", "GRU", "RNN")
+
+
+def pair(kind: str = "LSTM", **options: object) -> tuple[torch.nn.Module, torch.nn.Module]:
     torch.manual_seed(0)
-    theirs = torch.nn.LSTM(3, 4, dtype=torch.float64, **options)
-    ours = seqfast.nn.LSTM(3, 4, dtype=torch.float64, **options)
+    theirs = getattr(torch.nn, kind)(3, 4, dtype=torch.float64, **options)
+    ours = getattr(seqfast.nn, kind)(3, 4, dtype=torch.float64, **options)
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
 
@@ -40,8 +43,9 @@ def test_short_length_types_under_torch_func(backend: Backend, dtype: torch.dtyp
         torch.testing.assert_close(grads[name], parameter.grad)
 
 
-def test_nan_in_padding_stays_there(backend: Backend) -> None:
-    _, layer = pair(bidirectional=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nan_in_padding_stays_there(backend: Backend, kind: str) -> None:
+    _, layer = pair(kind, bidirectional=True)
     lengths = torch.tensor([2, 0, 5])
     clean = torch.randn(5, 3, 3, dtype=torch.float64)
     dirty = clean.clone()
@@ -59,8 +63,9 @@ def test_nan_in_padding_stays_there(backend: Backend) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
-def test_forward_mode_has_a_tangent(backend: Backend) -> None:
-    theirs, layer = pair()
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_mode_has_a_tangent(backend: Backend, kind: str) -> None:
+    theirs, layer = pair(kind)
     layer.requires_grad_(False)
     x, tangent = torch.randn(2, 6, 2, 3, dtype=torch.float64)
     with forward_ad.dual_level():
@@ -71,9 +76,10 @@ def test_forward_mode_has_a_tangent(backend: Backend) -> None:
     torch.testing.assert_close(found, expected.detach(), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_batched_gradients(backend: Backend, create_graph: bool) -> None:
-    theirs, ours = pair()
+def test_batched_gradients(backend: Backend, kind: str, create_graph: bool) -> None:
+    theirs, ours = pair(kind)
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
     grads = torch.randn(5, 4, 2, 4, dtype=torch.float64)
     found, expected = (
@@ -90,16 +96,18 @@ def test_batched_gradients(backend: Backend, create_graph: bool) -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_vectorized_jacobian(backend: Backend) -> None:
-    theirs, ours = pair()
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectorized_jacobian(backend: Backend, kind: str) -> None:
+    theirs, ours = pair(kind)
     x = torch.randn(3, 2, 3, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian
     found = jacobian(lambda x: ours(x)[0], x, vectorize=True)
     torch.testing.assert_close(found, jacobian(lambda x: theirs(x)[0], x))
 
 
-def test_packed_input_under_another_default_device(backend: Backend) -> None:
-    theirs, ours = pair()
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_input_under_another_default_device(backend: Backend, kind: str) -> None:
+    theirs, ours = pair(kind)
     packed = pack_padded_sequence(torch.randn(4, 2, 3, dtype=torch.float64), [4, 2])
     expected = theirs(packed)[0].data
     with torch.device("meta"):
@@ -108,11 +116,47 @@ def test_packed_input_under_another_default_device(backend: Backend) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace")
-def test_trace_with_gradients(backend: Backend) -> None:
-    theirs, ours = pair()
+@pytest.mark.parametrize("kind", KINDS)
+def test_trace_with_gradients(backend: Backend, kind: str) -> None:
+    theirs, ours = pair(kind)
     x = torch.randn(4, 2, 3, dtype=torch.float64)
     traced = torch.jit.trace(ours, (x,))
     torch.testing.assert_close(traced(x)[0], theirs(x)[0])
+
+
+def test_transforms_see_the_same_masks(backend: Backend) -> None:
+    """torch.func takes the plain path, whose masks are the kernels'."""
+    options = {"num_layers": 2, "dropout": 0.3, "zoneout": 0.3, "recurrent_dropout": 0.3}
+    layer = seqfast.nn.LSTM(
+        3, 4, **options, input_dropout=0.3, weight_dropout=0.3, layer_norm=True, dtype=torch.float64
+    )
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    call = {"mask": torch.rand(5, 2) > 0.3, "reset": torch.rand(5, 2) > 0.7}
+
+    def loss(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+        torch.manual_seed(5)
+        return torch.func.functional_call(layer, parameters, (x,), call)[0].square().sum()
+
+    parameters = dict(layer.named_parameters())
+    grads, value = torch.func.grad_and_value(loss)(parameters)
+    wanted = loss(parameters)
+    torch.testing.assert_close(value, wanted)
+    wanted.backward()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(grads[name], parameter.grad)
+
+
+def test_each_model_of_an_ensemble_has_masks_of_its_own(backend: Backend) -> None:
+    layer = seqfast.nn.GRU(3, 64, input_dropout=0.5, weight_dropout=0.5)
+    x = torch.randn(4, 2, 3)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        return layer(x)[0]
+
+    one, other = torch.func.vmap(run, randomness="different")(torch.stack([x, x]))
+    assert not torch.equal(one, other)
+    one, other = torch.func.vmap(run, randomness="same")(torch.stack([x, x]))
+    assert torch.equal(one, other)
 
 
 def test_a_fake_state_makes_the_result_fake() -> None:

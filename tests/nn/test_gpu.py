@@ -20,14 +20,18 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import seqfast.nn
 from seqfast import ops
 
+from .test_options import EVERYTHING
+
 
 def train(layer: Any, x: Tensor, *args: Any, **options: Any) -> list[Tensor]:
     """Results and gradients of one pass forward and backward."""
     layer.zero_grad(set_to_none=True)
     leaf = x.detach().requires_grad_()
-    output, (h_n, c_n) = layer(leaf, *args, **options)
-    (output.float().pow(2).sum() + h_n.float().sum() + c_n.float().sin().sum()).backward()
-    return [output, h_n, c_n, leaf.grad, *(p.grad for p in layer.parameters())]
+    output, states = layer(leaf, *args, **options)
+    states = states if isinstance(states, tuple) else (states,)
+    loss = output.float().pow(2).sum() + states[0].float().sum() + states[-1].float().sin().sum()
+    loss.backward()
+    return [output, *states, leaf.grad, *(p.grad for p in layer.parameters())]
 
 
 def assert_same(found: list[Tensor], wanted: list[Tensor]) -> None:
@@ -135,6 +139,30 @@ def test_no_synchronisation(gpu: Backend, options: dict[str, Any], dtype: torch.
         train(layer, x, lengths=on_cpu)
         with torch.autocast("cuda", torch.float16):
             train(layer.float(), x.float(), lengths=on_gpu)
+
+
+@pytest.mark.parametrize("kind", EVERYTHING)
+def test_masks_without_synchronisation(gpu: Backend, kind: str) -> None:
+    layer = getattr(seqfast.nn, kind)(8, 70, **EVERYTHING[kind])
+    x, lengths = torch.randn(12, 5, 8), torch.tensor([12, 0, 7, 1, 3])
+    mask, reset = torch.rand(12, 5) > 0.3, torch.rand(12, 5) > 0.8
+    with no_synchronisation():
+        output, _ = layer(x, lengths=lengths, mask=mask, reset=reset)
+        output.sum().backward()
+
+
+@pytest.mark.parametrize("kind", EVERYTHING)
+def test_same_masks_as_on_the_cpu(gpu: Backend, kind: str) -> None:
+    layer = getattr(seqfast.nn, kind)(8, 70, **EVERYTHING[kind])
+    x, mask = torch.randn(12, 5, 8), torch.rand(12, 5) > 0.3
+    found = []
+    for device in ("cuda", "cpu"):
+        torch.manual_seed(7)
+        layer.zero_grad()
+        output, _ = layer.to(device)(x.to(device), mask=mask.to(device))
+        output.sum().backward()
+        found.append([output.cpu(), *(p.grad.cpu() for p in layer.parameters())])
+    assert_near(*found, torch.float32)
 
 
 def test_pinned_lengths_may_change_after_the_call(gpu: Backend) -> None:
@@ -285,11 +313,12 @@ def cudnn() -> Iterator[None]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("hidden_size", [40, 200, 768, 1100])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}], ids=str)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_same_as_cudnn(
-    gpu: Backend, options: dict[str, Any], hidden_size: int, dtype: torch.dtype
+    gpu: Backend, kind: str, options: dict[str, Any], hidden_size: int, dtype: torch.dtype
 ) -> None:
-    theirs = nn.LSTM(32, hidden_size, **options).to(dtype)
-    ours = seqfast.nn.LSTM(32, hidden_size, **options).to(dtype)
+    theirs = getattr(nn, kind)(32, hidden_size, **options).to(dtype)
+    ours = getattr(seqfast.nn, kind)(32, hidden_size, **options).to(dtype)
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(33, 20, 32).to(dtype)
     with cudnn():

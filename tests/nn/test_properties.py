@@ -19,9 +19,11 @@ SIZES = st.one_of(st.integers(1, 9), st.sampled_from([16, 17, 31, 32, 33, 64, 65
 
 @st.composite
 def layers(draw: Any) -> dict[str, Any]:
+    kind = draw(st.sampled_from(["LSTM", "LSTM", "GRU", "RNN"]))
     hidden_size = draw(SIZES)
     num_layers = draw(st.integers(1, 3))
-    return {
+    options = {
+        "kind": kind,
         "input_size": draw(SIZES),
         "hidden_size": hidden_size,
         "num_layers": num_layers,
@@ -29,9 +31,13 @@ def layers(draw: Any) -> dict[str, Any]:
         "batch_first": draw(st.booleans()),
         "dropout": draw(st.sampled_from([0.0, 0.3, 1.0])) if num_layers > 1 else 0.0,
         "bidirectional": draw(st.booleans()),
-        "proj_size": draw(st.integers(0, hidden_size - 1)),
         "dtype": draw(st.sampled_from([torch.float32, torch.float64])),
     }
+    if kind == "LSTM":
+        options["proj_size"] = draw(st.integers(0, hidden_size - 1))
+    if kind == "RNN":
+        options["nonlinearity"] = draw(st.sampled_from(["tanh", "relu"]))
+    return options
 
 
 ANY_LAYER = given(
@@ -68,13 +74,15 @@ def check(
     seed: int,
 ) -> None:
     torch.manual_seed(seed)
-    theirs, ours = nn.LSTM(**options), seqfast.nn.LSTM(**options)
+    kind = options["kind"]
+    options = {name: value for name, value in options.items() if name != "kind"}
+    theirs, ours = getattr(nn, kind)(**options), getattr(seqfast.nn, kind)(**options)
+    # torch's masks are its own.
+    training = training and options["dropout"] in (0.0, 1.0)
     ours.load_state_dict(theirs.state_dict())
     dtype, batch_first = options["dtype"], options["batch_first"]
     if form in ("packed", "lengths"):
         batch = max(batch, 1)
-        if form == "lengths":  # torch knows them by packing, which does dropout on fewer rows
-            training = False
     lengths = torch.randint(1, steps + 1, (batch,)) if form in ("packed", "lengths") else None
     batches = () if form == "unbatched" else (batch,)
     shape = (steps, *batches, options["input_size"])
@@ -84,32 +92,30 @@ def check(
     if strided:
         x = torch.randn(*shape[:-1], 2 * shape[-1], dtype=dtype)[..., ::2]
     rows = options["num_layers"] * (2 if options["bidirectional"] else 1)
+    sizes = [options.get("proj_size", 0) or options["hidden_size"], options["hidden_size"]]
     hx = None
     if states:
-        hx = (
-            torch.randn(
-                rows, *batches, options["proj_size"] or options["hidden_size"], dtype=dtype
-            ),
-            torch.randn(rows, *batches, options["hidden_size"], dtype=dtype),
-        )
+        count = 2 if kind == "LSTM" else 1
+        hx = [torch.randn(rows, *batches, size, dtype=dtype) for size in sizes[:count]]
 
     def run(module: Any, fast: bool) -> list[Any]:
         module.train(training).requires_grad_(requires[2])
         leaf = x.detach().requires_grad_(requires[0])
-        state = None if hx is None else tuple(s.detach().requires_grad_(requires[1]) for s in hx)
-        torch.manual_seed(seed)
+        first = [s.detach().requires_grad_(requires[1]) for s in hx or ()]
+        state = None if hx is None else tuple(first) if kind == "LSTM" else first[0]
         if lengths is None:
-            output, (h_n, c_n) = module(leaf, state)
+            output, last = module(leaf, state)
         elif form == "lengths" and fast:
-            output, (h_n, c_n) = module(leaf, state, lengths=lengths)
+            output, last = module(leaf, state, lengths=lengths)
         else:
             packed = pack_padded_sequence(leaf, lengths.cpu(), batch_first, enforce_sorted=False)
-            result, (h_n, c_n) = module(packed, state)
+            result, last = module(packed, state)
             output, _ = pad_packed_sequence(result, batch_first, total_length=steps)
-        results = [output, h_n, c_n]
-        wanted = [t for t in (leaf, *(state or ()), *module.parameters()) if t.requires_grad]
+        last = last if isinstance(last, tuple) else (last,)
+        results = [output, *last]
+        wanted = [t for t in (leaf, *first, *module.parameters()) if t.requires_grad]
         if wanted:
-            loss = output.pow(2).sum() + h_n.sin().sum() + (c_n * h_n.sum()).sum()
+            loss = output.pow(2).sum() + last[0].sin().sum() + (last[-1] * last[0].sum()).sum()
             results += torch.autograd.grad(loss, wanted)
         return results
 

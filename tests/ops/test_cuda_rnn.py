@@ -21,13 +21,17 @@ from cases import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
+from variants import VARIANTS, check_case, make_case
 
 from seqfast import _C, ops, reference
 from seqfast.ops import _cuda
+from seqfast.ops._cells import cell_of
+from seqfast.ops._options import Options
 
 WAYS = ("stepwise", "cluster", "grid")
-# A way, and a hidden_size: of a layer in one block, or of one whose blocks trade.
-WALKS = [("stepwise", 40), ("cluster", 40), ("cluster", 70), ("grid", 70)]
+# A way, and a hidden_size: of a layer in one block, or of one whose blocks trade. (72, not 70: of
+# rows that are no whole vectors, torch's product of bfloat16 on a CPU reads into the next one.)
+WALKS = [("stepwise", 40), ("cluster", 40), ("cluster", 72), ("grid", 72)]
 DTYPE_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 NARROW = ("float32", "bfloat16", "float16")  # float64 goes stepwise only
 
@@ -58,6 +62,15 @@ def ways_of(hidden_size: int) -> tuple[str, ...]:
     return WAYS if hidden_size > 64 else WAYS[:2]
 
 
+def options_of(operation: str = "lstm", layer_norm: bool = False, **options: Any) -> Any:
+    """As `_C` takes them, without a seed."""
+    cell = cell_of(operation, Options(**options), layer_norm)
+    return (*cell.kernel, 0, cell.layer)
+
+
+PLAIN = options_of()
+
+
 def call_of(
     backend: Backend,
     dtype: str,
@@ -71,7 +84,7 @@ def call_of(
 ) -> Any:
     codes = ("automatic", *WAYS).index(way), DTYPE_CODES[dtype]
     sizes = (steps, batch, hidden_size, proj_size, directions)
-    return (backend.name == "cuda-host", 0, 0, False, *codes, *sizes)
+    return (backend.name == "cuda-host", 0, 0, False, *codes, *sizes, False)
 
 
 # steps, batch, hidden_size: ones, primes, and both sides of the edges of tiles, blocks and passes.
@@ -159,7 +172,7 @@ def test_wide_layers(
 
 def test_float64_goes_stepwise(cuda_backend: Backend) -> None:
     call = call_of(cuda_backend, "float64", 4, 32)
-    assert [_C.cuda_lstm_way(call, backward) for backward in (False, True)] == [1, 1]
+    assert [_C.cuda_rnn_way(call, PLAIN, backward) for backward in (False, True)] == [1, 1]
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -179,9 +192,9 @@ def test_a_way_that_cannot_be_gone_says_why(
     arguments = {"batch": 4, "hidden_size": 32, **options}
     call = call_of(cuda_backend, dtype, way=way, **arguments)
     with pytest.raises(RuntimeError, match=f"(?i)lstm.*{way}"):
-        _C.cuda_lstm_way(call, backward)
+        _C.cuda_rnn_way(call, PLAIN, backward)
     with pytest.raises(RuntimeError, match=f"(?i)lstm.*{way}"):
-        _C.cuda_lstm_workspace_size(call, backward)
+        _C.cuda_rnn_workspace_size(call, PLAIN, backward)
 
 
 def test_forced_way_reaches_the_layer(cuda_backend: Backend) -> None:
@@ -219,6 +232,174 @@ def drawn_layer(projected: float, dtype: str, **sizes: Any) -> tuple[Any, str]:
 
 def test_random_shapes(cuda_backend: Backend) -> None:
     check_anything(cuda_backend)
+
+
+# Every cell and option, by every way.
+
+STEPWISE_ONLY = {
+    name
+    for name, variant in VARIANTS.items()
+    if variant.proj_size or variant.layer_norm or not variant.options.reset_after
+}
+EXACT = ("float32", "float64")
+# steps, batch, input_size, hidden_size, directions, and what else there is.
+CELL_SHAPES: list[tuple[tuple[int, ...], dict[str, bool]]] = [
+    ((4, 9, 3, 33), {"ragged": True, "resets": True}),
+    ((3, 5, 3, 70, 2), {"ragged": True}),
+]
+
+
+def check_cell(backend: Backend, case: Any, dtype: str, ways: tuple[str, ...]) -> None:
+    """Each way is near the twin; clusters and grids have the same bits."""
+    wanted = case.both(reference)
+    tensors = case.tensors(dtype, backend.device)
+    persistent = []
+    for way in ways:
+        with _cuda.forced_way(way):
+            if dtype in EXACT or not case.variant.options.gate_clip:
+                check_case(case, wanted, dtype, backend.device)
+            else:
+                # Of few bits, gates next to a clip count as clipped: other gradients.
+                assert_close(tensors.forward(ops), wanted[0], dtype)
+            if way in ("cluster", "grid"):
+                persistent.append(tensors.both(ops))
+    for other in persistent[1:]:
+        assert_same_bits(other, persistent[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_cells(cuda_backend: Backend, name: str, dtype: str) -> None:
+    for shape, more in CELL_SHAPES:
+        ways = ("stepwise",) if name in STEPWISE_ONLY else ways_of(shape[3])
+        if dtype == "bfloat16" and ways != ("stepwise",):
+            ways = ways[1:]
+        check_cell(cuda_backend, make_case(name, *shape, **more), dtype, ways)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_cells_by_the_policy(cuda_backend: Backend, name: str, dtype: str) -> None:
+    case = make_case(name, 3, 4, 3, 18, 2, ragged=True, product=dtype == "float64")
+    check_cell(cuda_backend, case, dtype, ("automatic",))
+
+
+# The largest hidden size whose blocks have 32 units, and the next ones; batches of many passes.
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape", "way"),
+    [
+        ("gru", "bfloat16", (2, 3, 2, 500), "cluster"),
+        ("gru-zoneout-on_hidden", "float32", (2, 3, 2, 515), "grid"),
+        ("gru", "float16", (2, 9, 2, 530), "grid"),
+        ("lstm-peephole", "float16", (2, 3, 2, 520), "grid"),
+        ("rnn", "bfloat16", (3, 9, 2, 300), "grid"),
+        ("rnn", "float32", (3, 3, 2, 500), "cluster"),
+        ("rnn-relu", "float32", (2, 2, 2, 1100), "grid"),
+    ],
+    ids=str,
+)
+def test_wide_cells(
+    cuda_backend: Backend, name: str, dtype: str, shape: tuple[int, ...], way: str
+) -> None:
+    check_cell(cuda_backend, make_case(name, *shape), dtype, (way,))
+
+
+@pytest.mark.parametrize("name", ["gru", "rnn", "lstm-zoneout", "lstm-on_update"])
+@pytest.mark.parametrize("hidden_size", [20, 70])
+def test_many_rows(cuda_backend: Backend, name: str, hidden_size: int) -> None:
+    """More rows than a slab has, so that a block meets several of them."""
+    if cuda_backend.name == "cuda-host":
+        _C.host_executor_set_device(5, 101376, 90, 8)
+    try:
+        case = make_case(name, 2, 150, 2, hidden_size, 2, ragged=True)
+        check_cell(cuda_backend, case, "float32", ("automatic",))
+    finally:
+        if cuda_backend.name == "cuda-host":
+            _C.host_executor_set_device(*DEVICES[0])
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("name", ["gru", "rnn-relu", "lstm-zoneout"])
+@pytest.mark.parametrize(("way", "hidden_size"), WALKS[1:])
+def test_states_beyond_one(
+    cuda_backend: Backend, name: str, way: str, hidden_size: int, dtype: str
+) -> None:
+    """What travels may be of any size where the cell does not bound it."""
+    case = make_case(name, 3, 9, 3, hidden_size)
+    case.hidden *= 64
+    for weights in case.weights:
+        weights[1][:] /= 16
+    wanted = case.forward(reference)
+    with _cuda.forced_way(way):
+        found = case.tensors(dtype, cuda_backend.device).forward(ops)
+    assert_close(found[:2], wanted[:2], dtype)
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("name", ["gru", "rnn", "gru_before"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_cells_keep_what_is_not_finite_in_its_row(
+    cuda_backend: Backend, name: str, dtype: str, value: float
+) -> None:
+    # 96: see WALKS.
+    case = make_case(name, 4, 5, 3, 96)
+    device = cuda_backend.device
+    clean_forward, clean_backward = case.tensors(dtype, device).both(ops)
+    case.input[1, 3, 2] = value
+    forward, backward = case.tensors(dtype, device).both(ops)
+    others = [0, 1, 2, 4]
+    for found, clean in zip(
+        (*forward, *backward[:2]), (*clean_forward, *clean_backward[:2]), strict=True
+    ):
+        assert_same_bits(found[:, others], clean[:, others])
+    if value != value:
+        assert forward[0][1:, 3].isnan().all()
+        assert not forward[0][0, 3].isnan().any()
+
+
+@pytest.mark.parametrize("name", ["gru-zoneout-on_hidden", "rnn", "lstm-everything"])
+def test_cells_in_other_orders(cuda_backend: Backend, name: str) -> None:
+    case = make_case(name, 3, 17, 3, 70, 2, ragged=True).tensors("bfloat16", cuda_backend.device)
+    found = []
+    for seed in (1001, 1002, 1003):
+        with seed_of_the_executor(cuda_backend, seed):
+            found.append(case.both(ops))
+    for other in found[1:]:
+        assert_same_bits(other, found[0])
+
+
+@pytest.mark.parametrize(
+    ("operation", "layer_norm", "options", "why"),
+    [
+        ("gru", False, {"reset_after": False}, "reset gate before the product"),
+        ("rnn", True, {}, "layer normalisation"),
+    ],
+)
+def test_what_goes_stepwise_says_why(
+    cuda_backend: Backend, operation: str, layer_norm: bool, options: dict[str, Any], why: str
+) -> None:
+    codes = options_of(operation, layer_norm, **options)
+    for way in ("cluster", "grid"):
+        with pytest.raises(RuntimeError, match=f"{operation}_forward: .*{way}: .*{why}"):
+            _C.cuda_rnn_way(call_of(cuda_backend, "float32", 4, 32, way=way), codes, False)
+    assert _C.cuda_rnn_way(call_of(cuda_backend, "float32", 4, 32), codes, True) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("per_step", [False, True])
+def test_dropout(cuda_backend: Backend, per_step: bool, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    values = np.round(rng.standard_normal((3, 5, 70)) * 64) / 64
+    seed = np.array(-7)
+    for probability in (0.0, 0.3, 1.0):
+        more = {"stream": 5, "per_step": per_step}
+        wanted = reference.random.dropout(values, probability, seed, **more)
+        tensor = torch.from_numpy(values).to(cuda_backend.device, getattr(torch, dtype))
+        found = ops.random.dropout(
+            tensor, probability, torch.from_numpy(seed).to(cuda_backend.device), **more
+        )
+        assert_close(found, wanted, dtype)
+        assert_same_bits(found == 0, torch.from_numpy(wanted == 0))
 
 
 # multiprocessors, bytes of shared memory, architecture, blocks of a cluster.
@@ -267,8 +448,8 @@ def test_other_devices(
         forward, backward = results(tensors)
         assert_close((forward, backward), wanted, dtype)
         call = call_of(cuda_backend, dtype, batch, hidden_size, **sizes)
-        stepwise = _C.cuda_lstm_way(call, False) == 1
-        assert stepwise == (_C.cuda_lstm_way(call, True) == 1)
+        stepwise = _C.cuda_rnn_way(call, PLAIN, False) == 1
+        assert stepwise == (_C.cuda_rnn_way(call, PLAIN, True) == 1)
         assert_same_bits((forward, backward), found.setdefault(stepwise, (forward, backward)))
 
 
@@ -517,11 +698,14 @@ def test_kernels_clamp_lengths(cuda_backend: Backend) -> None:
     wanted = results(tensors)
     wild = torch.tensor([-7, 2**40, 3, 6, -(2**62), 1], device=cuda_backend.device)
     arguments = tensors.forward_args()
-    checked = ops.rnn._check_layer(*arguments)._replace(lengths=wild)
-    forward = _cuda.lstm_forward(checked, True)
+    checked = ops.rnn._check_layer("lstm", *arguments, None, None, Options())
+    checked = checked._replace(lengths=wild)
+    forward = _cuda.rnn_forward(checked, True)
     kept = forward[0], *forward[3:]
-    backward = _cuda.lstm_backward(checked, tensors.grads, kept, (True, True, True))
-    assert_same_bits((forward, backward), wanted)
+    *grads, grad_weights = _cuda.rnn_backward(checked, tensors.grads, kept, (True, True, True))
+    assert_same_bits((forward[:5], grads), (wanted[0], wanted[1][:3]))
+    for one, other in zip(grad_weights, wanted[1][3], strict=True):
+        assert_same_bits(one[: len(other)], other)
 
 
 def test_padding_of_input_and_gradient_is_not_read(cuda_backend: Backend) -> None:

@@ -1,42 +1,143 @@
-// The LSTM cell, forward and backward, for one vector of units; equations in docs/equations.md.
+// The LSTM cell and its variants, forward and backward, for one vector of units; equations in
+// docs/equations.md.
 #pragma once
 
-#include "core/config.h"
+#include "core/cells/cell.h"
 
 namespace seqfast {
 
-template <class Math>
+// three_gates: without a forget gate of its own; general: with whatever CellOptions ask for.
+template <class Math, bool three_gates, bool general>
 struct LstmCell {
     using V = typename Math::V;
+    using Options = CellOptions<typename Math::Real>;
+    using Inputs = StepInputs<V>;
+    static constexpr int gates = three_gates ? 3 : 4;
+    static constexpr int I = 0, F = 1, G = three_gates ? 1 : 2, O = three_gates ? 2 : 3;
 
-    struct Gates {
-        V i, f, g, o;
-    };
-
-    // Takes pre-activations, leaves activated gates; moves the cell on; returns o * tanh(c).
-    static SEQFAST_INLINE V forward(Gates& gates, V& cell) {
-        gates.i = Math::sigmoid(gates.i);
-        gates.f = Math::sigmoid(gates.f);
-        gates.g = Math::tanh(gates.g);
-        gates.o = Math::sigmoid(gates.o);
-        cell = gates.f * cell + gates.i * gates.g;
-        return gates.o * Math::tanh(cell);
+    // Takes pre-activations, leaves activated gates. Moves `cell` on and returns what c[t] would be
+    // without zoneout, which is what the output sees.
+    static SEQFAST_INLINE V move_cell(const Options& options, const Inputs& at, V (&gate)[gates],
+                                      V& cell) {
+        const V previous = at.previous_cell;
+        if constexpr (general) {
+            if (options.peephole) {
+                gate[I] += at.peephole[0] * previous;
+                if constexpr (!three_gates) gate[F] += at.peephole[1] * previous;
+            }
+            if (options.gate_clip > 0) {
+                for (int k = 0; k < O; ++k) gate[k] = Math::clamp(gate[k], options.gate_clip);
+            }
+        }
+        gate[I] = Math::sigmoid(gate[I]);
+        if constexpr (!three_gates) gate[F] = Math::sigmoid(gate[F]);
+        gate[G] = Math::tanh(gate[G]);
+        V candidate = gate[I] * gate[G];
+        if constexpr (general) {
+            if (options.update_dropout) candidate *= at.update_scale;
+        }
+        V next = forget(options, gate) * previous + candidate;
+        if constexpr (general) {
+            if (options.cell_clip > 0) next = Math::clamp(next, options.cell_clip);
+            if (options.peephole) gate[O] += at.peephole[2] * next;
+            if (options.gate_clip > 0) gate[O] = Math::clamp(gate[O], options.gate_clip);
+        }
+        gate[O] = Math::sigmoid(gate[O]);
+        cell = next;
+        if constexpr (general) {
+            if (options.zoneout_cell) cell = next + at.zoneout_cell * (previous - next);
+        }
+        return next;
     }
 
-    // grad_cell comes in as what reaches c[t] from outside this step and leaves as dL/dc[t-1];
-    // hidden receives o * tanh(c). Returns the gradients of the pre-activations.
-    static SEQFAST_INLINE Gates backward(const Gates& gates, V cell, V previous_cell, V grad_hidden,
-                                         V& grad_cell, V& hidden) {
-        const V tanh_cell = Math::tanh(cell);
-        hidden = gates.o * tanh_cell;
-        grad_cell += grad_hidden * gates.o * (1 - tanh_cell * tanh_cell);
-        Gates grad;
-        grad.i = grad_cell * gates.g * gates.i * (1 - gates.i);
-        grad.f = grad_cell * previous_cell * gates.f * (1 - gates.f);
-        grad.g = grad_cell * gates.i * (1 - gates.g * gates.g);
-        grad.o = grad_hidden * tanh_cell * gates.o * (1 - gates.o);
-        grad_cell *= gates.f;
-        return grad;
+    // `cell`: what move_cell returned, or with layer normalisation what became of it.
+    static SEQFAST_INLINE V output(const V (&gate)[gates], V cell) {
+        return gate[O] * Math::tanh(cell);
+    }
+
+    // What move_cell returned, out of what was kept: the cell after zoneout, the activated gates.
+    static SEQFAST_INLINE V unzoned_cell(const Options& options, const Inputs& at,
+                                         const V (&gate)[gates], V cell) {
+        if constexpr (general) {
+            if (options.zoneout_cell) {
+                V candidate = gate[I] * gate[G];
+                if (options.update_dropout) candidate *= at.update_scale;
+                cell = forget(options, gate) * at.previous_cell + candidate;
+                if (options.cell_clip > 0) cell = Math::clamp(cell, options.cell_clip);
+            }
+        }
+        return cell;
+    }
+
+    // unzoned: as above; tanh_cell: the tanh in `output`; grad_hidden: of `output`'s result;
+    // grad_unzoned: what reaches the unzoned cell through that tanh. grad_cell comes in as what
+    // reaches c[t] from outside this step and leaves as dL/dc[t-1]. grad receives the gradients of
+    // the pre-activations, grad_peephole those of the peephole weights by this row and step.
+    static SEQFAST_INLINE void backward(const Options& options, const Inputs& at,
+                                        const V (&gate)[gates], V unzoned, V tanh_cell,
+                                        V grad_hidden, V grad_unzoned, V& grad_cell,
+                                        V (&grad)[gates], V (&grad_peephole)[3]) {
+        const V previous = at.previous_cell;
+        grad[O] = grad_hidden * tanh_cell * gate[O] * (1 - gate[O]);
+        V direct{};  // to c[t-1] by zoneout
+        if constexpr (general) {
+            if (options.gate_clip > 0) grad[O] *= sigmoid_inside(options, gate[O]);
+            if (options.zoneout_cell) {
+                direct = grad_cell * at.zoneout_cell;
+                grad_cell -= direct;
+            }
+            if (options.peephole) grad_unzoned += grad[O] * at.peephole[2];
+        }
+        grad_cell += grad_unzoned;
+        V scaled_candidate = gate[G], scaled_input = gate[I];
+        if constexpr (general) {
+            if (options.cell_clip > 0) {
+                grad_cell *= Math::between(unzoned, -options.cell_clip, options.cell_clip);
+            }
+            if (options.update_dropout) {
+                scaled_candidate *= at.update_scale;
+                scaled_input *= at.update_scale;
+            }
+        }
+        V to_input = grad_cell * scaled_candidate;
+        if constexpr (three_gates) {
+            if (options.coupled) to_input -= grad_cell * previous;
+        } else {
+            grad[F] = grad_cell * previous * gate[F] * (1 - gate[F]);
+        }
+        grad[I] = to_input * gate[I] * (1 - gate[I]);
+        grad[G] = grad_cell * scaled_input * (1 - gate[G] * gate[G]);
+        grad_cell *= forget(options, gate);
+        if constexpr (general) {
+            if (options.gate_clip > 0) {
+                grad[I] *= sigmoid_inside(options, gate[I]);
+                if constexpr (!three_gates) grad[F] *= sigmoid_inside(options, gate[F]);
+                grad[G] *= Math::between(gate[G], -options.tanh_high, options.tanh_high);
+            }
+            if (options.peephole) {
+                grad_cell += grad[I] * at.peephole[0];
+                grad_peephole[0] = grad[I] * previous;
+                grad_peephole[1] = V{};
+                if constexpr (!three_gates) {
+                    grad_cell += grad[F] * at.peephole[1];
+                    grad_peephole[1] = grad[F] * previous;
+                }
+                grad_peephole[2] = grad[O] * unzoned;
+            }
+            if (options.zoneout_cell) grad_cell += direct;
+        }
+    }
+
+  private:
+    static SEQFAST_INLINE V forget(const Options& options, const V (&gate)[gates]) {
+        if constexpr (three_gates) {
+            return options.coupled ? 1 - gate[I] : V{} + 1;
+        } else {
+            return gate[F];
+        }
+    }
+    static SEQFAST_INLINE V sigmoid_inside(const Options& options, V gate) {
+        return Math::between(gate, options.sigmoid_low, options.sigmoid_high);
     }
 };
 

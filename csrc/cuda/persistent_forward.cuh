@@ -1,33 +1,20 @@
-// LSTM forward, the whole sequence in one launch: recurrent weights stay on chip.
+// The forward pass of a whole sequence in one launch: recurrent weights stay on chip.
+#pragma once
+
+#include "cuda/forward_cell.cuh"
 #include "cuda/persistent_block.cuh"
 #include "cuda/rnn_launch.h"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
-namespace {
 
-// Four units' hidden states, one of each lane of a quad, as they stand in a row.
-SEQFAST_DEVICE U32x2 quad_words(BFloat16 hidden) {
-    const int quad = lane_index() & ~3;
-    const uint32_t bits = word_of(hidden);
-    return {shuffle(bits, quad) | shuffle(bits, quad + 1) << 16,
-            shuffle(bits, quad + 2) | shuffle(bits, quad + 3) << 16};
-}
-SEQFAST_DEVICE U32x2 quad_words(Float16 hidden) { return quad_words(BFloat16{hidden.bits}); }
-SEQFAST_DEVICE U32x4 quad_words(float hidden) {
-    const int quad = lane_index() & ~3;
-    const uint32_t bits = word_of(hidden);
-    return {shuffle(bits, quad), shuffle(bits, quad + 1), shuffle(bits, quad + 2),
-            shuffle(bits, quad + 3)};
-}
-
-template <Way way, class Product, class G>
-SEQFAST_KERNEL(256, 1)
-lstm_forward_persistent_kernel(SEQFAST_GRID_CONSTANT ForwardParams p) {
+template <class Cell_, Way way, class Product, class G>
+SEQFAST_DEVICE void forward_sequence(const ForwardParams& p) {
     using T = typename Product::T;
     using Acc = typename Product::Acc;
-    using Cell = ForwardCell<Product, G>;
+    using Cell = ForwardCell<Cell_, Product>;
+    using Marks = std::conditional_t<Cell_::bounded, BoundedMarks<T>, LastBitMarks>;
     const RecurrenceParams& r = p.recurrence;
-    PersistentBlock<way, Product, G, HiddenMarks<T>> block(r);
+    PersistentBlock<way, Product, G, Marks, 1> block(r);
     Cell cell(p);
     const int thread = thread_index();
     const int unit = thread % G::units;  // of the block; the same in all of a thread's pairs
@@ -39,15 +26,20 @@ lstm_forward_persistent_kernel(SEQFAST_GRID_CONSTANT ForwardParams p) {
         if (direction != cell.direction) {
             block.load_weights(direction);
             cell.start(direction, block.rank * G::units + unit);
-            if (thread < G::units)
-                block.template shared<Gates4<Acc>>(r.layout.bias)[unit] = cell.bias();
+            if (thread < G::units) {
+                block.bias(unit) = cell.bias();
+                if constexpr (Cell_::has_cell && Cell_::general)
+                    block.peephole(unit) = cell.template peephole<Acc, T>();
+            }
         }
         block.load_rows(slab);
         for (int i = thread / G::units; i < r.passes * G::rows; i += G::threads / G::units) {
-            const int row = block.slab_row()[i];
+            const int row = block.slab_row()[i], length = block.slab_length()[i];
             if (row < 0) continue;
-            block.state()[i * G::units + unit] = cell.first_cell(row);
-            if (block.slab_length()[i] == 0) cell.finish_empty(row);
+            if (length > 0)
+                cell.begin(row, time_of(0, length, direction == 1), block.state(i, unit));
+            else
+                cell.finish_empty(row);
         }
         block_sync();
 
@@ -56,9 +48,11 @@ lstm_forward_persistent_kernel(SEQFAST_GRID_CONSTANT ForwardParams p) {
             for (int j = 0; j < G::pairs; ++j) {
                 const int n = (thread + j * G::threads) / G::units;
                 const int i = pass * G::rows + n;
-                if (n < G::rows && s < block.slab_length()[i] && cell.is_unit())
-                    cell.load(ahead[j], time_of(s, block.slab_length()[i], direction == 1),
-                              block.slab_row()[i]);
+                if (n >= G::rows) continue;
+                const int length = block.slab_length()[i];
+                if (s < length && cell.is_unit())
+                    cell.load(ahead[j], time_of(s, length, direction == 1), block.slab_row()[i],
+                              s + 1 < length ? time_of(s + 1, length, direction == 1) : -1);
             }
         };
         const int steps = block.pass_steps(0);
@@ -87,17 +81,17 @@ lstm_forward_persistent_kernel(SEQFAST_GRID_CONSTANT ForwardParams p) {
                     const int length = block.slab_length()[i];
                     const bool runs = s < length && cell.is_unit();
                     typename Cell::Result result{};
+                    T sent{};
                     if (runs) {
                         Gates4<Acc> sum{};
-                        if (multiply) sum = sum_gates<G>(partial, n, unit);
-                        Acc& state = block.state()[i * G::units + unit];
-                        result = cell.step(ahead[j], sum,
-                                           block.template shared<Gates4<Acc>>(r.layout.bias)[unit],
+                        if (multiply) sum = sum_outputs<G>(partial, n, unit);
+                        const Planes<Acc> state = block.state(i, unit);
+                        result = cell.step(ahead[j], sum, block.bias(unit), &block.peephole(unit),
                                            state);
-                        state = result.cell;
+                        sent = cell.advance(result, ahead[j], state);
                     }
                     // What others wait for goes first; of a row that is over, zeros.
-                    const auto words = quad_words(result.hidden);
+                    const auto words = quad_words<Marks::takes_last_bit>(sent);
                     if (block.is_sent(s, pass, n))
                         block.send(words, int64_t(cell.unit & ~3) * int64_t(sizeof(T)), pass, n,
                                    block.uses()[pass] + s, lane_index() % 4, 4);
@@ -114,20 +108,26 @@ lstm_forward_persistent_kernel(SEQFAST_GRID_CONSTANT ForwardParams p) {
     if constexpr (way == Way::cluster) cluster_sync();
 }
 
-struct Kernels {
-    static constexpr int outputs = 4;
+template <class Cell, Way way, class Product, class G>
+SEQFAST_KERNEL(256, 1)
+rnn_forward_persistent_kernel(SEQFAST_GRID_CONSTANT ForwardParams p) {
+    // Without clusters only a block alone is launched as one.
+    if constexpr (way == Way::grid || G::units == 64 || has_clusters)
+        forward_sequence<Cell, way, Product, G>(p);
+}
+
+template <class Cell_>
+struct ForwardKernels {
+    using Cell = Cell_;
+    static constexpr int outputs = Cell::slots, k_slots = 1;
     static const char* name(Way way) {
-        return way == Way::cluster ? "lstm_forward: lstm_forward_persistent_kernel (cluster)"
-                                   : "lstm_forward: lstm_forward_persistent_kernel (grid)";
+        return way == Way::cluster ? "rnn_forward: rnn_forward_persistent_kernel (cluster)"
+                                   : "rnn_forward: rnn_forward_persistent_kernel (grid)";
     }
     template <Way way, class Product, class G>
     static auto* kernel() {
-        return lstm_forward_persistent_kernel<way, Product, G>;
+        return rnn_forward_persistent_kernel<Cell, way, Product, G>;
     }
 };
-
-}  // namespace
-
-const PersistentPass<ForwardParams> persistent_forward = persistent_pass<Kernels, ForwardParams>();
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

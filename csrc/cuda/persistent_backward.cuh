@@ -1,29 +1,22 @@
-// LSTM backward, the whole sequence in one launch: recurrent weights, transposed, stay on chip.
+// The backward pass of a whole sequence in one launch: recurrent weights, transposed, stay on chip.
+#pragma once
+
+#include "cuda/backward_cell.cuh"
 #include "cuda/persistent_block.cuh"
 #include "cuda/rnn_launch.h"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
-namespace {
-
-template <class T>
-struct ExchangeWords {
-    using Type = U32x2;
-};
-template <>
-struct ExchangeWords<float> {
-    using Type = U32x4;
-};
 
 // A row's step s is the s-th from its end; what travels is the gradient of a step's
 // pre-activations.
-template <Way way, class Product, class G>
-SEQFAST_KERNEL(256, 1)
-lstm_backward_persistent_kernel(SEQFAST_GRID_CONSTANT BackwardParams p) {
+template <class Cell_, Way way, class Product, class G>
+SEQFAST_DEVICE void backward_sequence(const BackwardParams& p) {
     using T = typename Product::T;
     using Acc = typename Product::Acc;
-    using Cell = BackwardCell<Product, G>;
+    using Cell = BackwardCell<Cell_, Product>;
+    constexpr int k_bytes = Cell_::slots * int(sizeof(T));  // of a unit
     const RecurrenceParams& r = p.recurrence;
-    PersistentBlock<way, Product, G, GradientMarks> block(r);
+    PersistentBlock<way, Product, G, LastBitMarks, Cell_::slots> block(r);
     Cell cell(p);
     const int thread = thread_index();
     const int unit = thread % G::units;
@@ -35,14 +28,17 @@ lstm_backward_persistent_kernel(SEQFAST_GRID_CONSTANT BackwardParams p) {
         if (direction != cell.direction) {
             block.load_weights(direction);
             cell.start(direction, block.rank * G::units + unit);
+            if constexpr (Cell_::has_cell && Cell_::general)
+                if (thread < G::units) block.peephole(unit) = cell.template peephole<Acc, T>();
         }
         block.load_rows(slab);
         for (int i = thread / G::units; i < r.passes * G::rows; i += G::threads / G::units) {
             const int row = block.slab_row()[i];
             if (row < 0) continue;
-            const Acc grad_cell = cell.last_cell(row);
-            block.state()[i * G::units + unit] = grad_cell;
-            if (block.slab_length()[i] == 0) cell.finish(row, grad_cell);
+            if (block.slab_length()[i] > 0)
+                cell.begin(row, block.state(i, unit));
+            else
+                cell.finish_empty(row);
         }
         block_sync();
 
@@ -80,19 +76,26 @@ lstm_backward_persistent_kernel(SEQFAST_GRID_CONSTANT BackwardParams p) {
                     const int length = block.slab_length()[i];
                     const bool runs = s < length && cell.is_unit();
                     typename Cell::Result result{};
+                    GateGradients<T> sent{};
                     if (runs) {
                         const Acc sum = s > 0 ? sum_unit<G>(partial, n, unit) : Acc(0);
-                        Acc& state = block.state()[i * G::units + unit];
-                        result = cell.step(ahead[j], sum, state, time_of(s, length, direction == 0),
-                                           block.slab_row()[i], s == 0);
-                        state = result.grad_cell;
+                        const Planes<Acc> state = block.state(i, unit);
+                        result = cell.step(ahead[j], sum, &block.peephole(unit), state,
+                                           time_of(s, length, direction == 0), block.slab_row()[i],
+                                           s == 0);
+                        sent = cell.advance(result, state);
                     }
                     // What others wait for goes first; of a row that is over, zeros.
-                    if (block.is_sent(s, pass, n)) {
-                        typename ExchangeWords<T>::Type words{};
-                        exchange_words(result.gates, words);
-                        block.send(words, int64_t(cell.unit) * 4 * int64_t(sizeof(T)), pass, n,
-                                   block.uses()[pass] + s, 0, 1);
+                    const int use = block.uses()[pass] + s;
+                    if constexpr (Cell_::slots == 4) {
+                        if (block.is_sent(s, pass, n))
+                            block.send(exchange_words(sent), int64_t(cell.unit) * k_bytes, pass, n,
+                                       use, 0, 1);
+                    } else {
+                        const auto words = quad_words<true>(sent.gate[0]);
+                        if (block.is_sent(s, pass, n))
+                            block.send(words, int64_t(cell.unit & ~3) * k_bytes, pass, n, use,
+                                       lane_index() % 4, 4);
                     }
                     if (runs)
                         cell.write(result, time_of(s, length, direction == 0), block.slab_row()[i],
@@ -106,21 +109,26 @@ lstm_backward_persistent_kernel(SEQFAST_GRID_CONSTANT BackwardParams p) {
     if constexpr (way == Way::cluster) cluster_sync();
 }
 
-struct Kernels {
-    static constexpr int outputs = 1;
+template <class Cell, Way way, class Product, class G>
+SEQFAST_KERNEL(256, 1)
+rnn_backward_persistent_kernel(SEQFAST_GRID_CONSTANT BackwardParams p) {
+    // Without clusters only a block alone is launched as one.
+    if constexpr (way == Way::grid || G::units == 64 || has_clusters)
+        backward_sequence<Cell, way, Product, G>(p);
+}
+
+template <class Cell_>
+struct BackwardKernels {
+    using Cell = Cell_;
+    static constexpr int outputs = 1, k_slots = Cell::slots;
     static const char* name(Way way) {
-        return way == Way::cluster ? "lstm_backward: lstm_backward_persistent_kernel (cluster)"
-                                   : "lstm_backward: lstm_backward_persistent_kernel (grid)";
+        return way == Way::cluster ? "rnn_backward: rnn_backward_persistent_kernel (cluster)"
+                                   : "rnn_backward: rnn_backward_persistent_kernel (grid)";
     }
     template <Way way, class Product, class G>
     static auto* kernel() {
-        return lstm_backward_persistent_kernel<way, Product, G>;
+        return rnn_backward_persistent_kernel<Cell, way, Product, G>;
     }
 };
-
-}  // namespace
-
-const PersistentPass<BackwardParams> persistent_backward =
-    persistent_pass<Kernels, BackwardParams>();
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

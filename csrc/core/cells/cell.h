@@ -1,0 +1,66 @@
+// What the cells share: options of a layer, and what one unit meets at one step.
+#pragma once
+
+#include "core/config.h"
+#include "core/rnn.h"
+
+namespace seqfast {
+
+// The same for all units of a layer. Where a cell is compiled as not `general`, none of it counts
+// but `activation`.
+template <class Real>
+struct CellOptions {
+    Activation activation = Activation::tanh;  // of rnn
+    bool peephole = false;
+    bool coupled = false;         // lstm_three_gates: f = 1 - i; else f = 1
+    bool zoneout_cell = false;    // StepInputs::zoneout_cell counts
+    bool update_dropout = false;  // StepInputs::update_scale counts
+    Real gate_clip = 0;           // 0: none
+    Real cell_clip = 0;           // 0: none
+    // What clipped gates look like once saved: the sigmoid of -gate_clip and gate_clip, the tanh of
+    // gate_clip, rounded as saved gates are; what lies between was not clipped.
+    Real sigmoid_low = 0, sigmoid_high = 0, tanh_high = 0;
+};
+
+template <class V>
+struct StepInputs {
+    V previous_hidden{};  // h[t-1] after a reset
+    V previous_cell{};    // c[t-1] after a reset
+    V zoneout_cell{};     // the share of the old cell that stays: 0 or 1, in evaluation p
+    V update_scale{};     // of the candidate: 0 or 1 / (1 - p)
+    V peephole[3]{};      // i f o
+};
+
+// Math: V, sigmoid, tanh, clamp(x, limit) to [-limit, limit], between(x, low, high): 1 where
+// low < x < high, else 0, and positive(x): 1 where x > 0, else 0.
+template <class Math>
+SEQFAST_INLINE typename Math::V activate(Activation activation, typename Math::V x) {
+    switch (activation) {
+        case Activation::tanh:
+            return Math::tanh(x);
+        case Activation::relu:
+            return Math::relu(x);
+        case Activation::sigmoid:
+            return Math::sigmoid(x);
+        default:
+            return x;
+    }
+}
+
+// The derivative of `activate` where it gave y.
+template <class Math>
+SEQFAST_INLINE typename Math::V activation_slope(Activation activation, typename Math::V y) {
+    using V = typename Math::V;
+    switch (activation) {
+        case Activation::tanh:
+            return 1 - y * y;
+        case Activation::relu:
+            return Math::positive(y);
+        case Activation::sigmoid:
+            return y * (1 - y);
+        default:
+            return V{} + 1;
+    }
+}
+
+}  // namespace seqfast

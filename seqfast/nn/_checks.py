@@ -1,0 +1,106 @@
+"""What modules check before they call an operation, and the casts of autocast."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_tensor(operation: str, name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{operation}: {name} must be a torch tensor, got {type(value).__name__}")
+
+
+def check_flags(operation: str, name: str, value: object, input: Tensor) -> None:
+    """`value` must be a bool tensor of one element for each row and step of `input`, beside it."""
+    check_tensor(operation, name, value)
+    assert isinstance(value, Tensor)
+    if value.dtype != torch.bool:
+        raise TypeError(f"{operation}: {name} must be bool, got {value.dtype}")
+    if value.shape != input.shape[:-1]:
+        raise ValueError(
+            f"{operation}: {name} must be {list(input.shape[:-1])}, got {list(value.shape)}"
+        )
+    if value.device != input.device:
+        raise ValueError(
+            f"{operation}: {name} must be on {input.device}, as input is, got {value.device}"
+        )
+
+
+def check_lengths(operation: str, lengths: object, wanted: list[int]) -> None:
+    """For where the operation, which checks more, does not see them."""
+    check_tensor(operation, "lengths", lengths)
+    assert isinstance(lengths, Tensor)
+    dtype = lengths.dtype
+    if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
+        raise TypeError(f"{operation}: lengths must be integers, got {dtype}")
+    if list(lengths.shape) != wanted:
+        raise ValueError(f"{operation}: lengths must be {wanted}, got {list(lengths.shape)}")
+
+
+def check_probability(operation: str, name: str, value: Any) -> None:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (is_number and 0 <= float(value) <= 1):
+        raise ValueError(f"{operation}: {name} must be a number in range [0, 1], got {value!r}")
+
+
+def check_devices(
+    operation: str,
+    input: Tensor,
+    weight: Tensor,
+    states: Sequence[Tensor],
+    label: Callable[[int], str],
+) -> None:
+    """Weights and states must be where `input` is, and that must be where kernels run."""
+    if input.is_cpu and weight.is_cpu and all(state.is_cpu for state in states):
+        return
+    for k, other in enumerate((weight, *states)):
+        if other.device != input.device:
+            name = label(k - 1) if k else "parameter"
+            raise RuntimeError(
+                f"{operation}: Input and {name} tensors are not at the same device, found input "
+                f"at {input.device} and {name} at {other.device}"
+            )
+    if input.device.type not in ("cuda", "meta"):
+        raise RuntimeError(
+            f"{operation}: input must be on the CPU or on a CUDA device, got {input.device}"
+        )
+
+
+def check_state_dtypes(
+    operation: str, input: Tensor, states: Sequence[Tensor], label: Callable[[int], str]
+) -> None:
+    for k, state in enumerate(states):
+        if state.dtype != input.dtype:
+            raise RuntimeError(
+                f"{operation}: {label(k)} dtype ({state.dtype}) does not match input dtype "
+                f"({input.dtype})"
+            )
+
+
+def autocast_dtype(input: Tensor) -> torch.dtype | None:
+    """What autocast computes in where `input` is; None without autocast."""
+    device_type = "cuda" if input.is_cuda else "cpu"
+    if not torch.is_autocast_enabled(device_type):
+        return None
+    return torch.get_autocast_dtype(device_type)
+
+
+def autocast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """As autocast casts: every floating dtype but float64."""
+    if tensor.is_floating_point() and tensor.dtype != torch.float64:
+        return tensor.to(dtype)
+    return tensor
+
+
+def requires_grad(*tensors: Tensor | None) -> bool:
+    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def moved(tensor: Tensor, like: Tensor) -> Tensor:
+    """From the CPU to where `like` is, without waiting for it."""
+    return tensor.to(like.device, non_blocking=True)

@@ -1,0 +1,608 @@
+"""The stack of recurrent layers behind RNN, GRU and LSTM."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from seqfast.nn._base import NORM_IH, WEIGHTS, Recurrent, Weights, initialise, layer_of
+from seqfast.nn._checks import (
+    autocast,
+    autocast_dtype,
+    check_devices,
+    check_flags,
+    check_lengths,
+    check_state_dtypes,
+    check_tensor,
+    requires_grad,
+)
+from seqfast.nn._padding import Compaction, Packing, running
+from seqfast.nn._random import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT, draw_seed, dropout
+from seqfast.ops import torch_rnn
+
+HiddenSize = int | Sequence[int]
+
+
+class RecurrentLayer(Recurrent):
+    """What RNN, GRU and LSTM have in common: everything but their options' names."""
+
+    mode: str
+    input_size: int
+    hidden_size: int | tuple[int, ...]
+    num_layers: int
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    proj_size: int
+    _flat_weights_names: list[str]
+    _all_weights: list[list[str]]
+    _slots: tuple[int, ...]
+
+    def __init__(
+        self,
+        mode: str,
+        input_size: int,
+        hidden_size: HiddenSize,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        proj_size: int,
+        device: Any,
+        dtype: Any,
+        options: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        if isinstance(hidden_size, (tuple, list)):
+            hidden_size = tuple(hidden_size)
+            num_layers = self._count_layers(hidden_size, num_layers)
+        self._check_arguments(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size
+        )
+        self.mode = mode
+        self.input_size = input_size
+        self.hidden_size = hidden_size  # type: ignore[assignment]  # any other sequence is refused
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        self._set_options(options)
+        self._check_wiring()
+        self._flat_weights_names = []
+        self._all_weights = []
+
+        def register(name: str, shape: tuple[int, ...]) -> None:
+            self.register_parameter(name, Parameter(torch.empty(shape, device=device, dtype=dtype)))
+
+        for layer, size in enumerate(self._hidden_sizes):
+            output_size = self._output_sizes[layer]
+            projected = proj_size > 0 or self.feedback == "output"
+            shapes = self._weight_shapes(self._input_size(layer), size, output_size, projected)
+            for suffix in ("", "_reverse")[: self._directions]:
+                names = [f"{name}_l{layer}{suffix}" for name in shapes]
+                for name, shape in zip(names, shapes.values(), strict=True):
+                    register(name, shape)
+                self._flat_weights_names += names
+                self._all_weights.append(names)
+            if self.highway and layer > 0:
+                width = output_size * self._directions
+                register(f"weight_highway_l{layer}", (width, width))
+                register(f"bias_highway_l{layer}", (width,))
+        self._sort_weights()
+        self.reset_parameters()
+
+    # Sizes.
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def _hidden_sizes(self) -> tuple[int, ...]:
+        size = self.hidden_size
+        return size if isinstance(size, tuple) else (size,) * self.num_layers
+
+    @property
+    def _output_sizes(self) -> tuple[int, ...]:
+        """Features of each layer's output, for one direction."""
+        sizes = self._hidden_sizes
+        if self.proj_size:
+            return (self.proj_size,) * len(sizes)
+        if self.feedback == "output" and self.output_size is not None:
+            return (self.output_size,) * len(sizes)
+        return sizes
+
+    def _input_size(self, layer: int) -> int:
+        widths = [size * self._directions for size in self._output_sizes[:layer]]
+        if self.dense:
+            return self.input_size + sum(widths)
+        return widths[-1] if widths else self.input_size
+
+    # Parameters.
+
+    def reset_parameters(self) -> None:
+        """Draws every parameter from U(-k, k), k = 1 / sqrt(hidden_size).
+
+        Scales of layer normalisation start at 1, its shifts at 0, the biases of highway gates at
+        -1; `forget_bias` is added to the forget gates' bias_ih.
+        """
+        sizes = self._hidden_sizes
+        for name, parameter in self.named_parameters():
+            initialise(parameter, name, 1.0 / math.sqrt(sizes[layer_of(name)]))
+        if self.forget_bias is not None:
+            with torch.no_grad():
+                for names in self._all_weights:
+                    bias = getattr(self, names[WEIGHTS.index("bias_ih")])
+                    bias.chunk(4)[1].add_(self.forget_bias)
+
+    def flatten_parameters(self) -> None:
+        """Does nothing: the kernels pack weights themselves. Here for code written for torch.nn."""
+
+    @property
+    def all_weights(self) -> list[list[Parameter]]:
+        """The cells' parameters, one list for each layer and direction."""
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
+
+    @property
+    def _flat_weights(self) -> list[Tensor]:
+        return [getattr(self, name) for name in self._flat_weights_names]
+
+    def _sort_weights(self) -> None:
+        """Notes which place in `WEIGHTS` each name of a direction has."""
+        kinds = (name.partition("_l0")[0] for name in self._all_weights[0])
+        self._slots = tuple(WEIGHTS.index(kind) for kind in kinds)
+
+    def _layer_weights(self, layer: int) -> list[Weights]:
+        """Read anew at each call: hooks, parametrizations and functional_call may replace them."""
+        directions = self._directions
+        parameters, slots = self._parameters, self._slots
+        plain = max(slots) < 5
+        weights = []
+        for names in self._all_weights[layer * directions : (layer + 1) * directions]:
+            row: Weights = [None] * (5 if plain else len(WEIGHTS))
+            for slot, name in zip(slots, names, strict=True):
+                weight = parameters.get(name)
+                row[slot] = getattr(self, name) if weight is None else weight
+            weights.append(row)
+        return weights
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        defaults = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0,
+            "bidirectional": False,
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                parts.append(f"{name}={getattr(self, name)}")
+        return ", ".join(parts + self._options_repr())
+
+    # The forward pass.
+
+    def _forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any,
+        lengths: Tensor | None,
+        mask: Tensor | None,
+        reset: Tensor | None,
+        return_cells: bool,
+    ) -> tuple[Any, ...]:
+        """output, states and, where asked for, cells, in the form the input has."""
+        name = self._name
+        if isinstance(input, PackedSequence):
+            for argument, value in (("lengths", lengths), ("mask", mask), ("reset", reset)):
+                if value is not None:
+                    raise ValueError(
+                        f"{name}: a PackedSequence has lengths of its own, got {argument} too"
+                    )
+            return self._forward_packed(input, hx, return_cells)
+        check_tensor(name, "input", input)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        batched = input.dim() == 3
+        states = self._flat_states(hx)
+        if states is not None and any(state.dim() != input.dim() for state in states):
+            kind = "batched 3-D" if batched else "unbatched 2-D"
+            self._refuse_rank(f"{kind} input", f"{input.dim()}-D", states)
+        if lengths is not None:
+            check_tensor(name, "lengths", lengths)
+            if lengths.dim() != input.dim() - 2:
+                wanted = "[batch]" if batched else "[] for unbatched input"
+                raise ValueError(f"{name}: lengths must be {wanted}, got {list(lengths.shape)}")
+        if mask is not None:
+            check_flags(name, "mask", mask, input)
+        if reset is not None:
+            check_flags(name, "reset", reset, input)
+            if self.bidirectional:
+                raise ValueError(f"{name}: reset needs bidirectional=False, got bidirectional=True")
+        if not batched:
+            input = input.unsqueeze(1)
+            states = None if states is None else [state.unsqueeze(1) for state in states]
+            lengths = None if lengths is None else lengths.unsqueeze(0)
+            mask = None if mask is None else mask.unsqueeze(1)
+            reset = None if reset is None else reset.unsqueeze(1)
+        elif self.batch_first:
+            input = input.transpose(0, 1)
+            mask = None if mask is None else mask.transpose(0, 1)
+            reset = None if reset is None else reset.transpose(0, 1)
+
+        output, states, cells = self._run(input, states, lengths, mask, reset, return_cells)
+        if not batched:
+            output = output.squeeze(1)
+            states = [state.squeeze(1) for state in states]
+            cells = [layer.squeeze(1) for layer in cells]
+        elif self.batch_first:
+            output = output.transpose(0, 1)
+            cells = [layer.transpose(0, 1) for layer in cells]
+        return self._results(output, states, cells, return_cells)
+
+    def _forward_packed(
+        self, packed: PackedSequence, hx: Any, return_cells: bool
+    ) -> tuple[Any, ...]:
+        data, batch_sizes, sorted_indices, unsorted_indices = packed
+        if data.dim() != 2:
+            raise RuntimeError(f"{self._name}: input must have 2 dimensions, got {data.dim()}")
+        states = self._flat_states(hx)
+        if states is not None and any(state.dim() != 3 for state in states):
+            self._refuse_rank("packed input", "3-D", states)
+        if states is not None and sorted_indices is not None:
+            states = [state.index_select(1, sorted_indices) for state in states]
+        packing = Packing(self._name, batch_sizes, data)
+        output, states, cells = self._run(
+            packing.pad(data), states, packing.lengths, None, None, return_cells
+        )
+        if unsorted_indices is not None:
+            states = [state.index_select(1, unsorted_indices) for state in states]
+        result = PackedSequence(
+            packing.unpad(output), batch_sizes, sorted_indices, unsorted_indices
+        )
+        return self._results(result, states, [packing.unpad(c) for c in cells], return_cells)
+
+    def _run(
+        self,
+        input: Tensor,
+        states: list[Tensor] | None,
+        lengths: Tensor | None,
+        mask: Tensor | None,
+        reset: Tensor | None,
+        return_cells: bool,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """All layers on a time-major batch: output, flat states and, where asked for, cells."""
+        weights = [self._layer_weights(layer) for layer in range(self.num_layers)]
+        dtype = autocast_dtype(input)
+        self._check_input(input, weights[0][0][0], states, dtype is not None)
+        if dtype is not None:
+            input = autocast(input, dtype)
+            weights = [[_cast(row, dtype) for row in rows] for rows in weights]
+            states = None if states is None else [autocast(state, dtype) for state in states]
+        if mask is None:
+            return self._run_layers(input, states, weights, lengths, reset, return_cells)
+        if lengths is not None:
+            check_lengths(self._name, lengths, [input.shape[1]])
+        steps = Compaction(mask, lengths, reset)
+        output, states, cells = self._run_layers(
+            steps.compact(input), states, weights, steps.lengths, steps.reset, return_cells
+        )
+        return (
+            steps.spread(output),
+            [steps.final(state) for state in states],
+            [steps.spread(layer) for layer in cells],
+        )
+
+    def _run_layers(
+        self,
+        input: Tensor,
+        states: list[Tensor] | None,
+        weights: list[list[Weights]],
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        return_cells: bool,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        # A trace is checked without gradients, and must be the same graph.
+        grad = torch.is_grad_enabled() or torch_rnn.is_tracing()
+        seed = draw_seed(input) if self.training and self._draws() else None
+        kernel_seed = seed if seed is not None and self._kernel_draws() else None
+        if self.layer_norm and lengths is not None:
+            # The kernels leave padding alone, but this product reads it, and 0 * NaN is NaN.
+            input = torch.where(running(lengths, input.shape[0], input)[:, :, None], input, 0)
+        last = self.num_layers - 1
+        hidden_n, cell_n, cells = [], [], []
+        below, seen = input, [input]  # the layer's input before dropout; all there was, after it
+        for layer, rows in enumerate(weights):
+            hidden, cell = self._layer_states(states, layer)
+            shared = input
+            if seed is not None:
+                if self.input_dropout > 0:
+                    shared = dropout(shared, self.input_dropout, seed, INPUT_DROPOUT, layer)
+                if self.weight_dropout > 0:
+                    rows = self._drop_weights(rows, seed, layer)
+            if self.layer_norm:
+                shared = self._normalised_product(shared, rows)
+                rows = [[None, *row[1:NORM_IH]] for row in rows]
+            tensors = (tensor for row in rows for tensor in row)
+            save = return_cells or (grad and requires_grad(shared, hidden, cell, *tensors))
+            output, h, c, every_c = torch_rnn.layer(
+                self._cell,
+                shared,
+                hidden,
+                cell,
+                rows if len(rows[0]) <= NORM_IH else [row[:NORM_IH] for row in rows],
+                lengths,
+                reset=reset,
+                seed=kernel_seed,
+                options=self._kernel_options(layer),
+                save=save,
+            )
+            hidden_n.append(h)
+            if c is not None:
+                cell_n.append(c)
+            if return_cells and every_c is not None:
+                cells.append(every_c)
+            if layer > 0:
+                if self.residual:
+                    output = output + below
+                elif self.highway:
+                    output = self._pass_highway(output, below, layer)
+            below = input = output
+            if layer == last:
+                break
+            if seed is not None and self.dropout > 0:
+                input = dropout(input, self.dropout, seed, OUTPUT_DROPOUT, layer, per_step=True)
+            if self.dense:
+                seen.append(input)
+                input = torch.cat(seen, -1)
+        if isinstance(self.hidden_size, tuple) or self.num_layers == 1:
+            return output, hidden_n + cell_n, cells
+        return output, [torch.cat(group) for group in (hidden_n, cell_n) if group], cells
+
+    def _draws(self) -> bool:
+        """Whether a forward pass in training needs a seed."""
+        return (
+            (self.dropout > 0 and self.num_layers > 1)
+            or self.input_dropout > 0
+            or self.weight_dropout > 0
+            or self._kernel_draws()
+        )
+
+    def _drop_weights(self, rows: list[Weights], seed: Tensor, layer: int) -> list[Weights]:
+        dropped = []
+        for direction, row in enumerate(rows):
+            weight_hh = row[1]
+            assert weight_hh is not None
+            masked = dropout(
+                weight_hh[None], self.weight_dropout, seed, WEIGHT_DROPOUT, layer, direction
+            )
+            dropped.append([row[0], masked[0], *row[2:]])
+        return dropped
+
+    def _pass_highway(self, output: Tensor, below: Tensor, layer: int) -> Tensor:
+        """Srivastava et al. 2015: T * output + (1 - T) * below, T a gate that sees below."""
+        weight, bias = (getattr(self, f"{kind}_highway_l{layer}") for kind in ("weight", "bias"))
+        gate = F.linear(below, weight, bias).sigmoid()
+        return torch.lerp(below, output, gate)
+
+    # States: one flat list of all hidden states, then all cell states; a tensor each, or one for
+    # each layer where the layers have sizes of their own.
+
+    def _flat_states(self, hx: Any) -> list[Tensor] | None:
+        if hx is None:
+            return None
+        name = self._name
+        groups = [hx]
+        if self._cell == "lstm":
+            if not isinstance(hx, (tuple, list)):
+                raise TypeError(
+                    f"{name}: hx must be a tuple of two states, got {type(hx).__name__}"
+                )
+            if len(hx) != 2:
+                raise RuntimeError(f"{name}: expects two hidden states, got {len(hx)}")
+            groups = list(hx)
+        flat = []
+        for k, group in enumerate(groups):
+            label = f"hx[{k}]" if self._cell == "lstm" else "hx"
+            if not isinstance(self.hidden_size, tuple):
+                check_tensor(name, label, group)
+                flat.append(group)
+                continue
+            if not isinstance(group, (tuple, list)):
+                raise TypeError(
+                    f"{name}: {label} must be a tuple of one tensor for each layer, "
+                    f"got {type(group).__name__}"
+                )
+            if len(group) != self.num_layers:
+                raise RuntimeError(
+                    f"{name}: {label} must be {self.num_layers} tensors, one for each layer, "
+                    f"got {len(group)}"
+                )
+            for layer, state in enumerate(group):
+                check_tensor(name, f"{label}[{layer}]", state)
+                flat.append(state)
+        return flat
+
+    def _layer_states(
+        self, states: list[Tensor] | None, layer: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if states is None:
+            return None, None
+        if isinstance(self.hidden_size, tuple):
+            found = states[layer :: self.num_layers]
+        elif self.num_layers > 1:
+            rows = slice(layer * self._directions, (layer + 1) * self._directions)
+            found = [state[rows] for state in states]
+        else:
+            found = states
+        return found[0], found[1] if len(found) > 1 else None
+
+    def _results(
+        self, output: Any, states: list[Tensor], cells: list[Tensor], return_cells: bool
+    ) -> tuple[Any, ...]:
+        ragged = isinstance(self.hidden_size, tuple)
+        groups: list[Any] = states
+        if ragged:
+            count = self.num_layers
+            groups = [tuple(states[k : k + count]) for k in range(0, len(states), count)]
+        result = output, tuple(groups) if self._cell == "lstm" else groups[0]
+        if not return_cells:
+            return result
+        return (*result, tuple(cells) if ragged else torch.stack(cells))
+
+    def _state_shapes(self, batch: int) -> list[tuple[int, int, int]]:
+        """Of the flat list."""
+        rows, groups = self._directions, [self._output_sizes]
+        if self._cell == "lstm":
+            groups.append(self._hidden_sizes)
+        if isinstance(self.hidden_size, tuple):
+            return [(rows, batch, size) for sizes in groups for size in sizes]
+        return [(self.num_layers * rows, batch, sizes[0]) for sizes in groups]
+
+    def _state_label(self, index: int) -> str:
+        """What messages call a state of the flat list."""
+        group, layer = index, ""
+        if isinstance(self.hidden_size, tuple):
+            group, layer = index // self.num_layers, f"[{index % self.num_layers}]"
+        return (f"hidden[{group}]" if self._cell == "lstm" else "hidden") + layer
+
+    # What torch.nn checks, with its exceptions; the operation checks the rest.
+
+    def _refuse_rank(self, kind: str, wanted: str, states: list[Tensor]) -> None:
+        which = "hx and cx" if self._cell == "lstm" else "hx"
+        got = ", ".join(f"{state.dim()}-D" for state in states)
+        raise RuntimeError(
+            f"{self._name}: For {kind}, {which} should also be {wanted} but got ({got}) tensors"
+        )
+
+    def _check_input(
+        self,
+        input: Tensor,
+        weight: Tensor | None,
+        states: list[Tensor] | None,
+        autocasting: bool,
+    ) -> None:
+        name = self._name
+        assert weight is not None
+        if input.dtype != weight.dtype and not autocasting:
+            raise ValueError(
+                f"{name}: input dtype ({input.dtype}) does not match weight dtype "
+                f"({weight.dtype}). Convert input: input.to({weight.dtype}), or convert model: "
+                f"model.to({input.dtype})"
+            )
+        steps, batch, size = input.shape
+        if size != self.input_size:
+            raise RuntimeError(
+                f"{name}: input.size(-1) must be equal to input_size. "
+                f"Expected {self.input_size}, got {size}"
+            )
+        if steps == 0:
+            raise RuntimeError(f"{name}: Expected sequence length to be larger than 0")
+        check_devices(name, input, weight, states or (), self._state_label)
+        if states is None:
+            return
+        for k, shape in enumerate(self._state_shapes(batch)):
+            if states[k].shape != shape:
+                raise RuntimeError(
+                    f"{name}: Expected {self._state_label(k)} size {shape}, "
+                    f"got {list(states[k].shape)}"
+                )
+        if not autocasting:
+            check_state_dtypes(name, input, states, self._state_label)
+
+    def _count_layers(self, hidden_size: tuple[int, ...], num_layers: int) -> int:
+        """As many as there are sizes; `num_layers` may be left as it is by default."""
+        if not hidden_size or num_layers not in (1, len(hidden_size)):
+            raise ValueError(
+                f"{self._name}: hidden_size must be an int or one for each of the {num_layers} "
+                f"layers, got {hidden_size}"
+            )
+        return len(hidden_size)
+
+    def _check_arguments(
+        self,
+        input_size: int,
+        hidden_size: Any,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: Any,
+        proj_size: int,
+    ) -> None:
+        name = self._name
+        is_number = isinstance(dropout, numbers.Real) and not isinstance(dropout, bool)
+        if not (is_number and 0 <= float(dropout) <= 1):
+            raise ValueError(
+                f"{name}: dropout should be a number in range [0, 1] representing the probability "
+                f"of an element being zeroed, got {dropout!r}"
+            )
+        if float(dropout) > 0 and num_layers == 1:
+            warnings.warn(
+                "dropout option adds dropout after all but last recurrent layer, so non-zero "
+                f"dropout expects num_layers greater than 1, but got dropout={dropout} and "
+                f"num_layers={num_layers}",
+                stacklevel=4,
+            )
+        for argument, flag in (("bias", bias), ("batch_first", batch_first)):
+            if not isinstance(flag, bool):
+                raise TypeError(
+                    f"{name}: {argument} should be of type bool, got: {type(flag).__name__}"
+                )
+        hidden_sizes = hidden_size if isinstance(hidden_size, tuple) else (hidden_size,)
+        sizes = [
+            ("input_size", input_size),
+            *(("hidden_size", size) for size in hidden_sizes),
+            ("num_layers", num_layers),
+            ("proj_size", proj_size),
+        ]
+        for argument, size in sizes:
+            if not isinstance(size, int):
+                raise TypeError(
+                    f"{name}: {argument} should be of type int, got: {type(size).__name__}"
+                )
+            if size <= 0 and argument != "proj_size":
+                raise ValueError(f"{name}: {argument} must be greater than zero, got {size}")
+        if proj_size < 0:
+            raise ValueError(
+                f"{name}: proj_size should be a positive integer or zero to disable projections, "
+                f"got {proj_size}"
+            )
+        if proj_size >= min(hidden_sizes):
+            raise ValueError(
+                f"{name}: proj_size has to be smaller than hidden_size, "
+                f"got {proj_size} and {hidden_size}"
+            )
+
+    def _check_wiring(self) -> None:
+        name = self._name
+        ways = [way for way in ("residual", "dense", "highway") if getattr(self, way)]
+        if len(ways) > 1:
+            raise ValueError(
+                f"{name}: at most one of residual, dense, highway may be True, "
+                f"got {' and '.join(ways)}"
+            )
+        if ways and ways[0] != "dense" and len(set(self._output_sizes)) > 1:
+            raise ValueError(
+                f"{name}: {ways[0]}=True needs layers whose outputs have one size, "
+                f"got {list(self._output_sizes)}"
+            )
+        if self.layer_norm and (self.proj_size or self.feedback == "output"):
+            given = f"proj_size={self.proj_size}" if self.proj_size else "feedback='output'"
+            raise ValueError(f"{name}: layer_norm needs a cell without a projection, got {given}")
+
+
+def _cast(row: Weights, dtype: torch.dtype) -> Weights:
+    return [None if weight is None else autocast(weight, dtype) for weight in row]

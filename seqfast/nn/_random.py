@@ -1,0 +1,36 @@
+"""Random masks of the modules: one seed for each forward pass, and what each mask is drawn for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqfast.ops import torch_random
+
+# Part of the counter a mask is drawn by: `Draw` in csrc/core/random.h.
+INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT, OTHER = 4, 5, 6, 7
+
+
+def draw_seed(like: Tensor) -> Tensor:
+    """An int64 [1] where `like` is, from the CPU's default generator: `torch.manual_seed` decides,
+    the same on every device, and checkpointing and compiled code draw it again."""
+    seed = torch.randint(2**63 - 1, (1,), dtype=torch.int64, device="cpu")
+    return seed.to(like.device, non_blocking=True)
+
+
+def dropout(
+    input: Tensor,
+    probability: float,
+    seed: Tensor,
+    draw: int,
+    layer: int = 0,
+    direction: int = 0,
+    *,
+    per_step: bool = False,
+) -> Tensor:
+    """`input` [steps, rows, units] with zeros by chance, the rest scaled by 1 / (1 - probability).
+
+    Without `per_step` all steps have one mask.
+    """
+    stream = (layer * 2 + direction) * 8 + draw
+    return torch_random.dropout(input, probability, seed, stream=stream, per_step=per_step)

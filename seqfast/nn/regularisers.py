@@ -1,0 +1,173 @@
+"""Regularisers beside the recurrent layers: dropout of features and of words, and penalties."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding, Module
+
+from seqfast.nn._checks import check_flags, check_lengths, check_probability, check_tensor
+from seqfast.nn._padding import running
+from seqfast.nn._random import OTHER, draw_seed, dropout
+
+
+class LockedDropout(Module):
+    """Variational dropout: one mask for all steps of a sequence.
+
+    Gal & Ghahramani 2016; "locked" in Merity et al. 2018. In training `layer(input)` is
+
+        input[t, n, k] * m[n, k],   m[n, k] = 0 with probability p, else 1 / (1 - p);
+
+    in evaluation it is the input. `input` [steps, batch, features], with `batch_first` [batch,
+    steps, features], or unbatched [steps, features], in a floating dtype; the result is shaped like
+    it. The mask is drawn by counter from one seed of torch's CPU generator, so `torch.manual_seed`
+    decides it, the same on every device.
+
+    Raises ValueError for a `p` outside [0, 1] and a wrong rank, TypeError for what is no tensor.
+    """
+
+    def __init__(self, p: float = 0.5, batch_first: bool = False) -> None:
+        super().__init__()
+        check_probability("LockedDropout", "p", p)
+        self.p = p
+        self.batch_first = batch_first
+
+    def forward(self, input: Tensor) -> Tensor:
+        check_tensor("LockedDropout", "input", input)
+        if input.dim() not in (2, 3):
+            raise ValueError(
+                f"LockedDropout: Expected input to be 2D or 3D, got {input.dim()}D instead"
+            )
+        if not self.training or self.p == 0:
+            return input
+        seed = draw_seed(input)
+        if input.dim() == 2:
+            return dropout(input.unsqueeze(1), self.p, seed, OTHER).squeeze(1)
+        if self.batch_first:
+            return dropout(input.transpose(0, 1), self.p, seed, OTHER).transpose(0, 1)
+        return dropout(input, self.p, seed, OTHER)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}" + (", batch_first=True" if self.batch_first else "")
+
+
+class EmbeddingDropout(Module):
+    """Dropout of whole words: in training a word's vector is zero wherever it stands.
+
+    Gal & Ghahramani 2016, section 4; Merity et al. 2018. With the embedding E [words, features]
+
+        layer(ids)[...] = E[ids] * m[ids],   m[w] = 0 with probability p, else 1 / (1 - p);
+
+    one m for each call, so that a word is dropped in the whole batch. In evaluation it is E[ids].
+    `EmbeddingDropout(p, embedding)` wraps a `torch.nn.Embedding`, which becomes part of the module:
+    `layer(ids)`. `EmbeddingDropout(p)` is called with one: `layer(embedding, ids)`. `ids`: an
+    integer tensor of any shape; the result has a dimension of features behind it. Masks come from
+    torch's CPU generator, as of `LockedDropout`.
+
+    Raises ValueError for a `p` outside [0, 1], TypeError for what is no Embedding or no tensor and
+    for a call in the other form.
+    """
+
+    embedding: Embedding | None
+
+    def __init__(self, p: float = 0.1, embedding: Embedding | None = None) -> None:
+        super().__init__()
+        check_probability("EmbeddingDropout", "p", p)
+        if embedding is not None:
+            _check_embedding(embedding)
+        self.p = p
+        self.embedding = embedding
+
+    def forward(self, *arguments: object) -> Tensor:
+        wanted = "ids" if self.embedding is not None else "embedding and ids"
+        if len(arguments) != len(wanted.split(" and ")):
+            raise TypeError(
+                f"EmbeddingDropout: wanted {wanted}, got {len(arguments)} argument"
+                f"{'s' * (len(arguments) != 1)}"
+            )
+        embedding: object = self.embedding if self.embedding is not None else arguments[0]
+        ids = arguments[-1]
+        _check_embedding(embedding)
+        check_tensor("EmbeddingDropout", "ids", ids)
+        assert isinstance(embedding, Embedding)
+        assert isinstance(ids, Tensor)
+        vectors: Tensor = embedding(ids)
+        if not self.training or self.p == 0:
+            return vectors
+        words = vectors.new_ones((1, 1, embedding.num_embeddings))
+        scale = dropout(words, self.p, draw_seed(vectors), OTHER)
+        return vectors * scale.flatten()[ids].unsqueeze(-1)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def activation_regularization(
+    output: Tensor,
+    dropped: Tensor | None = None,
+    alpha: float = 2.0,
+    beta: float = 1.0,
+    batch_first: bool = False,
+    *,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Activation and temporal activation regularisation: a penalty to add to the loss.
+
+    Merity et al. 2018, section 4.6, after Merity, McCann & Socher 2017:
+
+        alpha * mean(dropped[t]^2) + beta * mean((output[t + 1] - output[t])^2)
+
+    over all elements of all steps, and of all pairs of steps. `output`: what the last layer gave,
+    [steps, batch, features], with `batch_first` [batch, steps, features], or unbatched [steps,
+    features]; `dropped`, shaped like it: the same after dropout, `output` where not given. With
+    `lengths` (integers [batch], [] for unbatched output) or `mask` (bool, shaped as the output
+    without its features), or both, means go over the steps that ran, and over pairs of neighbours
+    that both ran. The result is a scalar, float32 for the 16-bit dtypes.
+
+    Raises TypeError for what is no tensor, for lengths that are no integers and a mask that is no
+    bool, ValueError for a wrong shape or device.
+    """
+    name = "activation_regularization"
+    check_tensor(name, "output", output)
+    if output.dim() not in (2, 3):
+        raise ValueError(f"{name}: Expected output to be 2D or 3D, got {output.dim()}D instead")
+    dropped = output if dropped is None else dropped
+    check_tensor(name, "dropped", dropped)
+    if dropped.shape != output.shape:
+        raise ValueError(
+            f"{name}: dropped must be {list(output.shape)}, as output is, got {list(dropped.shape)}"
+        )
+    if mask is not None:
+        check_flags(name, "mask", mask, output)
+    turned = batch_first and output.dim() == 3
+    if turned:
+        output, dropped = output.transpose(0, 1), dropped.transpose(0, 1)
+        mask = None if mask is None else mask.transpose(0, 1)
+    if lengths is not None:
+        check_lengths(name, lengths, list(output.shape[1:-1]))
+        within = running(lengths, output.shape[0], output)
+        within = within if output.dim() == 3 else within.squeeze(1)
+        mask = within if mask is None else mask & within
+    if output.dtype in (torch.float16, torch.bfloat16):
+        output, dropped = output.float(), dropped.float()
+    pairs = None if mask is None else mask[1:] & mask[:-1]
+    penalty = alpha * _mean(dropped.square(), mask)
+    return penalty + beta * _mean((output[1:] - output[:-1]).square(), pairs)
+
+
+def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Over the elements where the mask is True; 0 of none."""
+    if mask is None:
+        return values.sum() / max(values.numel(), 1)
+    # What stands elsewhere may be NaN.
+    total = torch.where(mask.unsqueeze(-1), values, 0).sum()
+    return total / (mask.sum() * values.shape[-1]).clamp(min=1)
+
+
+def _check_embedding(embedding: object) -> None:
+    if not isinstance(embedding, Embedding):
+        raise TypeError(
+            "EmbeddingDropout: embedding must be a torch.nn.Embedding, "
+            f"got {type(embedding).__name__}"
+        )

@@ -1,0 +1,94 @@
+"""Random numbers by counter: the same for every backend, order and number of threads."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Words = npt.NDArray[np.uint32]
+
+_FACTORS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_KEY_STEPS = 0x9E3779B9, 0xBB67AE85
+_HALF = np.uint64(32)
+
+
+class Draw(IntEnum):
+    """What a number is drawn for; part of its stream, so that no two uses share one."""
+
+    HIDDEN_DROPOUT = 0
+    UPDATE_DROPOUT = 1
+    ZONEOUT_HIDDEN = 2
+    ZONEOUT_CELL = 3
+    INPUT_DROPOUT = 4
+    OUTPUT_DROPOUT = 5
+    WEIGHT_DROPOUT = 6
+    OTHER = 7
+
+
+def philox(counter: Words, key: tuple[int, int]) -> Words:
+    """Philox4x32-10: a bijection of 128-bit counters, one for each 64-bit key.
+
+    Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3. SC 2011.
+
+    `counter` [..., 4] of uint32, lowest word first; `key`: low and high word. Returns four random
+    words per counter, [..., 4] of uint32.
+    """
+    c0, c1, c2, c3 = np.moveaxis(counter, -1, 0)
+    low, high = key
+    for _ in range(10):
+        product0, product1 = (
+            c.astype(np.uint64) * f for c, f in zip((c0, c2), _FACTORS, strict=True)
+        )
+        c0 = _high_word(product1) ^ c1 ^ np.uint32(low)
+        c2 = _high_word(product0) ^ c3 ^ np.uint32(high)
+        c1, c3 = product1.astype(np.uint32), product0.astype(np.uint32)
+        low, high = (low + _KEY_STEPS[0]) % 2**32, (high + _KEY_STEPS[1]) % 2**32
+    return np.stack([c0, c1, c2, c3], axis=-1)
+
+
+def _high_word(product: npt.NDArray[np.uint64]) -> Words:
+    return (product >> _HALF).astype(np.uint32)
+
+
+def stream_of(draw: int, layer: int, direction: int) -> int:
+    """The stream of a use (`Draw`), layer and direction: `(layer * 2 + direction) * 8 + draw`."""
+    return (layer * 2 + direction) * 8 + int(draw)
+
+
+def events(
+    probability: float,
+    seed: Array | int,
+    stream: int,
+    steps: int | None,
+    rows: int,
+    units: int,
+) -> npt.NDArray[np.bool_]:
+    """Independent events, each of `probability` (to 24 bits): bool [steps, rows, units].
+
+    `seed`: an int64, or an array of one. `steps` None: what step 0 draws, [1, rows, units], to be
+    broadcast over a sequence.
+
+    Unit u of (row, step, stream) finds its word in counter `(u // 64 * 16 + u % 16, row, step,
+    stream)` at place `u // 16 % 4`; its upper 24 bits below `probability * 2**24` are the event.
+    """
+    groups = -(-units // 64)
+    counter = np.empty((1 if steps is None else steps, rows, groups * 16, 4), np.uint32)
+    counter[..., 0] = np.arange(groups * 16)
+    counter[..., 1] = np.arange(rows)[:, None]
+    counter[..., 2] = np.arange(counter.shape[0])[:, None, None]
+    counter[..., 3] = stream
+    key = int(np.asarray(seed).reshape(())) % 2**64
+    words = philox(counter, (key % 2**32, key // 2**32))
+    # Of each group: [16 counters, 4 words] to units in the order word, counter.
+    words = words.reshape(*counter.shape[:2], groups, 16, 4).swapaxes(-1, -2)
+    words = words.reshape(*counter.shape[:2], groups * 64)[..., :units]
+    return np.asarray((words >> np.uint32(8)) < int(probability * 2**24))
+
+
+def kept_scale(probability: float) -> float:
+    """What dropout multiplies by what it keeps: 1 / (1 - p); at p = 1 it keeps nothing."""
+    return 1 / (1 - probability) if probability < 1 else 0.0
