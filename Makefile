@@ -98,7 +98,8 @@ sanitize: $(SANITIZE)/.build
 	    $(CURDIR)/tests/ops $(CURDIR)/tests/host_executor $(ARGS)
 
 bench: build
-	$(BIN)/python -m pytest benchmarks/test_rnn.py $(ARGS)
+	for suite in rnn rnn_variants rnn_loops; do \
+	  $(BIN)/python -m pytest benchmarks/test_$$suite.py $(ARGS) || exit 1; done
 
 report: build
 	$(BIN)/python -m benchmarks.report

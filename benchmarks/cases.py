@@ -11,6 +11,16 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 Call = Callable[[Any], torch.Tensor]
 
+INPUTS = 3  # taken in turn, so that no call finds its whole input in the cache
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9, torch.bfloat16: 5e-2}
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+# (steps, batch, hidden size) at which a variant of a cell is measured, the input as wide.
+VARIED = ((100, 32, 128), (100, 32, 256), (100, 64, 512))
+
+
+def shape_name(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
 
 @dataclass(frozen=True)
 class Case:
@@ -29,9 +39,24 @@ class Case:
     # "lengths": padded in and out, the peer packs; "packed": PackedSequence in and out;
     # "packed before": padded in and out, but the peer's input came packed and its output stays so
     ragged: str = ""
+    cell: str = "lstm"
 
     def __str__(self) -> str:
-        return f"{self.group} {self.name} {self.dtype_name}"
+        return f"{self.layer} {self.group} {self.name} {self.dtype_name}"
+
+    @property
+    def layer(self) -> str:
+        """Its class in torch.nn and seqfast.nn."""
+        return self.cell.upper()
+
+    @property
+    def gates(self) -> int:
+        return GATES[self.cell]
+
+    @property
+    def kept(self) -> int:
+        """Numbers that training keeps of a unit and step: its gates, and c, or a GRU's n_h."""
+        return self.gates + (self.cell == "lstm") + (self.cell == "gru" and self.gates == 3)
 
     @property
     def dtype_name(self) -> str:
@@ -43,7 +68,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        name = f"{self.steps}x{self.batch}x{self.input_size}x{self.hidden_size}"
+        name = shape_name((self.steps, self.batch, self.input_size, self.hidden_size))
         name += f", {self.layers} layers" if self.layers > 1 else ""
         name += ", bidirectional" if self.bidirectional else ""
         name += f", proj_size {self.proj_size}" if self.proj_size else ""
@@ -52,18 +77,18 @@ class Case:
     def row(self, mode: str, tokens: int) -> dict[str, Any]:
         """The row's names, multiply-adds x 2, and the bytes that must move if all caches were cold.
 
-        Bytes: each operand once; training also writes and reads back activated gates and cells.
+        Bytes: each operand once; training also writes and reads back what is kept of each step.
         """
         output_size = self.proj_size or self.hidden_size
         weights = activations = multiply_adds = 0
         for layer in range(self.layers):
             input_size = self.directions * output_size if layer else self.input_size
-            per_direction = 4 * self.hidden_size * (input_size + output_size)
+            per_direction = self.gates * self.hidden_size * (input_size + output_size)
             per_direction += self.hidden_size * self.proj_size
             weights += self.directions * per_direction
             multiply_adds += self.directions * per_direction * tokens
             activations += tokens * (input_size + self.directions * output_size)
-        saved = 5 * self.hidden_size * self.directions * self.layers * tokens
+        saved = self.kept * self.hidden_size * self.directions * self.layers * tokens
         training = mode == "training"
         elements = 3 * weights + 3 * activations + 2 * saved if training else weights + activations
         return {
@@ -86,16 +111,25 @@ class Case:
         )
 
 
-def build_layer(layer: type[torch.nn.Module], case: Case, device: str = "cpu") -> torch.nn.Module:
-    return layer(
+def build_layer(module: Any, case: Case, device: str = "cpu", **options: Any) -> torch.nn.Module:
+    """A layer of torch.nn or seqfast.nn."""
+    if case.proj_size:
+        options["proj_size"] = case.proj_size
+    layer: torch.nn.Module = getattr(module, case.layer)(
         case.input_size,
         case.hidden_size,
         case.layers,
         bidirectional=case.bidirectional,
-        proj_size=case.proj_size,
         dtype=case.dtype,
         device=device,
+        **options,
     )
+    return layer
+
+
+def draw_inputs(case: Case, grad: bool) -> list[torch.Tensor]:
+    shape = case.steps, case.batch, case.input_size
+    return [torch.randn(shape, dtype=case.dtype).requires_grad_(grad) for _ in range(INPUTS)]
 
 
 def ragged_lengths(steps: int, batch: int) -> torch.Tensor:

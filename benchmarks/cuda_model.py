@@ -1,4 +1,4 @@
-"""Predicts the CUDA LSTM's microseconds a step from bytes, operations and latencies.
+"""Predicts the CUDA kernels' microseconds a step from bytes, operations and latencies.
 
 python -m benchmarks.cuda_model [--write]      prints, or writes, docs/cuda_predictions.md
 """
@@ -14,7 +14,14 @@ from typing import NamedTuple
 
 from benchmarks import harness
 from benchmarks.cases import Case
-from benchmarks.gpu_grid import PRECISIONS, SHAPES, build_case, grid
+from benchmarks.gpu_grid import (
+    PRECISIONS,
+    SHAPES,
+    VARIANTS,
+    VARIED,
+    build_case,
+    grid,
+)
 
 PAGE = harness.ROOT / "docs" / "cuda_predictions.md"
 PARTS = ("compute", "exchange", "epilogue", "memory", "launch", "products")
@@ -23,6 +30,8 @@ SHARED_BYTES = 227 * 1024  # of a block
 SHARED_RATE = 128  # bytes a clock
 SHARED_LATENCY = 30  # clocks
 SPECIAL_RATE = 16  # exponentials and reciprocals a clock
+INTEGER_RATE = 64  # of their operations a clock
+DRAW = 80  # integer operations of a random number: ten rounds of Philox
 WARPS = 8
 CHUNK = 64  # bytes of k
 # cuDNN at (1024, 16, 768), one layer, float16, on an H100: milliseconds.
@@ -143,11 +152,53 @@ def constants(scenario: str = "expected") -> dict[str, float]:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """What the kernels have for a cell: csrc/cuda/rnn_kernels.cuh."""
+
+    slots: int  # products of a unit, and gradients it hands on
+    gates: int
+    saved: int
+    special: tuple[int, int]  # exponentials and reciprocals of a unit, forward and backward
+    planes: int = 2  # numbers a unit carries from step to step
+    general: bool = True  # compiled with options
+    draws: int = 0
+    launches: int = 0  # stepwise only: so many launches a step
+    peephole: bool = False
+
+
+CELLS = {
+    "lstm": Cell(4, 4, 4, (10, 2), 1, general=False),
+    "gru": Cell(4, 3, 4, (6, 0)),
+    "rnn": Cell(1, 1, 1, (2, 0)),
+}
+
+
+def cell_of(case: Case) -> Cell:
+    name = getattr(case, "variant", "")
+    cell = CELLS[getattr(case, "cell", "lstm")]
+    if not name:
+        return cell
+    variant = VARIANTS[name]
+    launches = 2 if variant.layer_norm or not variant.options.get("reset_after", True) else 0
+    has_cell = variant.cell == "lstm"
+    return replace(
+        cell,
+        gates=variant.gates or cell.gates,
+        saved=variant.gates or cell.saved,
+        planes=3 if has_cell else 2,
+        general=True,
+        draws=variant.draws,
+        launches=launches,
+        peephole=has_cell,
+    )
+
+
+@dataclass(frozen=True)
 class Block:
     """How a block of 8 warps shares out its product: Geometry in csrc/cuda/tile_product.cuh."""
 
     units: int
-    outputs: int  # rows of weights of a unit: 4 gates forward, 1 backward
+    outputs: int  # rows of weights of a unit: its gates forward, 1 backward
     n_tiles: int  # of 8 rows of the batch, of a pass
     chunks: int  # of k
 
@@ -191,13 +242,15 @@ class Block:
         extra = max(0, self.longest - self.register_chunks(size))
         return WARPS * self.m_tiles * extra * 1024
 
-    def shared_bytes(self, size: int, passes: int, cluster: bool) -> int:
+    def shared_bytes(
+        self, size: int, passes: int, cluster: bool, cell: Cell = CELLS["lstm"]
+    ) -> int:
         """persistent_layout in csrc/cuda/persistent_block.cuh."""
         rows = passes * self.rows
         partial = 2 * self.warps_k * self.rows * (self.units * self.outputs + 4) * 4
         exchange = 2 * rows * self.chunks * CHUNK if cluster else 0
-        bias = 16 * self.units if self.outputs == 4 else 0
-        state = rows * self.units * 4 + rows * 8 + passes * 4 + 4
+        bias = 16 * self.units * (1 + cell.peephole)
+        state = cell.planes * rows * self.units * 4 + rows * 8 + passes * 4 + 4
         return self.kept_bytes(size) + partial + exchange + bias + state
 
 
@@ -205,7 +258,7 @@ class Block:
 class Plan:
     """How a recurrence is laid over the chip: Policy in csrc/cuda/rnn_policy.h."""
 
-    way: str  # "cluster", "grid" or "stepwise", as _C.cuda_lstm_way numbers them
+    way: str  # "cluster", "grid" or "stepwise", as _C.cuda_rnn_way numbers them
     block: Block
     group: int = 0  # blocks that own all units for the rows of a slab
     groups: int = 0
@@ -225,10 +278,10 @@ def resident_clusters(blocks: int, shared_bytes: int) -> int:
 def plan(
     case: Case, backward: bool, clusters: Callable[[int, int], int] = resident_clusters
 ) -> Plan:
-    hidden, size = case.hidden_size, case.dtype.itemsize
-    in_cluster = hidden * size <= 2048 if backward else hidden <= 512
-    units = 64 if hidden <= 64 else 32 if in_cluster else 16
-    outputs, unit_bytes = (1, 4 * size) if backward else (4, size)
+    hidden, size, cell = case.hidden_size, case.dtype.itemsize, cell_of(case)
+    of_32 = cell.slots == 1 or (hidden * size <= 2048 if backward else hidden <= 512)
+    units = 64 if hidden <= 64 else 32 if of_32 else 16
+    outputs, unit_bytes = (1, cell.slots * size) if backward else (cell.slots, size)
     group = math.ceil(hidden / units)
     chunks = math.ceil(group * units * unit_bytes / CHUNK)
     least = Block(units, outputs, 1, chunks)
@@ -237,26 +290,29 @@ def plan(
         cluster = way == "cluster"
         if group > (16 if cluster else MULTIPROCESSORS) or (group == 1 and not cluster):
             return None
-        if least.shared_bytes(size, 1, cluster) > SHARED_BYTES:
+        if least.shared_bytes(size, 1, cluster, cell) > SHARED_BYTES:
             return None
 
         def resident(block: Block, passes: int) -> int:
             if not cluster or group == 1:
                 return MULTIPROCESSORS // group
-            return clusters(group, block.shared_bytes(size, passes, cluster))
+            return clusters(group, block.shared_bytes(size, passes, cluster, cell))
 
         rows = math.ceil(case.batch / max(1, resident(least, 1) // case.directions))
-        for n_tiles in (1,) if units == 64 or rows <= 8 else (2, 1):
+        # Options and two row tiles are too much together in the grid's kernels.
+        one = units == 64 or rows <= 8 or (cell.general and not cluster)
+        for n_tiles in (1,) if one else (2, 1):
             block = replace(least, n_tiles=n_tiles)
             passes = min(64, math.ceil(rows / block.rows))
-            while passes > 0 and block.shared_bytes(size, passes, cluster) > SHARED_BYTES:
+            while passes > 0 and block.shared_bytes(size, passes, cluster, cell) > SHARED_BYTES:
                 passes -= 1
             if passes > 0:
                 break
         items = math.ceil(case.batch / (block.rows * passes)) * case.directions
         return Plan(way, block, group, min(items, resident(block, passes)), passes, items)
 
-    found = [] if case.proj_size or size == 8 else [fit("cluster"), fit("grid")]
+    stepwise = case.proj_size or size == 8 or cell.launches
+    found = [] if stepwise else [fit("cluster"), fit("grid")]
     plans = [plan for plan in found if plan is not None]
     if not plans:
         return Plan("stepwise", Block(16, outputs, 1 if case.batch <= 8 else 4, chunks))
@@ -279,7 +335,7 @@ def persistent_step(
     case: Case, where: Plan, backward: bool, training: bool, c: dict[str, float]
 ) -> dict[str, float]:
     """Microseconds of one step of all that runs at once."""
-    size, block, passes = case.dtype.itemsize, where.block, where.passes
+    size, block, passes, cell = case.dtype.itemsize, where.block, where.passes, cell_of(case)
     cluster = where.way == "cluster"
     running = min(block.rows, math.ceil(case.batch * case.directions / where.items / passes))
 
@@ -292,15 +348,16 @@ def persistent_step(
     from_shared = block.kept_bytes(size) + (operands if cluster else 0)
     compute = max(multiply_adds / mma_rate(case, c), from_shared / SHARED_RATE)
 
-    # The warps' sums are written and read. Forward three sigmoids and two tanh, each an exponential
-    # and a reciprocal; backward one tanh.
+    # The warps' sums are written and read. Of an LSTM forward three sigmoids and two tanh, each an
+    # exponential and a reciprocal; backward one tanh.
     sums = 2 * block.warps_k * block.rows * block.units * block.outputs * 4
-    special = (2 if backward else 10) * block.units * running
+    special = cell.special[backward] * block.units * running
     epilogue = c["epilogue"] + sums / SHARED_RATE + special / SPECIAL_RATE
+    drawn = cell.draws * training * DRAW * block.units * running / INTEGER_RATE
 
     waits = block.windows(size) - 1
     if cluster:
-        sent = block.units * (4 if backward else 1) * size * moved * where.group
+        sent = block.units * (cell.slots if backward else 1) * size * moved * where.group
         latency = c["dsm_latency" if where.group > 1 else "own_latency"]
         again = float(SHARED_LATENCY)
         traffic = sent / c["dsm_rate"] + waits * SHARED_LATENCY
@@ -309,13 +366,15 @@ def persistent_step(
         traffic = max(arriving / c["l2_rate"], waits * c["l2_hit"])
     busy = compute + epilogue + traffic
     # What one pass sends is on its way while the others work.
-    step = max(passes * (busy + again), busy + latency)
+    # So it is while random numbers are drawn for the next step.
+    step = max(passes * (busy + again + drawn), busy + max(latency, drawn))
 
     # Read ahead and written behind: counts only where it outlasts all the rest.
     if backward:
-        bytes_moved = size * 9 + 4  # gates and their gradients, the output's gradient, cells
+        # Gates and their gradients, the output's gradient, cells or hidden states.
+        bytes_moved = size * (2 * cell.saved + 1) + 4
     else:
-        bytes_moved = size * 5 + (size * 4 + 4 if training else 0)
+        bytes_moved = size * (cell.gates + 1) + (size * cell.saved + 4 if training else 0)
     rows_at_once = case.batch * case.directions / where.rounds
     streamed = 1e-3 * bytes_moved * rows_at_once * case.hidden_size / c["copy"]
 
@@ -326,24 +385,28 @@ def persistent_step(
 
 
 def stepwise_step(case: Case, where: Plan, c: dict[str, float]) -> dict[str, float]:
-    """Microseconds of one launch: all directions, weights read again for every 8 or 32 rows."""
-    block, size = where.block, case.dtype.itemsize
+    """Microseconds of a step: all directions, weights read again for every 8 or 32 rows."""
+    block, size, cell = where.block, case.dtype.itemsize, cell_of(case)
     passes = math.ceil(case.batch / block.rows)
-    weights = 4 * case.hidden_size**2 * case.directions
+    launches = max(1, cell.launches)
+    # Gates that a cell does not have are zeros, packed and multiplied.
+    weights = cell.slots * case.hidden_size**2 * case.directions
     in_l2 = weights * size <= 1e6 * c["l2_size"]
     from_l2 = 1e-3 * c["l2_rate"] * MULTIPROCESSORS * c["clock"]  # TB/s
     memory = 1e-6 * weights * size * passes / from_l2
     if not in_l2:
         memory = max(memory, 1e-3 * weights * size / c["copy"])
-    # A warp goes from chunk to chunk with few loads under way.
-    walk = 1e-3 * block.longest * c["walk"] / c["clock"]
+    # A warp goes from chunk to chunk with few loads under way; the second launch of a reset gate
+    # before the product walks as far, that of layer normalisation not at all.
+    walks = 2 if launches == 2 and cell.slots == 4 and not cell.peephole else 1
+    walk = 1e-3 * walks * block.longest * c["walk"] / c["clock"]
     rate = 1e3 * mma_rate(case, c) * MULTIPROCESSORS * c["clock"]  # a microsecond
     compute = weights * passes * block.rows / rate
     return {
         "compute": compute,
-        "epilogue": 1e-3 * c["epilogue"] / c["clock"],
+        "epilogue": 1e-3 * launches * c["epilogue"] / c["clock"],
         "memory": max(0, memory - compute, walk - compute),
-        "launch": c["boundary"],
+        "launch": launches * c["boundary"],
     }
 
 
@@ -351,13 +414,14 @@ def recurrence(case: Case, backward: bool, training: bool, c: dict[str, float]) 
     """Microseconds of one layer's pass over all steps, in all directions."""
     where = plan(case, backward)
     # Weights are packed first, each direction's by a launch, and what is traded is cleared.
-    packed = 4 * case.hidden_size**2 * case.dtype.itemsize * case.directions
+    slots = cell_of(case).slots
+    packed = slots * case.hidden_size**2 * case.dtype.itemsize * case.directions
     begin = (case.directions + 1) * c["boundary"] + 2e-3 * packed / c["copy"]
     if where.way == "stepwise":
         turns, step = 1, stepwise_step(case, where, c)
     else:
         turns, step = where.rounds, persistent_step(case, where, backward, training, c)
-        held = where.block.units * case.hidden_size * 4 * case.dtype.itemsize
+        held = where.block.units * case.hidden_size * slots * case.dtype.itemsize
         begin += c["start"] + 1e-3 * held / c["l2_rate"] / c["clock"]
     parts = {name: turns * case.steps * value for name, value in step.items()}
     parts["launch"] = parts.get("launch", 0) + begin
@@ -367,7 +431,8 @@ def recurrence(case: Case, backward: bool, training: bool, c: dict[str, float]) 
 def products(case: Case, input_size: int, training: bool, c: dict[str, float]) -> float:
     """Microseconds of the products over all steps at once, around the recurrence."""
     tokens, hidden, size = case.steps * case.batch, case.hidden_size, case.dtype.itemsize
-    gates = 4 * hidden * case.directions
+    rows = cell_of(case).gates * hidden
+    gates = rows * case.directions
 
     def product(rows: int, depth: int, columns: int) -> float:
         operations = 2e-6 * rows * depth * columns / matmul_rate(case, c)
@@ -377,7 +442,7 @@ def products(case: Case, input_size: int, training: bool, c: dict[str, float]) -
     total = product(tokens, input_size, gates)
     if training:
         total += product(tokens, gates, input_size) + product(gates, tokens, input_size)
-        total += case.directions * product(4 * hidden, tokens, hidden)
+        total += case.directions * product(rows, tokens, hidden)
         total += 1e-3 * size * tokens * gates / c["copy"] + c["boundary"]  # the biases' gradient
     return total
 
@@ -448,7 +513,7 @@ def predict(case: Case, mode: str, tokens: int | None = None) -> Prediction:
 # ---- The page ------------------------------------------------------------------------------------
 
 TEXT = """\
-# Predictions for the CUDA LSTM
+# Predictions for the CUDA kernels
 
 Written by `python -m benchmarks.cuda_model --write`; not edited by hand.
 
@@ -515,6 +580,13 @@ One figure for cuDNN is known: {cudnn_forward} ms forward and {cudnn_training} m
 {cudnn}
 
 No ratio is predicted for the other cases.
+
+## Variants against the plain cell
+
+Predicted time over that of the plain cell of the same name, training; the goal is 1.3. Layer
+normalisation and a reset gate before the product go step by step, two launches a step.
+
+{variants}
 """
 TITLES = {
     (False, "forward"): "One layer, forward",
@@ -587,14 +659,35 @@ def cudnn_lines() -> Iterator[str]:
         yield line(mode, f"{expected:.2f}", measured, f"{measured / expected:.2f}", ratios)
 
 
-def table(bidirectional: bool, mode: str) -> Iterator[str]:
+def variant_lines() -> Iterator[str]:
+    names = [f"{'x'.join(map(str, shape))}, {dtype}" for shape, dtype in varied()]
+    yield line("variant", "way", *names)
+    yield line("---", "---", *["---:"] * len(names))
+    for variant, (cell, *_) in VARIANTS.items():
+        ratios: list[str] = []
+        found: list[str] = []
+        for shape, precision in varied():
+            p = predict(build_case(shape, precision, variant=variant), "training")
+            plain = predict(build_case(shape, precision, cell=cell), "training")
+            ratios.append(f"{p.expected / plain.expected:.2f}")
+            found += p.ways
+        yield line(variant, ", ".join(dict.fromkeys(found)), *ratios)
+
+
+def varied() -> Iterator[tuple[tuple[int, int, int], str]]:
+    for precision in ("float16", "float32"):
+        for shape in VARIED:
+            yield shape, precision
+
+
+def table(bidirectional: bool, mode: str, cell: str = "lstm") -> Iterator[str]:
     yield line("case", "type", "way", "low", "expected", "high", *PARTS, "most", "floor")
     yield line("---", "---", "---", *["---:"] * (3 + len(PARTS)), "---", "---:")
     for shape in SHAPES:
         for precision in PRECISIONS:
             if precision == "bfloat16":
                 continue  # the same bytes and rates as float16
-            p = predict(build_case(shape, precision, bidirectional), mode)
+            p = predict(build_case(shape, precision, bidirectional, cell=cell), mode)
             values = (p.low, p.expected, p.high, *(p.parts[name] for name in PARTS))
             yield line(
                 "x".join(map(str, shape)),
@@ -616,10 +709,16 @@ def page() -> str:
         cudnn_forward=CUDNN_MS["forward"],
         cudnn_training=CUDNN_MS["training"],
         cudnn="\n".join(cudnn_lines()),
+        variants="\n".join(variant_lines()),
     )
     for (bidirectional, mode), title in TITLES.items():
         text += f"\n## {title}\n\nMicroseconds a step; steps x batch x hidden size.\n\n"
         text += "\n".join(table(bidirectional, mode)) + "\n"
+    for cell in ("gru", "rnn"):
+        for mode in ("forward", "training"):
+            title = f"{cell.upper()}, {TITLES[False, mode][0].lower()}{TITLES[False, mode][1:]}"
+            text += f"\n## {title}\n\nMicroseconds a step; steps x batch x hidden size.\n\n"
+            text += "\n".join(table(False, mode, cell)) + "\n"
     return text
 
 

@@ -1,4 +1,4 @@
-"""Measures seqfast's LSTM against cuDNN's on a GPU, the most important cases first.
+"""Measures seqfast's recurrent layers against cuDNN's on a GPU, the most important cases first.
 
 python -m benchmarks.gpu --out DIR [--seconds N] [--cases REGEX] [--dry-run] [--device cpu]
 
@@ -26,8 +26,6 @@ import seqfast.nn
 from benchmarks import harness
 from benchmarks.cases import (
     Call,
-    Case,
-    build_layer,
     forward,
     packed_call,
     packed_leaves,
@@ -37,7 +35,9 @@ from benchmarks.cases import (
     training,
 )
 from benchmarks.cuda_model import predict
-from benchmarks.gpu_grid import MODES, PRECISIONS, Job, jobs
+from benchmarks.gpu_grid import MODES, PRECISIONS, VARIANTS, GpuCase, Job, jobs
+from seqfast.ops._cells import cell_of
+from seqfast.ops._options import Options
 
 SUITE = "rnn_cuda"
 # Of the norm of what was computed wrong to that of the float64 result.
@@ -70,7 +70,7 @@ class Cpu:
         """No graphs here, so that the same thing happens call by call."""
         return lambda index: call(input)
 
-    def ways(self, case: Case, mode: str) -> list[str]:
+    def ways(self, case: GpuCase, mode: str) -> list[str]:
         return ["cpu"]
 
     def still_works(self) -> bool:
@@ -124,7 +124,7 @@ class Cuda:
 
         return replay
 
-    def ways(self, case: Case, mode: str) -> list[str]:
+    def ways(self, case: GpuCase, mode: str) -> list[str]:
         return ways(case, mode, torch.cuda.current_device())
 
     def still_works(self) -> bool:
@@ -153,16 +153,29 @@ class Cuda:
 Device = Cpu | Cuda
 
 
-def ways(case: Case, mode: str, index: int = 0, host: bool = False) -> list[str]:
+def ways(case: GpuCase, mode: str, index: int = 0, host: bool = False) -> list[str]:
     """How seqfast's kernels go on that device, or on the host executor's: forward, then backward.
 
     Backward only in training.
     """
     native: Any = seqfast._C
     sizes = (case.steps, case.batch, case.hidden_size, case.proj_size, case.directions)
-    call = (host, index, 0, case.tf32, 0, CODES[case.dtype], *sizes)
+    variant = VARIANTS.get(case.variant)
+    call = (
+        host,
+        index,
+        0,
+        case.tf32,
+        0,
+        CODES[case.dtype],
+        *sizes,
+        bool(variant and variant.extras),
+    )
+    options = Options(**variant.options) if variant else Options()
+    kernel = cell_of(case.cell, options, bool(variant and variant.layer_norm)).kernel
+    seeded = int(mode == "training")  # an address that a way does not look at
     passes = (False, True) if mode == "training" else (False,)
-    return [WAYS[native.cuda_lstm_way(call, backward)] for backward in passes]
+    return [WAYS[native.cuda_rnn_way(call, (*kernel, seeded, 0), backward)] for backward in passes]
 
 
 def smi() -> dict[str, str]:
@@ -209,25 +222,46 @@ def measure_ceilings(device: Device) -> dict[str, Any]:
     return {"matmul_gflops": products, "copy_gbs": 2e-9 * source.nbytes / seconds}
 
 
-def roof_gflops(case: Case, ceilings: dict[str, Any]) -> float:
+def roof_gflops(case: GpuCase, ceilings: dict[str, Any]) -> float:
     """Of the fastest unit that gives this precision: float32 also as three TF32 products."""
     products: dict[str, float] = ceilings["matmul_gflops"]
     name = case.dtype_name
     return max(products[name], products["tf32"] / 3) if name == "float32" else products[name]
 
 
+LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+
+
+def build_layer(module: Any, case: GpuCase, device: str, variant: str = "") -> torch.nn.Module:
+    """A layer of `torch.nn` or `seqfast.nn`."""
+    layer: torch.nn.Module = getattr(module, LAYERS[case.cell])(
+        case.input_size,
+        case.hidden_size,
+        case.layers,
+        bidirectional=case.bidirectional,
+        dtype=case.dtype,
+        device=device,
+        **(VARIANTS[variant].layer if variant else {}),
+    )
+    return layer
+
+
 class Contest:
-    """Both layers with the same weights, and what they are called with."""
+    """Both layers with the same weights, and what they are called with.
+
+    The peer of a variant is our own plain layer, with weights of its own."""
 
     def __init__(self, job: Job, device: Device) -> None:
         case = job.case
         torch.manual_seed(0)
         self.job, self.case, self.device = job, case, device
         self.training = job.mode == "training"
-        self.ours = build_layer(seqfast.nn.LSTM, case, device.name).train(self.training)
-        self.peer = build_layer(torch.nn.LSTM, case, device.name).train(self.training)
-        self.ours.load_state_dict(self.peer.state_dict())
-        self.peer.flatten_parameters()  # type: ignore[operator]
+        self.ours = build_layer(seqfast.nn, case, device.name, case.variant).train(self.training)
+        peer = seqfast.nn if case.variant else torch.nn
+        self.peer = build_layer(peer, case, device.name).train(self.training)
+        if not case.variant:
+            self.ours.load_state_dict(self.peer.state_dict())
+            self.peer.flatten_parameters()  # type: ignore[operator]
 
         # Each side has the lengths where it wants them.
         self.lengths = ragged_lengths(case.steps, case.batch) if case.ragged else None
@@ -258,7 +292,10 @@ class Contest:
         these rows alone.
         """
         case, name = self.case, self.device.name
+        # What a variant draws depends on the row's number.
         rows = sorted({0, case.batch // 2, case.batch - 1})
+        if case.variant:
+            rows = list(range(case.batch))
         gradient = torch.randn(
             case.steps,
             len(rows),
@@ -266,8 +303,12 @@ class Contest:
             device=name,
             dtype=case.dtype,
         )
-        exact_layer = build_layer(torch.nn.LSTM, case, name).double()
-        exact_layer.load_state_dict(self.peer.state_dict())
+        exact_layer = build_layer(torch.nn, case, name).double()
+        if case.variant:
+            exact_layer = build_layer(seqfast.nn, case, name, case.variant).double()
+            exact_layer.train(self.training).load_state_dict(self.ours.state_dict())
+        else:
+            exact_layer.load_state_dict(self.peer.state_dict())
         exact_call = padded_call(exact_layer)
         if self.lengths is not None:
             exact_call = repacked_call(exact_layer, self.lengths[rows])
@@ -277,7 +318,10 @@ class Contest:
         whole = torch.zeros(*input.shape[:2], gradient.shape[2], device=name, dtype=case.dtype)
         whole[:, rows] = gradient
         sides = []
-        for layer, call in zip(self.layers(), (self.our_call, self.peer_call), strict=True):
+        contestants = list(zip(self.layers(), (self.our_call, self.peer_call), strict=True))
+        if case.variant:  # the peer is another layer
+            contestants = contestants[:1]
+        for layer, call in contestants:
             self.device.poison()
             found = self.results(layer, call, input, whole)
             for key in ("output", "grad input"):
@@ -287,11 +331,12 @@ class Contest:
             relative = {key: relative_error(found[key], value) for key, value in exact.items()}
             sides.append({"largest": largest, **relative})
         self.forget_gradients()
-        return sides[0], sides[1]
+        return sides[0], sides[1] if len(sides) > 1 else dict.fromkeys(sides[0], 0.0)
 
     def results(
         self, layer: torch.nn.Module, call: Call, input: torch.Tensor, gradient: torch.Tensor
     ) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)  # of the masks, if there are any
         if not self.training:
             with torch.no_grad():
                 return {"output": call(input)}

@@ -18,10 +18,21 @@ Result = dict[str, Any]
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Result, Row], str]]
 
-# Of the suites, in the order of the page.
-TITLES = {"rnn": "LSTM", "rnn_cuda": "LSTM on a GPU"}
-PEERS = {"rnn": "torch.nn.LSTM", "rnn_cuda": "torch.nn.LSTM"}
-PICTURES = {"rnn": "performance.svg", "rnn_cuda": "performance_rnn_cuda.svg"}
+# Suites in the order of the page, and the picture of each.
+PICTURES = {
+    "rnn": "performance.svg",
+    "rnn_variants": "performance_rnn_variants.svg",
+    "rnn_loops": "performance_rnn_loops.svg",
+    "rnn_cuda": "performance_rnn_cuda.svg",
+}
+LAYERS = ("LSTM", "GRU", "RNN")  # sections of the suite rnn
+# Title and peer of the other suites, each of one section.
+HEADS = {
+    "rnn_variants": ("Variants", "our own plain layer"),
+    "rnn_loops": ("Against loops in Python", "`benchmarks/loops.py`"),
+    "rnn_cuda": ("On a GPU", "`torch.nn`, of variants our own plain layer"),
+}
+LARGE = "100x64x512x512"  # the shape whose part of the peak stands in the summary
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 MODES = ("forward", "training")
 TICKS = (0.25, 0.5, 0.7, 1, 1.4, 2, 3, 4, 6, 8, 12, 16)
@@ -33,7 +44,8 @@ PAGE = """\
 Written by `make report` from `benchmarks/results/`, which `make bench` fills; not edited by hand.
 
 Every figure is a ratio against a peer, measured in one run: above 1 seqfast is faster, below 1 it
-is slower, and the row says so. Nothing that was measured is left out.
+is slower, and the row says so. What a variant costs is a time factor, and above its goal the row
+says so. Nothing that was measured is left out.
 
 {pictures}
 
@@ -50,7 +62,8 @@ is slower, and the row says so. Nothing that was measured is left out.
   `None`, forward, and backward from a given gradient of the output to the input and to all
   parameters; no optimizer. Shapes read `steps x batch x input_size x hidden_size`. *packed*: a
   `PackedSequence` in and out. *lengths*: padded in and out; the peer packs and unpacks, seqfast
-  takes `lengths=`. *One step*: batch 1, the state carried from call to call.
+  takes `lengths=`. *One step*: batch 1, the state carried from call to call; *of the cell*: by
+  `LSTMCell`, `GRUCell`, `RNNCell`.
 - **GFLOP/s** count two for each multiply-add of the matrix products, for the steps that are really
   there (past a row's length there is nothing to do), and three times the forward's for training.
   Gates, biases and additions are not counted.
@@ -60,7 +73,7 @@ is slower, and the row says so. Nothing that was measured is left out.
   instructions, which the peer uses throughout and seqfast in the forward pass, it may be passed).
 - **Floor**: the larger of two times, the operations at FMA peak, and the bytes that must move at
   the speed of a large plain copy, measured in the same run. Bytes count each operand once, as if
-  all caches were cold; training also writes and reads back the activated gates and the cells. Where
+  all caches were cold; training also writes and reads back what is kept of each step. Where
   everything fits into the caches a warm run may beat the second. What no floor here sees: every
   step waits for the one before and reads all of `weight_hh` again from a cache, which is what binds
   batches of a few rows.
@@ -70,6 +83,29 @@ is slower, and the row says so. Nothing that was measured is left out.
 
 # What else there is to say of a suite's measurements.
 NOTES = {
+    "rnn_variants": """
+Variants:
+
+- **The peer** is seqfast's own plain layer of the same sizes, with the same weights where the
+  variant has as many gates. `coupled_gates` and `reset_gate=False` have a gate less to compute.
+- **Time factor**: the variant's time over the plain layer's, the median over the pairs. The goal is
+  1.15 forward and 1.25 in training, for `layer_norm` and `reset_after=False` 1.5 and 1.6; in bold
+  what takes longer.
+- **Both are in training**, so that zoneout (p = 0.1, of an LSTM for both states) and *dropout*
+  (`recurrent_dropout=0.25` on the hidden state or on the update) draw their masks in *forward* too.
+  *reset*: 2 % of all places of the mask are true.
+""",
+    "rnn_loops": """
+Loops in Python:
+
+- **The peer** (`benchmarks/loops.py`) multiplies the input for all steps at once, then goes through
+  the steps: one `addmm`, `chunk`, activations, `addcmul`; masks by `bernoulli_` or `dropout`, for
+  each step where the method says so; `layer_norm` is torch's; one `stack` at the end. Eager, not
+  compiled.
+- **Correct first.** Both sides have the same weights. In evaluation, where nothing is drawn, the
+  outputs and all gradients of ten steps are compared; in training, where each side draws masks of
+  its own, their shapes. What is timed is in training, with p = 0.1 for zoneout, 0.25 for dropout.
+""",
     "rnn_cuda": """
 On a GPU:
 
@@ -166,6 +202,18 @@ def peaks_text(result: Result, row: Row) -> str:
     return "-" if None in peaks else " / ".join(f"{mib:.0f}" for mib in peaks)
 
 
+def factor_text(factor: float, most: float) -> str:
+    """Two digits; above `most` in bold, with what was wanted."""
+    return f"{factor:.2f}" if round(factor, 2) <= most else f"**{factor:.2f}, over {most:g}**"
+
+
+def is_good(row: Row) -> bool:
+    """At least as fast as the peer; a variant: within its goal."""
+    if "most" in row:
+        return bool(round(1 / row["ratio"], 2) <= row["most"])
+    return bool(row["ratio"] >= 1)
+
+
 COMMON: list[Column] = [
     ("case", lambda result, row: case_text(row)),
     ("ours, ms", lambda result, row: milliseconds(row["ours_ms"])),
@@ -173,13 +221,24 @@ COMMON: list[Column] = [
     ("ratio", lambda result, row: ratio_text(row["ratio"])),
     ("spread", lambda result, row: f"{row['ratio_low']:.2f} - {row['ratio_high']:.2f}"),
 ]
+ROOFS: list[Column] = [
+    ("GFLOP/s", lambda result, row: f"{speed(row):.0f}"),
+    ("of FMA peak", of_peak),
+    ("floor, ms", floor_text),
+]
 COLUMNS: dict[str, list[Column]] = {
-    "rnn": [
-        ("GFLOP/s", lambda result, row: f"{speed(row):.0f}"),
-        ("of FMA peak", of_peak),
-        ("floor, ms", floor_text),
+    "rnn": COMMON + ROOFS,
+    "rnn_variants": [
+        ("case", lambda result, row: case_text(row)),
+        ("variant, ms", lambda result, row: milliseconds(row["ours_ms"])),
+        ("plain, ms", lambda result, row: milliseconds(row["peer_ms"])),
+        ("time factor", lambda result, row: factor_text(1 / row["ratio"], row["most"])),
+        ("spread", lambda result, row: f"{1 / row['ratio_high']:.2f} - {1 / row['ratio_low']:.2f}"),
+        *ROOFS,
     ],
+    "rnn_loops": COMMON + ROOFS,
     "rnn_cuda": [
+        *COMMON,
         ("us a step", lambda result, row: f"{row['ours_us_per_step']:.2f}"),
         ("predicted", predicted_text),
         ("of roof", lambda result, row: f"{100 * row['roofline']:.1f} %"),
@@ -190,7 +249,7 @@ COLUMNS: dict[str, list[Column]] = {
 
 
 def timed_table(result: Result, mode: str) -> str:
-    columns = COMMON + COLUMNS[result["suite"]]
+    columns = COLUMNS[result["suite"]]
     rows = timed_rows(result, mode)
     return table(
         [[head for head, _ in columns], *([text(result, r) for _, text in columns] for r in rows)]
@@ -202,39 +261,87 @@ def memory_table(result: Result) -> str:
     for row in result["rows"]:
         if "ours_mib" in row:
             ratio = ratio_text(row["ratio"], "more")
-            lines.append([row["case"], f"{row['ours_mib']:.0f}", f"{row['peer_mib']:.0f}", ratio])
+            lines.append(
+                [case_text(row), f"{row['ours_mib']:.0f}", f"{row['peer_mib']:.0f}", ratio]
+            )
     return table(lines) if len(lines) > 1 else ""
 
 
 def case_text(row: Row) -> str:
+    """Without the layer's name where a section is about that layer alone."""
     case: str = row["case"]
+    if "variant" not in row:
+        for layer in LAYERS:
+            case = case.removeprefix(f"{layer} ")
     return case if row["dtype"] == "float32" else f"{case}, {row['dtype']}"
 
 
-def summary(result: Result, without: tuple[str, ...] = ()) -> str:
-    """Geometric mean and worst of the grid's groups, then the other groups' cases one by one."""
-    lines = [["", *MODES]]
-    groups = dict.fromkeys(row["group"] for row in result["rows"])
-    grid = ["grid"] if result["suite"] == "rnn" else list(groups)
-    for group in grid:
-        ratios = [[row["ratio"] for row in timed_rows(result, mode, group)] for mode in MODES]
-        if not any(ratios):
-            continue
-        cases = max(map(len, ratios))
-        name = f"{cases} shapes" if group == "grid" else f"{group}, {cases} case{'s' * (cases > 1)}"
-        for text, number in (("geometric mean", geometric_mean), ("the worst", min)):
-            cells = [ratio_text(number(r)) if r else "" for r in ratios]
-            lines.append([f"{name}: {text}", *cells])
-    others: dict[str, dict[str, str]] = {}
-    for row in result["rows"]:
-        if "ours_ms" in row and row["group"] not in (*grid, *without):
-            others.setdefault(case_text(row), {})[row["mode"]] = ratio_text(row["ratio"])
-    for case, texts in others.items():
-        lines.append([case, *(texts.get(mode, "") for mode in MODES)])
-    for row in result["rows"]:
+def spread_lines(
+    ratios: list[list[float]], name: str, text: Callable[[float], str] = ratio_text
+) -> dict[str, list[str]]:
+    """Geometric mean and worst of each mode's ratios."""
+    kinds = (("geometric mean", geometric_mean), ("the worst", min))
+    return {
+        f"{name}: {kind}": [text(number(r)) if r else "" for r in ratios] for kind, number in kinds
+    }
+
+
+def layer_lines(result: Result, without: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Of a section of the suite rnn: the grid, then all other cases one by one."""
+    rows = [row for row in result["rows"] if row["group"] not in without]
+    grid = [timed_rows(result, mode, "grid") for mode in MODES]
+    lines: dict[str, list[str]] = {}
+    if any(grid):
+        ratios = [[row["ratio"] for row in mode] for mode in grid]
+        lines |= spread_lines(ratios, f"{max(map(len, ratios))} shapes")
+    peaks = [[of_peak(result, r) for r in mode if case_text(r) == LARGE] for mode in grid]
+    if any(peaks):
+        lines[f"{LARGE}: of FMA peak"] = [(*texts, "")[0] for texts in peaks]
+    for row in rows:
+        if "ours_ms" in row and row["group"] != "grid":
+            texts = lines.setdefault(case_text(row), [""] * len(MODES))
+            texts[MODES.index(row["mode"])] = ratio_text(row["ratio"])
+    for row in rows:
         if "ours_mib" in row:
-            lines.append([f"peak memory, {row['case']}", "", ratio_text(row["ratio"], "more")])
-    return table(lines)
+            lines[f"peak memory, {case_text(row)}"] = ["", ratio_text(row["ratio"], "more")]
+    return lines
+
+
+def group_lines(result: Result, key: str) -> dict[str, list[str]]:
+    """Geometric mean and worst of all rows that agree on `key`."""
+    lines: dict[str, list[str]] = {}
+    for group in dict.fromkeys(row[key] for row in result["rows"] if "ours_ms" in row):
+        ratios = [
+            [row["ratio"] for row in timed_rows(result, mode) if row[key] == group]
+            for mode in MODES
+        ]
+        cases = max(map(len, ratios))
+        lines |= spread_lines(ratios, f"{group}, {cases} case{'s' * (cases > 1)}")
+    return lines
+
+
+def variant_lines(result: Result) -> list[list[str]]:
+    """Geometric mean and largest of each variant's time factors."""
+    lines = [["time factor", *(f"{mode}{kind}" for mode in MODES for kind in ("", ", the worst"))]]
+    for variant in dict.fromkeys(row["variant"] for row in result["rows"]):
+        cells = [variant]
+        for mode in MODES:
+            rows = [row for row in timed_rows(result, mode) if row["variant"] == variant]
+            factors = [1 / row["ratio"] for row in rows]
+            for number in (geometric_mean, max):
+                cells.append(factor_text(number(factors), rows[0]["most"]) if rows else "")
+        lines.append(cells)
+    return lines
+
+
+def summary(result: Result) -> str:
+    if result["suite"] == "rnn_variants":
+        return table(variant_lines(result))
+    if result["suite"] == "rnn":
+        lines = layer_lines(result)
+    else:
+        lines = group_lines(result, "variant" if result["suite"] == "rnn_loops" else "group")
+    return table([["", *MODES], *([name, *cells] for name, cells in lines.items())])
 
 
 def missing_text(result: Result) -> str:
@@ -253,7 +360,7 @@ def machine_text(result: Result) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     run = (
         f"{versions}, {result['compiler']}, Python {result['python']}, {result['system']}. "
-        f"Commit {result['commit']}, {result['date'][:10]}. Peer: `{PEERS[result['suite']]}`"
+        f"Commit {result['commit']}, {result['date'][:10]}. Peer: {result['peer']}"
     )
     if result["suite"] == "rnn_cuda":
         smi = result["smi"]
@@ -284,25 +391,71 @@ def suite_text(result: Result) -> str:
     if missing := missing_text(result):
         tables.append(f"### Missing\n\n{missing}\n")
     return SUITE.format(
-        title=TITLES[result["suite"]],
+        title=result["title"],
         machine=machine_text(result),
         summary=summary(result),
         tables="\n".join(tables),
     )
 
 
-def readme_text(result: Result) -> str:
-    """The summary without the types other than float32, and where it was measured."""
-    where = f"{result['device']}, {result['threads']} threads, {result['cpu_isa']} kernels"
-    return (
-        summary(result, without=("dtypes",)) + "\n\n"
+def sections(result: Result) -> list[Result]:
+    """What has a title of its own: `result` with the rows that belong there, title and peer."""
+    if result["suite"] in HEADS:
+        title, peer = HEADS[result["suite"]]
+        return [{**result, "title": title, "peer": peer}]
+    found = []
+    for layer in LAYERS:
+        rows = [row for row in result["rows"] if row.get("cell", LAYERS[0]) == layer]
+        if rows:
+            found.append({**result, "rows": rows, "title": layer, "peer": f"`torch.nn.{layer}`"})
+    return found
+
+
+def variants_text(result: Result) -> str:
+    """The cheapest and the dearest, and which of them miss their goal at some shape."""
+    ranges = []
+    for mode in MODES:
+        ratios: dict[str, list[float]] = {}
+        for row in timed_rows(result, mode):
+            ratios.setdefault(row["variant"], []).append(row["ratio"])
+        means = sorted((1 / geometric_mean(values), name) for name, values in ratios.items())
+        if means:
+            ends = (f"{factor:.2f} ({name})" for factor, name in (means[0], means[-1]))
+            ranges.append(f"{mode} {' to '.join(ends)}")
+    count = len(dict.fromkeys(row["variant"] for row in result["rows"]))
+    text = f"{count} variants take, of the plain layer's time: {'; '.join(ranges)}."
+    slow = dict.fromkeys(row["variant"] for row in result["rows"] if not is_good(row))
+    return text + (f" **Over their goal at some shape: {', '.join(slow)}.**" if slow else "")
+
+
+def readme_text(results: list[Result]) -> str:
+    """Of the first machine: the layers side by side, in float32; then loops and variants."""
+    of_machine = [r for r in results if r["machine"] == results[0]["machine"]]
+    layers = [section for result in of_machine[:1] for section in sections(result)]
+    columns = [layer_lines(section, without=("dtypes",)) for section in layers]
+    names = dict.fromkeys(name for lines in columns for name in lines)
+    head = ["", *(f"{section['title']}, {mode}" for section in layers for mode in MODES)]
+    blank = [""] * len(MODES)
+    body = [[name, *(cell for c in columns for cell in c.get(name, blank))] for name in names]
+    first = of_machine[0]
+    where = f"{first['device']}, {first['threads']} threads, {first['cpu_isa']} kernels"
+    texts = [table([head, *body])]
+    for result in of_machine[1:]:
+        if result["suite"] == "rnn_loops":
+            lines = group_lines(result, "variant")
+            means = [[name.split(",")[0], *c] for name, c in lines.items() if "mean" in name]
+            texts.append(table([["against a loop in Python, geometric mean", *MODES], *means]))
+        elif result["suite"] == "rnn_variants":
+            texts.append(variants_text(result))
+    texts.append(
         f"Shapes are steps x batch x input x hidden, in float32. {where}, "
-        f"torch {result['versions']['torch']}, {result['date'][:10]}."
+        f"torch {first['versions']['torch']}, {first['date'][:10]}."
     )
+    return "\n\n".join(texts)
 
 
-def draw(results: list[Result], path: Path) -> None:
-    """One bar for each case: its ratio on a logarithmic axis, with its spread."""
+def draw(parts: list[Result], path: Path) -> None:
+    """One bar for each case, with its spread: its ratio, or time factor, on a logarithmic axis."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -310,23 +463,26 @@ def draw(results: list[Result], path: Path) -> None:
 
     matplotlib.rcParams["svg.hashsalt"] = "seqfast"  # equal results give equal files
     matplotlib.rcParams["svg.fonttype"] = "none"
-    bars = max(len(timed_rows(result, mode)) for result in results for mode in MODES)
+    heights = [1.2 + 0.3 * max(len(timed_rows(part, mode)) for mode in MODES) for part in parts]
     figure, grid = pyplot.subplots(
-        len(results),
+        len(parts),
         len(MODES),
-        figsize=(12, len(results) * (1.2 + 0.3 * bars)),
+        figsize=(12, sum(heights)),
+        height_ratios=heights,
         layout="constrained",
         squeeze=False,
     )
-    for result, line in zip(results, grid, strict=True):
+    for part, line in zip(parts, grid, strict=True):
+        factors = part["suite"] == "rnn_variants"
         for mode, axes in zip(MODES, line, strict=True):
-            rows = timed_rows(result, mode)[::-1]
-            ratios = [row["ratio"] for row in rows]
-            spread = [
-                [ratio - row["ratio_low"] for ratio, row in zip(ratios, rows, strict=True)],
-                [row["ratio_high"] - ratio for ratio, row in zip(ratios, rows, strict=True)],
-            ]
-            colours = [COLOURS["better" if ratio >= 1 else "worse"] for ratio in ratios]
+            rows = timed_rows(part, mode)[::-1]
+            names = ("ratio_low", "ratio", "ratio_high")
+            values = [[row[name] for name in names] for row in rows]
+            if factors:
+                values = [[1 / value for value in reversed(row)] for row in values]
+            spread = [[row[k + 1] - row[k] for row in values] for k in (0, 1)]
+            ratios = [ratio for _, ratio, _ in values]
+            colours = [COLOURS["better" if is_good(row) else "worse"] for row in rows]
             lengths = [ratio - 1 for ratio in ratios]
             places = range(len(rows))
             axes.barh(places, lengths, left=1, color=colours, xerr=spread, ecolor="#555555")
@@ -337,8 +493,9 @@ def draw(results: list[Result], path: Path) -> None:
             axes.xaxis.set_major_formatter("{x:g}")
             axes.axvline(1, color="black", linewidth=1)
             axes.grid(axis="x", alpha=0.3)
-            axes.set_title(f"{TITLES[result['suite']]}, {mode}, {result['device']}")
-            axes.set_xlabel(f"time of {PEERS[result['suite']]} / time of seqfast")
+            axes.set_title(f"{part['title']}, {mode}, {part['device']}")
+            peer = part["peer"].replace("`", "")
+            axes.set_xlabel("variant / plain layer" if factors else f"time of {peer} / seqfast's")
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
 
@@ -351,7 +508,7 @@ def check_peak(result: Result) -> None:
     for mode in MODES:
         for row in timed_rows(result, mode):
             roof = peak(result, row)
-            exempt = result["suite"] == "rnn" and row["dtype"] == "bfloat16"
+            exempt = result["suite"] != "rnn_cuda" and row["dtype"] == "bfloat16"
             if roof and not exempt and speed(row) > 1.02 * roof:
                 raise ValueError(
                     f"report: {case_text(row)}, {mode}, runs at {speed(row):.0f} GFLOP/s, which "
@@ -373,26 +530,28 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=harness.RESULTS)
     parser.add_argument("--root", type=Path, default=harness.ROOT, help="where README.md is")
     args = parser.parse_args(argv)
-    results = [r for r in harness.read_newest(args.results) if r["suite"] in TITLES]
+    results = [r for r in harness.read_newest(args.results) if r["suite"] in PICTURES]
     if not results:
         sys.exit(f"report: no results under {args.results}; `make bench` writes them")
-    results.sort(key=lambda result: list(TITLES).index(result["suite"]))
+    results.sort(key=lambda result: list(PICTURES).index(result["suite"]))
     for result in results:
         check_peak(result)
     docs: Path = args.root / "docs"
     docs.mkdir(exist_ok=True)
-    pictures = []
+    pictures: list[str] = []
+    texts: list[str] = []
     suites = list(dict.fromkeys(result["suite"] for result in results))
     for suite in suites:
-        of_suite = [result for result in results if result["suite"] == suite]
-        draw(of_suite, docs / PICTURES[suite])
+        parts = [part for r in results if r["suite"] == suite for part in sections(r)]
+        draw(parts, docs / PICTURES[suite])
         pictures.append(f"![The ratio of every case]({PICTURES[suite]})")
-    page = PAGE.format(pictures="\n".join(pictures), suites="\n".join(map(suite_text, results)))
+        texts += map(suite_text, parts)
+    page = PAGE.format(pictures="\n".join(pictures), suites="\n".join(texts))
     page += "".join(NOTES.get(suite, "") for suite in suites)
     (docs / "performance.md").write_text(page, encoding="utf-8")
     if results[0]["suite"] == "rnn":
         readme = args.root / "README.md"
-        text = replace_block(readme.read_text(encoding="utf-8"), readme_text(results[0]))
+        text = replace_block(readme.read_text(encoding="utf-8"), readme_text(results))
         readme.write_text(text, encoding="utf-8")
     return 0
 

@@ -1,10 +1,11 @@
-"""seqfast's LSTM against torch's: the grid, and the ways of use that torch has no fast path for."""
+"""seqfast's recurrent layers against torch's: the grid, and the ways of use torch is slow at."""
 
 from __future__ import annotations
 
 import statistics
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,12 @@ import torch
 import seqfast.nn
 from benchmarks import memory
 from benchmarks.cases import (
+    GATES,
+    INPUTS,
+    TOLERANCE,
     Case,
     build_layer,
+    draw_inputs,
     forward,
     packed_call,
     packed_leaves,
@@ -23,10 +28,6 @@ from benchmarks.cases import (
     repacked_call,
     training,
 )
-
-INPUTS = 3  # taken in turn, so that no call finds its whole input in the cache
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9, torch.bfloat16: 5e-2}
-
 
 GRID = [
     Case("grid", 100, 32, 128, 128),
@@ -47,18 +48,28 @@ OTHERS = [
     Case("dtypes", 100, 32, 256, 256, dtype=torch.bfloat16),
     Case("dtypes", 100, 64, 512, 512, dtype=torch.bfloat16),
 ]
+CASES = [
+    replace(case, cell=cell)
+    for cell in GATES
+    for case in GRID + OTHERS
+    if cell == "lstm" or not case.proj_size
+]
+
+
+def named(row: dict[str, Any], case: Case, name: str = "") -> dict[str, Any]:
+    """Of which layer the row is; the report has a section for each."""
+    return row | {"case": f"{case.layer} {name or row['case']}", "cell": case.layer}
 
 
 @pytest.mark.parametrize("mode", ["forward", "training"])
-@pytest.mark.parametrize("case", GRID + OTHERS, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-def test_lstm(case: Case, mode: str, compare: Callable[..., None], smoke: bool) -> None:
+def test_layer(case: Case, mode: str, compare: Callable[..., None], smoke: bool) -> None:
     case = case.tiny() if smoke else case
     torch.manual_seed(0)
-    layers = [build_layer(lstm, case) for lstm in (seqfast.nn.LSTM, torch.nn.LSTM)]
+    layers = [build_layer(module, case) for module in (seqfast.nn, torch.nn)]
     layers[0].load_state_dict(layers[1].state_dict())
-    shape = case.steps, case.batch, case.input_size
-    inputs: list[Any] = [torch.randn(shape, dtype=case.dtype) for _ in range(INPUTS)]
+    inputs: list[Any] = draw_inputs(case, grad=mode == "training")
     calls = [padded_call(layer) for layer in layers]
     tokens = case.steps * case.batch
     if case.ragged:
@@ -68,8 +79,6 @@ def test_lstm(case: Case, mode: str, compare: Callable[..., None], smoke: bool) 
     if case.ragged == "packed":
         inputs = packed_leaves(inputs, lengths, grad=mode == "training")
         calls = [packed_call(layer) for layer in layers]
-    elif mode == "training":
-        inputs = [x.requires_grad_() for x in inputs]
 
     with torch.set_grad_enabled(mode == "training"):
         runs = [forward(call, inputs) for call in calls]
@@ -82,35 +91,40 @@ def test_lstm(case: Case, mode: str, compare: Callable[..., None], smoke: bool) 
                 training(layer, call, inputs, gradient)
                 for layer, call in zip(layers, calls, strict=True)
             ]
-        compare(case.row(mode, tokens), *runs)
+        compare(named(case.row(mode, tokens), case), *runs)
 
 
-@pytest.mark.parametrize("cell", [False, True], ids=["LSTM", "LSTMCell"])
-def test_single_step(cell: bool, compare: Callable[..., None], smoke: bool) -> None:
+@pytest.mark.parametrize("alone", [False, True], ids=["layer", "cell"])
+@pytest.mark.parametrize("cell", GATES)
+def test_single_step(cell: str, alone: bool, compare: Callable[..., None], smoke: bool) -> None:
     """Decoding: one row, one step, the state carried from call to call."""
-    case = Case("one step", 1, 1, 256, 256)
+    case = Case("one step", 1, 1, 256, 256, cell=cell)
     case = case.tiny() if smoke else case
     torch.manual_seed(0)
+    shape = (case.batch, case.input_size) if alone else (1, case.batch, case.input_size)
+    inputs = [torch.randn(shape) for _ in range(INPUTS)]
+    name = case.layer + "Cell" * alone
+    layers = [getattr(m, name)(case.input_size, case.hidden_size) for m in (seqfast.nn, torch.nn)]
+    layers[0].load_state_dict(layers[1].state_dict())
 
     def stepper(layer: torch.nn.Module) -> Callable[[int], Any]:
-        shape = (case.batch, case.input_size) if cell else (1, case.batch, case.input_size)
-        inputs = [torch.randn(shape) for _ in range(INPUTS)]
         state = None
 
-        def step(pair: int) -> None:
+        def step(index: int) -> Any:
             nonlocal state
-            if cell:
-                state = layer(inputs[pair % INPUTS], state)
-            else:
-                _, state = layer(inputs[pair % INPUTS], state)
+            result = layer(inputs[index % INPUTS], state)
+            state = result if alone else result[1]
+            return state
 
         return step
 
-    name = "LSTMCell" if cell else "LSTM"
-    layers = [getattr(m, name)(case.input_size, case.hidden_size) for m in (seqfast.nn, torch.nn)]
     with torch.no_grad():
+        runs = [stepper(layer) for layer in layers]
+        for index in range(INPUTS):
+            torch.testing.assert_close(*(run(index) for run in runs), rtol=1e-4, atol=1e-4)
         row = case.row("forward", tokens=1)
-        compare(row | {"case": f"{name} {row['case']}"}, *map(stepper, layers))
+        text = f"{row['case']}, one step" + " of the cell" * alone
+        compare(named(row, case, text), *runs)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
@@ -125,7 +139,8 @@ def test_peak_memory(record: Callable[[dict[str, Any]], None], threads: int, smo
     record(
         {
             "group": "memory",
-            "case": "x".join(map(str, sizes)),
+            "case": "LSTM " + "x".join(map(str, sizes)),
+            "cell": "LSTM",
             "mode": "training",
             "dtype": "float32",
             "ours_mib": ours,

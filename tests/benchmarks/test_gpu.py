@@ -59,6 +59,22 @@ def test_from_the_grid_to_the_results(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "8 rows, 0 left out for time, 0 failed" in printed
 
 
+def test_every_cell_and_variant_runs(tmp_path: Path) -> None:
+    status, result = run(
+        tmp_path,
+        "--cases",
+        "^[a-z ]+ (512x64x256x256|1024x16x768x768), float32",
+        "--seconds",
+        "200",
+    )
+    assert status == 0, result["failures"]
+    kinds = {row["case"].rsplit(" ", 1)[0] for row in result["rows"]}
+    assert kinds == {"gru", "rnn", *gpu_grid.VARIANTS}
+    gru = next(row for row in result["rows"] if row["case"].startswith("gru 3x"))
+    # Three gates of eight units, eight inputs, eight states; three steps of four rows.
+    assert gru["gflop"] == pytest.approx(2e-9 * 3 * 8 * 16 * 12)
+
+
 def test_a_self_test_is_never_rendered(tmp_path: Path) -> None:
     run(tmp_path / "machine", "--cases", "^1024x16x768x768, float16, forward", "--seconds", "100")
     assert harness.read_newest(tmp_path) == []
@@ -164,16 +180,20 @@ def test_one_failure_costs_one_row_unless_the_device_is_gone(
 
 def test_the_most_important_comes_first() -> None:
     found = gpu_grid.jobs()
-    assert len(set(found)) == len(found) == 11 * 4 * 2 * 2 + 2 * 3 * 4 * 2 * 2 + 6
+    cells, variants = 2 * 4 * 11 * 2, len(gpu_grid.VARIANTS) * 2 * 3 * 2
+    lstm = 11 * 4 * 2 * 2 + 2 * 3 * 4 * 2 * 2 + 6
+    assert len(set(found)) == len(found) == lstm + cells + variants
     assert [str(job) for job in found[:4]] == [
         f"1024x16x768x768, {dtype}, {mode}"
         for dtype in ("float16", "bfloat16")
         for mode in ("forward", "training")
     ]
-    early = found[:60]
+    early = found[:90]
     assert {job.case.dtype_name for job in early} == set(gpu_grid.PRECISIONS)
     assert {job.case.bidirectional for job in early} == {False, True}
     assert {job.case.ragged for job in early} == {"", "lengths", "packed before"}
+    assert {job.case.cell for job in early} == set(gpu_grid.GATES)
+    assert {job.case.variant for job in early} > {"", "lstm zoneout"}
     assert found[-1].case.steps == 65543
 
 
@@ -329,13 +349,15 @@ def test_tf32_is_put_back() -> None:
 def test_way_asks_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def way(call: tuple[Any, ...], backward: bool) -> int:
+    def way(call: tuple[Any, ...], options: tuple[Any, ...], backward: bool) -> int:
         asked.append((call, backward))
+        assert len(options) == 13
         return 1 if backward else 3
 
-    monkeypatch.setattr(seqfast._C, "cuda_lstm_way", way, raising=False)
+    monkeypatch.setattr(seqfast._C, "cuda_rnn_way", way, raising=False)
     case = gpu_grid.build_case((256, 64, 1024), "tf32", bidirectional=True)
     assert gpu.ways(case, "training", 1) == ["grid", "stepwise"]
     assert asked == [
-        ((False, 1, 0, True, 0, 0, 256, 64, 1024, 0, 2), backward) for backward in (False, True)
+        ((False, 1, 0, True, 0, 0, 256, 64, 1024, 0, 2, False), backward)
+        for backward in (False, True)
     ]

@@ -163,7 +163,7 @@ def test_a_gpu_has_a_section_of_its_own(root: Path) -> None:
     assert (root / "docs" / "performance_rnn_cuda.svg").exists()
 
     page = after["docs/performance.md"]
-    _, section = page.split("## LSTM on a GPU")
+    _, section = page.split("## On a GPU")
     assert "](performance_rnn_cuda.svg)" in page
     assert "driver 580.1, CUDA 13.0, at most 1980 MHz" in section
     assert "float16 700, float32 50; copy 4300 GB/s" in section
@@ -177,7 +177,80 @@ def test_a_gpu_has_a_section_of_its_own(root: Path) -> None:
     assert "Left out for time: a case; another." in section
     assert "**Failed: a third: ValueError: wrong: output**" in section
     assert "CUDA events around a sample" in section
-    assert "on a GPU" not in before["docs/performance.md"].lower()
+    assert "on a gpu" not in before["docs/performance.md"].lower()
+
+
+def test_each_layer_has_a_section(root: Path) -> None:
+    rows = [
+        row(mode, ratio, case=f"{cell} {report.LARGE}", cell=cell)
+        for cell, ratio in (("LSTM", 2.0), ("GRU", 0.5))
+        for mode in report.MODES
+    ]
+    rows.append(row("forward", 3.0, case="GRU 1x1x8x8, one step", cell="GRU", group="one step"))
+    later = ENVIRONMENT | {"date": "2031-01-01T00:00:00+00:00"}
+    harness.write_results("rnn", rows, later, root / "results")
+    files = render(root)
+    page = files["docs/performance.md"]
+    _, lstm, gru, _ = page.split("\n## ")
+    assert lstm.startswith("LSTM\n")
+    assert gru.startswith("GRU\n")
+    assert "Peer: `torch.nn.LSTM`." in lstm
+    assert "Peer: `torch.nn.GRU`." in gru
+    assert "| 1 shapes: geometric mean | 2.00 | 2.00 |" in lstm
+    assert "| 1 shapes: the worst | **0.50, slower** | **0.50, slower** |" in gru
+    assert f"| {report.LARGE}: of FMA peak | 50 % | 50 % |" in gru
+    assert "| 1x1x8x8, one step | 3.00 |  |" in gru
+    readme = files["README.md"]
+    assert "|  | LSTM, forward | LSTM, training | GRU, forward | GRU, training |" in readme
+    assert f"| {report.LARGE}: of FMA peak | 50 % | 50 % | 50 % | 50 % |" in readme
+    assert "| 1x1x8x8, one step |  |  | 3.00 |  |" in readme
+
+
+def variant_row(mode: str, factor: float, **changes: Any) -> dict[str, Any]:
+    changes = {"variant": "GRU zoneout", "most": 1.25, **changes}
+    case = f"{changes['variant']} 1x2x3x4"
+    return row(mode, 1 / factor, case=case, group="variant", **changes)
+
+
+def test_a_variant_has_a_time_factor_and_a_goal(root: Path) -> None:
+    rows = [variant_row(mode, factor) for mode in report.MODES for factor in (1.0, 1.21)]
+    rows.append(variant_row("training", 1.6, variant="RNN reset"))
+    rows[-1] |= {"ratio_low": 0.5, "ratio_high": 1.0}
+    harness.write_results("rnn_variants", rows, ENVIRONMENT, root / "results")
+    files = render(root)
+    section = files["docs/performance.md"].split("\n## Variants\n")[1]
+    assert "| GRU zoneout | 1.10 | 1.21 | 1.10 | 1.21 |" in section
+    assert "| RNN reset |  |  | **1.60, over 1.25** | **1.60, over 1.25** |" in section
+    assert "| case | variant, ms | plain, ms | time factor | spread |" in section
+    assert "| RNN reset 1x2x3x4 | 20 | 12.5 | **1.60, over 1.25** | 1.00 - 2.00 |" in section
+    assert "Variants:\n\n- **The peer**" in section
+    assert (root / "docs" / "performance_rnn_variants.svg").exists()
+    ends = "forward 1.10 (GRU zoneout) to 1.10 (GRU zoneout); "
+    ends += "training 1.10 (GRU zoneout) to 1.60 (RNN reset). "
+    slow = "**Over their goal at some shape: RNN reset.**"
+    text = f"2 variants take, of the plain layer's time: {ends}{slow}\n"
+    assert text in files["README.md"]
+
+
+def test_loops_have_a_section(root: Path) -> None:
+    rows = [
+        row(mode, ratio, case="LSTM peephole 1x2x3x4", variant="LSTM peephole", group="loop")
+        for mode in report.MODES
+        for ratio in (0.5, 8.0)
+    ]
+    harness.write_results("rnn_loops", rows, ENVIRONMENT, root / "results")
+    other = ENVIRONMENT | {"machine": "another"}
+    harness.write_results("rnn_variants", [variant_row("forward", 2.0)], other, root / "results")
+    files = render(root)
+    section = files["docs/performance.md"].split("\n## Against loops in Python\n")[1]
+    assert "Peer: `benchmarks/loops.py`." in section
+    assert "| LSTM peephole, 2 cases: geometric mean | 2.00 | 2.00 |" in section
+    assert "| LSTM peephole, 2 cases: the worst | **0.50, slower** | **0.50, slower** |" in section
+    assert "| LSTM peephole 1x2x3x4 | 20 | 160 | 8.00 |" in section
+    readme = files["README.md"]
+    assert "| against a loop in Python, geometric mean | forward | training |" in readme
+    assert "| LSTM peephole | 2.00 | 2.00 |" in readme
+    assert "variants take" not in readme  # measured elsewhere
 
 
 def test_a_gpu_alone_leaves_the_readme(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ pytest.importorskip("torch")
 pytest.importorskip("pytest_benchmark")
 pytest.importorskip("matplotlib")
 
+from benchmarks import report
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -22,31 +24,53 @@ def test_measures_and_renders(tmp_path: Path) -> None:
     command += ["--bench-smoke", "--bench-threads", "1", "--bench-results", str(results)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = results.glob("*/rnn-*.json")
-    result = json.loads(path.read_text(encoding="utf-8"))
-    assert result["threads"] == 1
-    assert {"cpu_isa", "cpu_flags", "versions", "commit", "date", "copy_gbs"} <= set(result)
-    groups = {(row["group"], row["mode"]) for row in result["rows"]}
-    for group in ("grid", "ragged", "projected", "bidirectional", "dtypes"):
-        assert {(group, "forward"), (group, "training")} <= groups
-    assert ("one step", "forward") in groups
-    assert ("memory", "training") in groups or sys.platform != "linux"
-    assert all(row["ratio"] > 0 for row in result["rows"])
+    suites = {}
+    for path in results.glob("*/*.json"):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        assert result["threads"] == 1
+        assert {"cpu_isa", "cpu_flags", "versions", "commit", "date", "copy_gbs"} <= set(result)
+        assert all(row["ratio"] > 0 for row in result["rows"])
+        suites[result["suite"]] = result["rows"]
+    assert set(suites) == {"rnn", "rnn_variants", "rnn_loops"}
+    found = {(row["cell"], row["group"], row["mode"]) for row in suites["rnn"]}
+    for cell in ("LSTM", "GRU", "RNN"):
+        for group in ("grid", "ragged", "bidirectional", "dtypes"):
+            assert {(cell, group, "forward"), (cell, group, "training")} <= found
+        assert (cell, "one step", "forward") in found
+    assert ("LSTM", "projected", "training") in found
+    assert ("LSTM", "memory", "training") in found or sys.platform != "linux"
+    for suite, count in (("rnn_variants", 20), ("rnn_loops", 5)):
+        modes = [{r["variant"] for r in suites[suite] if r["mode"] == m} for m in report.MODES]
+        assert modes[0] == modes[1]
+        assert len(modes[0]) == count
 
     (tmp_path / "README.md").write_text("<!-- table:begin -->\n<!-- table:end -->\n")
     command = [sys.executable, "-m", "benchmarks.report", "--results", str(results)]
     subprocess.run([*command, "--root", str(tmp_path)], cwd=ROOT, check=True, timeout=100)
     page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
-    assert all(row["case"] in page for row in result["rows"])
+    titles = ["LSTM", "GRU", "RNN", "Variants", "Against loops in Python"]
+    assert [line[3:] for line in page.splitlines() if line.startswith("## ")][:-1] == titles
+    for rows in suites.values():
+        assert all(report.case_text(row) in page for row in rows)
 
 
-def test_work_is_counted() -> None:
+@pytest.mark.parametrize(("cell", "gates", "kept"), [("lstm", 4, 5), ("gru", 3, 4), ("rnn", 1, 1)])
+def test_work_is_counted(cell: str, gates: int, kept: int) -> None:
     from benchmarks.cases import Case
 
-    forward = Case("grid", 100, 32, 128, 128).row("forward", 3200)
-    training = Case("grid", 100, 32, 128, 128).row("training", 3200)
-    assert forward["gflop"] == pytest.approx(2e-9 * 3200 * 512 * 256)
+    case = Case("grid", 100, 32, 128, 128, cell=cell)
+    forward, training = (case.row(mode, 3200) for mode in report.MODES)
+    weights = gates * 128 * 256
+    assert forward["gflop"] == pytest.approx(2e-9 * 3200 * weights)
     assert training["gflop"] == pytest.approx(3 * forward["gflop"])
+    assert forward["gbyte"] == pytest.approx(4e-9 * (weights + 3200 * 256))
+    elements = 3 * (weights + 3200 * 256) + 2 * kept * 3200 * 128
+    assert training["gbyte"] == pytest.approx(4e-9 * elements)
+
+
+def test_work_of_stacked_projected_layers_is_counted() -> None:
+    from benchmarks.cases import Case
+
     projected = Case("", 1, 1, 10, 20, layers=2, bidirectional=True, proj_size=5).row("forward", 1)
     layers = 2 * (80 * 15 + 100) + 2 * (80 * 15 + 100)
     assert projected["gflop"] == pytest.approx(2e-9 * layers)
