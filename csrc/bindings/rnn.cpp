@@ -100,8 +100,15 @@ void rnn_backward(const py::tuple& sizes, const py::tuple& options, Address grad
 
 void dropout(int dtype, int64_t steps, int64_t rows, int64_t units, Address input, Address output,
              double probability, Address seed, uint32_t stream, bool per_step, int threads) {
-    const DropoutArgs args{steps,       rows, units, in(input), out(output),
-                           probability, static_cast<const int64_t*>(in(seed)), stream, per_step};
+    const DropoutArgs args{steps,
+                           rows,
+                           units,
+                           in(input),
+                           out(output),
+                           probability,
+                           static_cast<const int64_t*>(in(seed)),
+                           stream,
+                           per_step};
     py::gil_scoped_release release;
     cpu::dropout(static_cast<DType>(dtype), args, threads);
 }

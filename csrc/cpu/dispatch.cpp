@@ -166,8 +166,7 @@ void rnn_forward(RnnForwardArgs args) {
     const size_t element = element_size(sizes.dtype);
     use_huge_pages(args.output, rows * static_cast<size_t>(sizes.output_size()) * element);
     use_huge_pages(args.cells, units * std::max<size_t>(element, 4));
-    use_huge_pages(args.gates,
-                   static_cast<size_t>(saved_of(args.options.cell)) * units * element);
+    use_huge_pages(args.gates, static_cast<size_t>(saved_of(args.options.cell)) * units * element);
     active.load()->rnn_forward(args);
 }
 

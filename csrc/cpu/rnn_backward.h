@@ -61,8 +61,8 @@ class RnnBackward {
         grad_direct_ = arena.take<Real>(has_direct() ? sizes_.batch * hidden_stride_ : 0);
         waiting_ = arena.take<Real>(options_.layer_norm ? sizes_.batch * cell_stride_ : 0);
         const int64_t vectors = ceil_div(units, lanes);
-        sums_ = arena.take<GradientSums<Real>>(
-            options_.layer_norm ? sizes_.batch * summed * vectors : 0);
+        sums_ = arena.take<GradientSums<Real>>(options_.layer_norm ? sizes_.batch * summed * vectors
+                                                                   : 0);
         for (Chunk& chunk : chunks_) {
             chunk.grad_gates = arena.take<Real>(chunk_rows_ * width_);
             chunk.grad_hidden = arena.take<Real>(sizes_.proj_size ? chunk_rows_ * outputs : 0);
@@ -116,16 +116,16 @@ class RnnBackward {
   private:
     // Rows of some consecutive steps, the last step first, each step's rows by falling length.
     struct Chunk {
-        Real* grad_gates;         // [rows, width_]: columns as in CellColumns; with layer_norm those
-                                  // of the input, then those of the recurrent product
-        Real* grad_hidden;        // [rows, proj_size], with a projection
-        Real* cell_output;        // [rows, hidden_size], with a projection
-        Storage* multiplied;      // [rows, output_size]: h[t-1] times its mask
-        Storage* reset_hidden;    // [rows, hidden_size]: the same times the reset gate
-        Real* extras;             // [rows, extras, hidden_size]
-        const Storage** input;    // [rows] where x[t] is
-        const Storage** hidden;   // [rows] where h[t-1], as multiplied, is; nullptr: zeros
-        Storage** grad_input;     // [rows] where dx[t] goes
+        Real* grad_gates;        // [rows, width_]: columns as in CellColumns; with layer_norm those
+                                 // of the input, then those of the recurrent product
+        Real* grad_hidden;       // [rows, proj_size], with a projection
+        Real* cell_output;       // [rows, hidden_size], with a projection
+        Storage* multiplied;     // [rows, output_size]: h[t-1] times its mask
+        Storage* reset_hidden;   // [rows, hidden_size]: the same times the reset gate
+        Real* extras;            // [rows, extras, hidden_size]
+        const Storage** input;   // [rows] where x[t] is
+        const Storage** hidden;  // [rows] where h[t-1], as multiplied, is; nullptr: zeros
+        Storage** grad_input;    // [rows] where dx[t] goes
     };
 
     // Columns whose gradients' products with the chunk's inputs and states go to rows of the
@@ -159,9 +159,9 @@ class RnnBackward {
         PanelLayout<Real> projection;  // weight_hr as [proj_size, hidden_size]
         Real *sum_ih, *sum_hh, *sum_hr;
         bool sums_bias, sums_bias_hr;
-        const Real** left;  // [product_rows_] left-hand rows of the product under way
-        Real* product;      // [product_rows_, 4, lanes] its result
-        RowStep* steps;     // [product_rows_] this thread's rows of the step under way
+        const Real** left;         // [product_rows_] left-hand rows of the product under way
+        Real* product;             // [product_rows_, 4, lanes] its result
+        RowStep* steps;            // [product_rows_] this thread's rows of the step under way
         GradientSums<Real>* sums;  // with layer_norm: of the row group
         Real* waiting;             // the same
         Masks<Real> masks;
@@ -189,8 +189,7 @@ class RnnBackward {
     bool has_direct() const { return is_gru() || options_.zoneout_hidden > 0; }
 
     Cells choose_cells() const {
-        const bool general =
-            sizes_.proj_size || is_general(options_, peephole_, args_.reset);
+        const bool general = sizes_.proj_size || is_general(options_, peephole_, args_.reset);
         switch (options_.cell) {
             case CellKind::lstm:
                 return general ? &RnnBackward::lstm_cells<false, true>
@@ -302,10 +301,9 @@ class RnnBackward {
         }
         own.sums_bias = grads.bias_ih || grads.bias_hh;
         own.sums_bias_hr = grads.bias_hr != nullptr;
-        own.masks = drawer_.place(masks_ + place.thread * masks_size_,
-                                  ceil_div(sizes_.batch, team_.row_groups),
-                                  in_units(own_units(own), units),
-                                  in_units(own.recurrent.vectors, outputs));
+        own.masks = drawer_.place(
+            masks_ + place.thread * masks_size_, ceil_div(sizes_.batch, team_.row_groups),
+            in_units(own_units(own), units), in_units(own.recurrent.vectors, outputs));
         return own;
     }
 
@@ -342,8 +340,8 @@ class RnnBackward {
         }
         if (args_.grad_input && !given_product_) {
             const int64_t depth = columns_.gates * units;
-            pack(whole<Real>(sizes_.input_size, depth),
-                 part_of(depth, team_.size(), place.thread), weight_ih_, [&](int64_t k) {
+            pack(whole<Real>(sizes_.input_size, depth), part_of(depth, team_.size(), place.thread),
+                 weight_ih_, [&](int64_t k) {
                      const int64_t gate = columns_.input_gate(static_cast<int>(k / units));
                      return weight_ih + (gate * units + k % units) * sizes_.input_size;
                  });
@@ -575,8 +573,8 @@ class RnnBackward {
                 inputs.zoneout_cell = own.masks.of_unit(own.masks.zoneout_cell, j, unit);
             }
             if (peephole_) {
-                const auto* from = static_cast<const Storage*>(
-                    args_.weights[own.direction].weight_peephole);
+                const auto* from =
+                    static_cast<const Storage*>(args_.weights[own.direction].weight_peephole);
                 for (int k = 0; k < 3; ++k) {
                     inputs.peephole[k] = load<Real>(from + k * sizes_.hidden_size + unit, count);
                 }
@@ -758,10 +756,9 @@ class RnnBackward {
                 Inputs inputs = inputs_of<true>(own, j, unit, count);
                 inputs.previous_hidden = previous_hidden(own, at, unit, count);
                 grads[0] = Vector<Real>{};
-                const Vector<Real> direct =
-                    GruCell<M, true>::backward(cell_options_, inputs, gates[z_column],
-                                               gates[n_column], grad, grads[z_column],
-                                               grads[n_column]);
+                const Vector<Real> direct = GruCell<M, true>::backward(
+                    cell_options_, inputs, gates[z_column], gates[n_column], grad, grads[z_column],
+                    grads[n_column]);
                 add_direct(own, at, unit, direct, count);
                 store_columns(chunk, at, unit, grads, count);
                 if (options_.layer_norm) add_product_sums(chunk, own, j, at, unit, grads, count);
@@ -775,8 +772,7 @@ class RnnBackward {
             [&](int64_t j, const RowStep& at, int64_t unit, Vector<Real> grad, auto count) {
                 Vector<Real> gates[1];
                 load_gates(at, unit, gates, count);
-                const Vector<Real> grads[1] = {
-                    RnnCell<M>::backward(cell_options_, gates[0], grad)};
+                const Vector<Real> grads[1] = {RnnCell<M>::backward(cell_options_, gates[0], grad)};
                 store_columns(chunk, at, unit, grads, count);
                 if constexpr (general) {
                     if (sizes_.proj_size) {
@@ -844,14 +840,15 @@ class RnnBackward {
     SEQFAST_INLINE Vector<Real> projected_slope(const Own& own, int64_t j, int64_t unit,
                                                 Count count) const {
         const RowStep& at = own.steps[j];
-        Vector<Real> h = load<Real>(static_cast<const Storage*>(args_.output) +
-                                        at.index * sizes_.output_size() + unit,
-                                    count);
+        Vector<Real> h = load<Real>(
+            static_cast<const Storage*>(args_.output) + at.index * sizes_.output_size() + unit,
+            count);
         if (own.masks.zoneout_hidden) {
             const Vector<Real> kept = own.masks.of_output(own.masks.zoneout_hidden, j, unit);
             const Vector<Real> old = kept * previous_hidden(own, at, unit, count);
             // What a zero would have become, rounded as it was: the difference is no rounding.
-            if (options_.output_activation == Activation::relu) return M::positive(h - rounded(old));
+            if (options_.output_activation == Activation::relu)
+                return M::positive(h - rounded(old));
             // Where the old state stayed whole there is no gradient, and no h.
             const Vector<Real> moved = 1 - kept;
             h = moved > Vector<Real>{} ? (h - old) / moved : Vector<Real>{};
@@ -989,9 +986,9 @@ class RnnBackward {
         const Vector<Real> cell = load<Real>(
             static_cast<const Real*>(args_.cells) + at.index * sizes_.hidden_size + unit, count);
         Normalised result;
-        result.x = (Cell::unzoned_cell(cell_options_, inputs, gates, cell) -
-                    statistics[mean_cell]) *
-                   statistics[rstd_cell];
+        result.x =
+            (Cell::unzoned_cell(cell_options_, inputs, gates, cell) - statistics[mean_cell]) *
+            statistics[rstd_cell];
         result.tanh_cell = M::tanh(
             result.x *
                 load<Real>(static_cast<const Storage*>(weights.weight_norm_cell) + unit, count) +
@@ -1122,9 +1119,8 @@ class RnnBackward {
                          sum_columns_ + segment.column * units, first);
         }
         if (own.sum_hr || own.sums_bias_hr) {
-            pack_columns(packed_grad_hidden_, chunk.grad_hidden, sizes_.proj_size,
-                         sizes_.proj_size, rows, own_tiles(place, sizes_.proj_size), sum_bias_hr_,
-                         first);
+            pack_columns(packed_grad_hidden_, chunk.grad_hidden, sizes_.proj_size, sizes_.proj_size,
+                         rows, own_tiles(place, sizes_.proj_size), sum_bias_hr_, first);
             pack(units, packed_cell_output_,
                  [&](int64_t k) { return chunk.cell_output + k * units; });
         }
@@ -1261,7 +1257,8 @@ class RnnBackward {
                     const int64_t unit = (vectors.begin + v) * lanes;
                     Vector<Real> x = load(own.product + (j * vectors.size() + v) * lanes);
                     if (own.masks.hidden) x *= own.masks.of_output(own.masks.hidden, j, unit);
-                    if (has_direct()) x += load(grad_direct_ + place.row(j) * hidden_stride_ + unit);
+                    if (has_direct())
+                        x += load(grad_direct_ + place.row(j) * hidden_stride_ + unit);
                     write(j, vectors.begin + v, began_anew(j) ? Vector<Real>{} : x);
                 }
             }

@@ -65,7 +65,7 @@ inline bool is_general(const RnnOptions& options, bool peephole, bool reset) {
 template <class Real>
 struct Masks {
     Real *hidden, *update, *zoneout_hidden, *zoneout_cell;
-    Range units, outputs;  // of the cells and of the states this thread writes
+    Range units, outputs;                // of the cells and of the states this thread writes
     int64_t units_begin, outputs_begin;  // where a row's masks of them begin
     int64_t stride;
 
@@ -77,7 +77,9 @@ struct Masks {
     }
 
     // Room for any part of the units, in whole groups at both ends.
-    static int64_t stride_of(int64_t units) { return (ceil_div(units, kDrawUnits) + 1) * kDrawUnits; }
+    static int64_t stride_of(int64_t units) {
+        return (ceil_div(units, kDrawUnits) + 1) * kDrawUnits;
+    }
 };
 
 template <class Real>
@@ -146,9 +148,9 @@ class MaskDrawer {
     // What holds for the whole sequence.
     void draw_sequence(const Masks<Real>& masks, int64_t j, int64_t row, int64_t direction) const {
         if (!masks.hidden) return;
-        draw_units(masks.hidden + j * masks.stride,
-                   where(Draw::hidden_dropout, row, 0, direction), masks.outputs,
-                   options_.dropout_hidden, Real(0), kept_scale<Real>(options_.dropout_hidden));
+        draw_units(masks.hidden + j * masks.stride, where(Draw::hidden_dropout, row, 0, direction),
+                   masks.outputs, options_.dropout_hidden, Real(0),
+                   kept_scale<Real>(options_.dropout_hidden));
     }
 
   private:

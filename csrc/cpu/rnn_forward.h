@@ -31,9 +31,9 @@ class RnnForward {
         cells_ = choose_cells();
         const int64_t vectors = ceil_div(sizes_.hidden_size, lanes);
         const int64_t outputs = sizes_.output_size();
-        team_ = choose_team(sizes_, columns_.gates, vectors,
-                            static_cast<size_t>(vectors * lanes * columns_.gates * outputs) *
-                                sizeof(Real));
+        team_ = choose_team(
+            sizes_, columns_.gates, vectors,
+            static_cast<size_t>(vectors * lanes * columns_.gates * outputs) * sizeof(Real));
         // Few gates leave a panel room for several vectors of units.
         group_ = columns_.gates == columns_.columns && columns_.recurrent == columns_.gates
                      ? kPanelVectors / columns_.gates
@@ -386,7 +386,8 @@ class RnnForward {
             own.hidden_rows[1][j] = hidden_[1] + row * hidden_stride_;
             own.between_rows[j] = between_ + row * cell_stride_;
             drawer_.draw_sequence(own.masks, j, row, own.direction);
-            const bool reset = place.steps(j) > 0 && resets_at(place.time(j, 0, own.direction), row);
+            const bool reset =
+                place.steps(j) > 0 && resets_at(place.time(j, 0, own.direction), row);
             for_each_vector(hidden_columns(own), [&](int64_t u, int count) {
                 Vector<Real> h{};
                 if (hidden && !reset) h = load<Real>(hidden + from * outputs + u, count);
@@ -408,8 +409,8 @@ class RnnForward {
         for (int64_t j = 0; j < place.rows(); ++j) {
             const int64_t row = place.row(j), to = own.direction * sizes_.batch + row;
             for_each_vector(hidden_columns(own), [&](int64_t u, int count) {
-                store(hidden_n + to * outputs + u,
-                      previous_hidden(place.steps(j), row, u, count), count);
+                store(hidden_n + to * outputs + u, previous_hidden(place.steps(j), row, u, count),
+                      count);
             });
             if (!has_cell_state(options_.cell)) continue;
             for_each_vector(own_units(own), [&](int64_t u, int count) {
@@ -438,6 +439,7 @@ class RnnForward {
 
     // The pre-activations' share from the input, biases included, for all rows of a chunk.
     void multiply_input(const Own& own, int64_t rows) {
+        if (given_product_) return take_given_product(own, rows);
         Product<Real> product{};
         product.left = own.rows;
         product.depth = depth_of(sizes_.input_size);
@@ -446,16 +448,14 @@ class RnnForward {
             const Real* bias = bias_ + b * width_;
             const int64_t vectors = vectors_of(b) * columns_.columns;
             // The product starts with the biases of its own columns.
-            const int64_t started = direct_ || given_product_ ? 0 : vectors_of(b) * columns_.gates;
+            const int64_t started = direct_ ? 0 : vectors_of(b) * columns_.gates;
             for (int64_t row = 0; row < rows && started < vectors; ++row) {
                 Real* to = preactivation(own, b, row);
                 for (int64_t v = started; v < vectors; ++v) {
                     store(to + v * lanes, load(bias + v * lanes));
                 }
             }
-            if (given_product_) {
-                add_given_product(own, b, rows);
-            } else if (direct_) {
+            if (direct_) {
                 multiply_unpacked(
                     b, own.rows, args_.weights[own.direction].weight_ih, sizes_.input_size,
                     columns_.gates, [&](int c) { return columns_.input_gate(c); },
@@ -469,20 +469,25 @@ class RnnForward {
         }
     }
 
-    void add_given_product(const Own& own, int64_t block, int64_t rows) {
+    // Row by row, as the caches like to be read.
+    void take_given_product(const Own& own, int64_t rows) {
         const int64_t units = sizes_.hidden_size;
         const int64_t begin = own.direction * columns_.gates * units;
         for (int64_t row = 0; row < rows; ++row) {
             const auto* from = reinterpret_cast<const Storage*>(own.rows[row]) + begin;
-            Real* to = preactivation(own, block, row);
-            for (int64_t v = 0; v < vectors_of(block); ++v) {
-                const int64_t unit = first_unit(block) + v * lanes;
-                const int count = static_cast<int>(smaller(lanes, units - unit));
-                for (int c = 0; c < columns_.gates; ++c) {
-                    Real* at = to + (v * columns_.columns + c) * lanes;
-                    store(at, load(at) + load<Real>(from + columns_.input_gate(c) * units + unit,
-                                                    count));
-                }
+            for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
+                const Real* bias = bias_ + b * width_;
+                Real* to = preactivation(own, b, row);
+                for_each_vector_of(b, [&](int64_t v, int64_t unit, int count) {
+                    for (int c = 0; c < columns_.columns; ++c) {
+                        const int64_t at = (v * columns_.columns + c) * lanes;
+                        Vector<Real> sum = load(bias + at);
+                        if (c < columns_.gates) {
+                            sum += load<Real>(from + columns_.input_gate(c) * units + unit, count);
+                        }
+                        store(to + at, sum);
+                    }
+                });
             }
         }
     }
@@ -514,8 +519,7 @@ class RnnForward {
             for (int c = 0; c < columns; ++c) {
                 product.weight[filled] =
                     static_cast<const Storage*>(weight) + (gate_of(c) * units + unit) * depth;
-                product.at[filled] =
-                    (vector * target.columns + target.first + c) * lanes + lane;
+                product.at[filled] = (vector * target.columns + target.first + c) * lanes + lane;
                 if (++filled == kPanelVectors || (unit + 1 == end && c + 1 == columns)) {
                     multiply_direct(product, count, filled);
                     filled = 0;
@@ -546,9 +550,9 @@ class RnnForward {
         }
         for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
             const Block at{step, b, active, first};
-            multiply_recurrent(own, at, own.hidden_rows[step & 1],
-                               {columns_.first_recurrent,
-                                columns_.first_recurrent + columns_.recurrent});
+            multiply_recurrent(
+                own, at, own.hidden_rows[step & 1],
+                {columns_.first_recurrent, columns_.first_recurrent + columns_.recurrent});
             (this->*cells_)(own, at);
         }
         barrier.wait();
@@ -597,8 +601,8 @@ class RnnForward {
         const int64_t unit = first_unit(at.block), end = unit + vectors_of(at.block) * lanes;
         const auto rows = [&](int64_t from, int64_t to, auto count) {
             for (int64_t j = 0; j < at.active; ++j) {
-                Real* pre = preactivation(own, at.block, at.first + j) +
-                            (from - unit) * columns_.columns;
+                Real* pre =
+                    preactivation(own, at.block, at.first + j) + (from - unit) * columns_.columns;
                 for (int64_t u = from; u < to; u += lanes, pre += columns_.columns * lanes) {
                     f(j, pre, u, count);
                 }
@@ -672,11 +676,10 @@ class RnnForward {
                 inputs.zoneout_cell = own.masks.of_unit(own.masks.zoneout_cell, j, unit);
             }
             if (peephole_) {
-                const auto* from = static_cast<const Storage*>(
-                    args_.weights[own.direction].weight_peephole);
+                const auto* from =
+                    static_cast<const Storage*>(args_.weights[own.direction].weight_peephole);
                 for (int k = 0; k < 3; ++k) {
-                    inputs.peephole[k] =
-                        load<Real>(from + k * sizes_.hidden_size + unit, count);
+                    inputs.peephole[k] = load<Real>(from + k * sizes_.hidden_size + unit, count);
                 }
             }
         }
@@ -752,8 +755,8 @@ class RnnForward {
             for (int g = 0; g < count_columns; ++g) gates[g] = load(pre + g * lanes);
             Inputs inputs = inputs_of<true>(own, j, unit, count);
             inputs.previous_hidden = previous_hidden(at.step, own.steps[j].row, unit, count);
-            const Vector<Real> h = GruCell<M, true>::forward(cell_options_, inputs,
-                                                             gates[z_column], gates[n_column]);
+            const Vector<Real> h =
+                GruCell<M, true>::forward(cell_options_, inputs, gates[z_column], gates[n_column]);
             write_cell_output<true>(own, at.step, j, unit, h, count);
             save_gates(own, j, unit, gates, count);
         });
@@ -880,8 +883,7 @@ class RnnForward {
     void add_normalised(const Own& own, int64_t j, int64_t first) {
         const int64_t units = sizes_.hidden_size, gates = columns_.gates;
         const Moments<Real> product = total(own, j, of_product);
-        const Moments<Real> candidate =
-            columns_.apart() ? total(own, j, of_candidate) : product;
+        const Moments<Real> candidate = columns_.apart() ? total(own, j, of_candidate) : product;
         const Real mean[2] = {product.mean(), candidate.mean()};
         const Real rstd[2] = {product.rstd(), candidate.rstd()};
         const auto* weight =
@@ -920,8 +922,7 @@ class RnnForward {
         const auto* weight = static_cast<const Storage*>(weights.weight_norm_cell);
         const auto* bias = static_cast<const Storage*>(weights.bias_norm_cell);
         if (args_.gates && own.blocks.begin == 0) {
-            Real* to =
-                static_cast<Real*>(args_.statistics) + own.steps[j].index * statistics_count;
+            Real* to = static_cast<Real*>(args_.statistics) + own.steps[j].index * statistics_count;
             to[mean_cell] = mean;
             to[rstd_cell] = rstd;
         }
@@ -931,9 +932,8 @@ class RnnForward {
                                 (v * columns_.columns + columns_.gates - 1) * lanes;
                 const Vector<Real> c = load(between_ + own.steps[j].row * cell_stride_ + unit);
                 const Vector<Real> x = (c - mean) * rstd;
-                const Vector<Real> h =
-                    load(o) * M::tanh(x * load<Real>(weight + unit, count) +
-                                      load<Real>(bias + unit, count));
+                const Vector<Real> h = load(o) * M::tanh(x * load<Real>(weight + unit, count) +
+                                                         load<Real>(bias + unit, count));
                 write_hidden<true>(own, step, j, unit, h, count);
             });
         }

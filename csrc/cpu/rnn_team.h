@@ -40,8 +40,7 @@ struct Team {
 
 // Policy. Splitting rows costs no barrier, but every thread then streams all recurrent weights
 // every step: worth it while they stay in its own cache or enough rows share each load.
-inline Team choose_team(const RnnSizes& sizes, int gates, int64_t unit_parts,
-                        size_t weight_bytes) {
+inline Team choose_team(const RnnSizes& sizes, int gates, int64_t unit_parts, size_t weight_bytes) {
     const double flops_per_step =
         2.0 * gates * sizes.batch * sizes.hidden_size * (sizes.input_size + sizes.output_size());
     // A thread is worth waking for some microseconds of work, in all and in each step.
