@@ -848,12 +848,17 @@ class RnnBackward {
             const Vector<Real> old = kept * previous_hidden(own, at, unit, count);
             // What a zero would have become, rounded as it was: the difference is no rounding.
             if (options_.output_activation == Activation::relu)
-                return M::positive(h - rounded(old));
+                return M::positive(h - opaque(rounded(old)));
             // Where the old state stayed whole there is no gradient, and no h.
             const Vector<Real> moved = 1 - kept;
             h = moved > Vector<Real>{} ? (h - old) / moved : Vector<Real>{};
         }
         return activation_slope<M>(options_.output_activation, h);
+    }
+    // A multiplication before it cannot be fused with an addition after it.
+    static SEQFAST_INLINE Vector<Real> opaque(Vector<Real> x) {
+        asm volatile("" : "+m"(x));
+        return x;
     }
     static SEQFAST_INLINE Vector<Real> rounded(Vector<Real> x) {
         if constexpr (kSame) return x;

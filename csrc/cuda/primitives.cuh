@@ -90,6 +90,9 @@ SEQFAST_DEVICE double fast_exp(double x) { return exp(x); }
 SEQFAST_DEVICE double fast_divide(double x, double y) { return x / y; }
 SEQFAST_DEVICE float square_root(float x) { return sqrtf(x); }
 SEQFAST_DEVICE double square_root(double x) { return sqrt(x); }
+// Never fused with an addition.
+SEQFAST_DEVICE float rounded_product(float x, float y) { return __fmul_rn(x, y); }
+SEQFAST_DEVICE double rounded_product(double x, double y) { return __dmul_rn(x, y); }
 
 // ---- Who am I
 // -------------------------------------------------------------------------------------

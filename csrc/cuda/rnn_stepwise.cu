@@ -218,7 +218,11 @@ projection_backward_stepwise_kernel(SEQFAST_GRID_CONSTANT ProjectionBackwardPara
                             : Acc(to_float(
                                   output[cell.at(direction ? t + 1 : t - 1, row, r.hidden_size) +
                                          cell.unit]));
-                    value = (value - share * previous) / (Acc(1) - share);
+                    const Acc old = rounded_product(share, previous);
+                    // A relu's zero became exactly that, rounded as it was.
+                    value = v.output_activation == Activation::relu
+                                ? value - Acc(to_float(round_to<T>(old)))
+                                : (value - old) / (Acc(1) - share);
                 }
             }
             if (clear) direct = 0;

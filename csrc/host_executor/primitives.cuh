@@ -108,6 +108,14 @@ SEQFAST_DEVICE double fast_exp(double x) { return std::exp(x); }
 SEQFAST_DEVICE double fast_divide(double x, double y) { return x / y; }
 SEQFAST_DEVICE float square_root(float x) { return std::sqrt(x); }
 SEQFAST_DEVICE double square_root(double x) { return std::sqrt(x); }
+SEQFAST_DEVICE float rounded_product(float x, float y) {
+    const volatile float product = x * y;
+    return product;
+}
+SEQFAST_DEVICE double rounded_product(double x, double y) {
+    const volatile double product = x * y;
+    return product;
+}
 
 // ---- Who am I -----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import re
 from typing import Any, ClassVar
@@ -113,18 +114,19 @@ class Recurrent(Module):
         self._check_zoneout()
         for option in ("cell_clip", "gate_clip"):
             value = getattr(self, option)
-            if value is not None and not (_is_number(value) and value > 0):
+            if value is not None and not (_is_number(value) and 0 < value < math.inf):
                 raise ValueError(
-                    f"{name}: {option} must be a number above 0, or None, got {value!r}"
+                    f"{name}: {option} must be a finite number above 0, or None, got {value!r}"
                 )
         if self.coupled_gates and not self.forget_gate:
             raise ValueError(
                 f"{name}: coupled_gates=True makes a forget gate, got forget_gate=False too"
             )
         if self.forget_bias is not None:
-            if not _is_number(self.forget_bias):
+            if not (_is_number(self.forget_bias) and math.isfinite(self.forget_bias)):
                 raise ValueError(
-                    f"{name}: forget_bias must be a number, or None, got {self.forget_bias!r}"
+                    f"{name}: forget_bias must be a finite number, or None, "
+                    f"got {self.forget_bias!r}"
                 )
             if self._gates != 4 or not self.bias:
                 raise ValueError(

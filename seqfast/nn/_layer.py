@@ -320,6 +320,7 @@ class RecurrentLayer(Recurrent):
         seed = draw_seed(input) if self.training and self._draws() else None
         kernel_seed = seed if seed is not None and self._kernel_draws() else None
         if self.layer_norm and lengths is not None:
+            check_lengths(self._name, lengths, [input.shape[1]])
             # The kernels leave padding alone, but this product reads it, and 0 * NaN is NaN.
             input = torch.where(running(lengths, input.shape[0], input)[:, :, None], input, 0)
         last = self.num_layers - 1

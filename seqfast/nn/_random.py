@@ -13,7 +13,8 @@ INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT, OTHER = 4, 5, 6, 7
 
 def draw_seed(like: Tensor) -> Tensor:
     """An int64 [1] where `like` is, from the CPU's default generator: `torch.manual_seed` decides,
-    the same on every device, and checkpointing and compiled code draw it again."""
+    the same on every device, and checkpointing draws it again. (Inductor has a generator of its
+    own: compiled code repeats itself, but not what eager code drew.)"""
     seed = torch.randint(2**63 - 1, (1,), dtype=torch.int64, device="cpu")
     return seed.to(like.device, non_blocking=True)
 

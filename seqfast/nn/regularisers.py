@@ -152,6 +152,9 @@ def activation_regularization(
     if output.dtype in (torch.float16, torch.bfloat16):
         output, dropped = output.float(), dropped.float()
     pairs = None if mask is None else mask[1:] & mask[:-1]
+    if mask is not None:
+        # What stands elsewhere may be NaN, and so would be its gradient after a square.
+        output, dropped = (torch.where(mask.unsqueeze(-1), x, 0) for x in (output, dropped))
     penalty = alpha * _mean(dropped.square(), mask)
     return penalty + beta * _mean((output[1:] - output[:-1]).square(), pairs)
 
@@ -160,7 +163,6 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Over the elements where the mask is True; 0 of none."""
     if mask is None:
         return values.sum() / max(values.numel(), 1)
-    # What stands elsewhere may be NaN.
     total = torch.where(mask.unsqueeze(-1), values, 0).sum()
     return total / (mask.sum() * values.shape[-1]).clamp(min=1)
 

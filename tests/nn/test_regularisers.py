@@ -417,6 +417,9 @@ def test_activation_regularization_in_small() -> None:
     dirty = torch.tensor([[[1.0]], [[torch.nan]]], requires_grad=True)
     found = seqfast.nn.activation_regularization(dirty, lengths=torch.tensor([1]))
     assert found.item() == 2.0
+    found.backward()
+    assert dirty.grad is not None
+    assert dirty.grad.flatten().tolist() == [4.0, 0.0]
 
 
 def test_activation_regularization_refuses() -> None:

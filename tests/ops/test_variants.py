@@ -641,3 +641,12 @@ def test_statistics_are_asked_for() -> None:
         ops.rnn.gru_backward(*arguments)
     with pytest.raises(ValueError, match=r"^gru: statistics must be \[5, 4, 4\]"):
         ops.rnn.gru_backward(*arguments, statistics=Z(5, 4, 3))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_relu_at_zero_has_no_slope_beside_zoneout(kernels: Backend, dtype: str) -> None:
+    """In evaluation h[t] holds a share of h[t-1], and only what is beyond it is the relu's."""
+    plain = VARIANTS["jordan-relu"]
+    variant = replace(plain, options=plain.options._replace(zoneout=(0.1, 0.0)))
+    case = make_case(variant, 9, 17, 4, 7, ragged=True)
+    check_case(case, case.both(reference), dtype, kernels.device)
