@@ -429,8 +429,9 @@ def variants_text(result: Result) -> str:
 
 
 def readme_text(results: list[Result]) -> str:
-    """Of the first machine: the layers side by side, in float32; then loops and variants."""
-    of_machine = [r for r in results if r["machine"] == results[0]["machine"]]
+    """Of the machine measured last: layers side by side, in float32; then loops and variants."""
+    machine = max(results, key=lambda result: result["date"])["machine"]
+    of_machine = [r for r in results if r["machine"] == machine]
     layers = [section for result in of_machine[:1] for section in sections(result)]
     columns = [layer_lines(section, without=("dtypes",)) for section in layers]
     names = dict.fromkeys(name for lines in columns for name in lines)
