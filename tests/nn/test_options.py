@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import copy
 import pickle
 from typing import Any
@@ -579,10 +580,12 @@ def test_cells_show_their_options() -> None:
     [
         ("LSTM", {"peephole": 1}, TypeError, "peephole must be a bool, got int"),
         ("LSTM", {"coupled_gates": True, "forget_gate": False}, ValueError, "forget_gate=False"),
-        ("LSTM", {"forget_bias": "1"}, ValueError, "must be a number, or None, got '1'"),
+        ("LSTM", {"forget_bias": "1"}, ValueError, "must be a finite number, or None, got '1'"),
         ("LSTM", {"forget_bias": 1, "coupled_gates": True}, ValueError, "needs a forget gate"),
         ("LSTM", {"forget_bias": 1, "bias": False}, ValueError, "got bias=False"),
-        ("LSTM", {"cell_clip": 0}, ValueError, "cell_clip must be a number above 0, .* got 0"),
+        ("LSTM", {"forget_bias": math.nan}, ValueError, "forget_bias must be a finite .* got nan"),
+        ("LSTM", {"cell_clip": 0}, ValueError, "cell_clip must be a finite number .* got 0"),
+        ("LSTM", {"cell_clip": math.inf}, ValueError, "cell_clip must be a finite .* got inf"),
         ("LSTM", {"gate_clip": -1.0}, ValueError, "gate_clip must be .* got -1.0"),
         ("LSTM", {"zoneout": 1.5}, ValueError, r"must be a number in range \[0, 1\], got 1.5"),
         ("LSTM", {"zoneout": (0.1,)}, ValueError, r"p or \(p_hidden, p_cell\), got \(0.1,\)"),
