@@ -26,8 +26,9 @@ from seqfast.nn._checks import (
     requires_grad,
 )
 from seqfast.nn._padding import Compaction, Packing, running
-from seqfast.nn._random import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT, draw_seed, dropout
+from seqfast.nn._random import draw_seed, dropout
 from seqfast.ops import torch_rnn
+from seqfast.ops.torch_random import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT
 
 HiddenSize = int | Sequence[int]
 

@@ -7,9 +7,6 @@ from torch import Tensor
 
 from seqfast.ops import torch_random
 
-# Part of the counter a mask is drawn by: `Draw` in csrc/core/random.h.
-INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT, OTHER = 4, 5, 6, 7
-
 
 def draw_seed(like: Tensor) -> Tensor:
     """An int64 [1] where `like` is, from the CPU's default generator: `torch.manual_seed` decides,
@@ -33,5 +30,5 @@ def dropout(
 
     Without `per_step` all steps have one mask.
     """
-    stream = (layer * 2 + direction) * 8 + draw
+    stream = torch_random.stream_of(draw, layer, direction)
     return torch_random.dropout(input, probability, seed, stream=stream, per_step=per_step)

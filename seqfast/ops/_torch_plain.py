@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqfast.ops import torch_random
 from seqfast.ops._cells import GATES, GRU, GRU_RESET_BEFORE, LSTM, kind_of
 from seqfast.ops._options import Options
 from seqfast.ops.torch_random import events, kept_scale
@@ -24,8 +25,6 @@ _ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
 }
 _EPSILON = 1e-5
-# What a number is drawn for: Draw in csrc/core/random.h.
-_HIDDEN_DROPOUT, _UPDATE_DROPOUT, _ZONEOUT_HIDDEN, _ZONEOUT_CELL = range(4)
 
 
 def layer(
@@ -119,22 +118,22 @@ class _Direction:
 
         def drawn(draw: int, probability: float, steps: int | None, units: int) -> Tensor:
             assert seed is not None
-            stream = (options.layer * 2 + self.direction) * 8 + draw
+            stream = torch_random.stream_of(draw, options.layer, self.direction)
             return events(probability, seed, stream, steps, batch, units)
 
         if seed is not None and options.recurrent_dropout > 0:
             p = options.recurrent_dropout
             scale = torch.full((), kept_scale(p), dtype=self.dtype, device=seed.device)
             if on_hidden:
-                dropped = drawn(_HIDDEN_DROPOUT, p, None, self.output_size)
+                dropped = drawn(torch_random.HIDDEN_DROPOUT, p, None, self.output_size)
                 self.hidden_scale = torch.where(dropped[0], 0, scale)
             else:
-                dropped = drawn(_UPDATE_DROPOUT, p, steps, self.hidden_size)
+                dropped = drawn(torch_random.UPDATE_DROPOUT, p, steps, self.hidden_size)
                 self.update_scale = torch.where(dropped, 0, scale)
         shares: list[Tensor | None] = []
         for draw, p, units in (
-            (_ZONEOUT_HIDDEN, options.zoneout[0], self.output_size),
-            (_ZONEOUT_CELL, options.zoneout[1], self.hidden_size),
+            (torch_random.ZONEOUT_HIDDEN, options.zoneout[0], self.output_size),
+            (torch_random.ZONEOUT_CELL, options.zoneout[1], self.hidden_size),
         ):
             if p == 0:
                 shares.append(None)

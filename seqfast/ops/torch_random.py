@@ -10,6 +10,10 @@ from torch import Tensor
 from seqfast.ops import random
 from seqfast.ops._torch_dispatch import is_batched, nobody_looks, only_plain_code_will_do
 
+# What a number is drawn for: Draw in csrc/core/random.h.
+HIDDEN_DROPOUT, UPDATE_DROPOUT, ZONEOUT_HIDDEN, ZONEOUT_CELL = range(4)
+INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT, OTHER = range(4, 8)
+
 _FACTORS = 0xD2511F53, 0xCD9E8D57
 _KEY_STEPS = 0x9E3779B9, 0xBB67AE85
 _LOW = 0xFFFFFFFF
@@ -19,6 +23,11 @@ _library.define(
     "dropout(Tensor input, float probability, Tensor seed, int stream, bool per_step) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
+
+
+def stream_of(draw: int, layer: int, direction: int) -> int:
+    """The part of a counter that says what is drawn, and for which layer and direction."""
+    return (layer * 2 + direction) * 8 + draw
 
 
 def dropout(
