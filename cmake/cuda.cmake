@@ -22,7 +22,9 @@ set(seqfast_cuda_sources
   csrc/cuda/rnn_persistent_rnn_backward.cu
   csrc/cuda/rnn_persistent_rnn_forward.cu
   csrc/cuda/rnn_reset_before.cu
-  csrc/cuda/rnn_stepwise.cu)
+  csrc/cuda/rnn_stepwise.cu
+  csrc/cuda/top_k.cu
+  csrc/cuda/word2vec.cu)
 set(seqfast_host_executor_sources csrc/host_executor/executor.cpp)
 
 set(seqfast_cuda_state "off")

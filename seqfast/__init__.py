@@ -7,7 +7,7 @@ from typing import Any
 
 from seqfast import _C
 
-__all__ = ["accelerate", "build_info", "nn", "ops", "reference"]
+__all__ = ["Word2Vec", "accelerate", "build_info", "embeddings", "nn", "ops", "reference"]
 
 __version__: str = _C.build_info()["version"]
 
@@ -25,10 +25,12 @@ def build_info() -> dict[str, Any]:
 
 # Subpackages load at first use: `import seqfast` must not import torch.
 def __getattr__(name: str) -> Any:
-    if name in ("nn", "ops", "reference"):
+    if name in ("embeddings", "nn", "ops", "reference"):
         return importlib.import_module(f"seqfast.{name}")
     if name == "accelerate":
         return importlib.import_module("seqfast.nn").accelerate
+    if name == "Word2Vec":
+        return importlib.import_module("seqfast.embeddings").Word2Vec
     raise AttributeError(f"module 'seqfast' has no attribute {name!r}")
 
 

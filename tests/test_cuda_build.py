@@ -300,6 +300,16 @@ def test_persistent_kernels_keep_to_their_registers(report: list[dict[str, str]]
     assert [row for row in rows if local_memory(row) != 0] == []
 
 
+@needs_cuda_build
+def test_word_vectors_keep_to_their_registers(report: list[dict[str, str]]) -> None:
+    rows = [row for row in report if "word2vec_" in row["kernel"]]
+    # Where a row is wider than most models have, a block has too many threads for their registers.
+    wide = [row for row in rows if re.search(r"word2vec_plain_kernel<.*, 1024>", row["kernel"])]
+    assert len(wide) == len(INFO["cuda_architectures"])
+    assert len(rows) > len(wide)
+    assert [row for row in rows if row not in wide and local_memory(row) != 0] == []
+
+
 PTXAS = """\
 ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function '_Z1fPf' for 'sm_80'

@@ -39,11 +39,14 @@ CPP_ROOMS = {
     "bindings": room("bindings cpu cuda host_executor core", outside="pybind11"),
 }
 PYTHON_ROOMS = {
-    "seqfast": room("seqfast _C ops nn reference", outside="numpy torch"),
+    "seqfast": room("seqfast _C ops nn embeddings reference", outside="numpy torch"),
     "ops": room("ops _C", outside="numpy torch"),
     "reference": room("reference", outside="numpy"),
     "nn": room("nn ops", outside="numpy torch"),
-    "embeddings": room("embeddings ops", outside="numpy torch"),
+    "embeddings": room(
+        "embeddings ops",
+        outside="numpy torch gensim matplotlib safetensors scipy sklearn tqdm",
+    ),
     "decoding": room("decoding ops", outside="numpy torch"),
 }
 # Intrinsics have one home, so that everything else compiles on any processor.
@@ -73,7 +76,12 @@ TORCH_FREE = [
     "seqfast",
     "seqfast._C",
     "seqfast.ops",
+    "seqfast.embeddings",
+    "seqfast.embeddings.word2vec",
+    "seqfast.ops.corpus",
     "seqfast.ops.rnn",
+    "seqfast.ops.top_k",
+    "seqfast.ops.word2vec",
     "seqfast.reference",
     "seqfast.reference.rnn",
 ]

@@ -8,6 +8,9 @@ PYBIND11_MODULE(_C, module) {
     seqfast::bindings::register_build_info(module);
     seqfast::bindings::register_rnn(module);
     seqfast::bindings::register_cuda_rnn(module);
+    seqfast::bindings::register_corpus(module);
+    seqfast::bindings::register_top_k(module);
+    seqfast::bindings::register_word2vec(module);
 #ifdef SEQFAST_HAVE_HOST_EXECUTOR
     seqfast::bindings::register_host_executor(module);
 #endif

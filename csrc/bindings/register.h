@@ -7,7 +7,10 @@ namespace seqfast::bindings {
 
 void register_build_info(pybind11::module_& module);
 void register_rnn(pybind11::module_& module);
+void register_corpus(pybind11::module_& module);
 void register_cuda_rnn(pybind11::module_& module);
 void register_host_executor(pybind11::module_& module);
+void register_top_k(pybind11::module_& module);
+void register_word2vec(pybind11::module_& module);
 
 }  // namespace seqfast::bindings

@@ -15,51 +15,6 @@
 #include "cpu/kernels.h"
 
 namespace seqfast::cpu {
-namespace {
-
-struct Isa {
-    const Kernels* kernels;
-    bool available;
-};
-
-std::vector<Isa> isas() {
-    std::vector<Isa> all;
-    all.push_back({&baseline::kernels, true});
-#if defined(SEQFAST_HAVE_AVX2) || defined(SEQFAST_HAVE_AVX512)
-    const bool fma = __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-#endif
-#ifdef SEQFAST_HAVE_AVX2
-    all.push_back({&avx2::kernels, fma && __builtin_cpu_supports("avx2")});
-#endif
-#ifdef SEQFAST_HAVE_AVX512
-    const bool avx512 = fma && __builtin_cpu_supports("avx512f") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512vl");
-    all.push_back({&avx512::kernels, avx512});
-    all.push_back({&avx512bf16::kernels, avx512 && __builtin_cpu_supports("avx512bf16")});
-#endif
-    return all;
-}
-
-std::string join(const std::vector<std::string>& names) {
-    std::string text;
-    for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
-    return text;
-}
-
-std::atomic<const Kernels*> active{&baseline::kernels};
-
-// OpenMP's threads do not survive fork: a child of a process that used them would wait forever.
-std::atomic<bool> forked{false};
-
-int usable_threads(int threads) { return forked ? 1 : std::max(threads, 1); }
-
-constexpr size_t kAlignment = 64;
-
-size_t order_size(int64_t batch) {
-    const size_t bytes = 2 * static_cast<size_t>(batch) * sizeof(int64_t);
-    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 // Fresh memory of this size costs more in page faults than in arithmetic; ask for huge pages.
 void use_huge_pages(void* array, size_t bytes) {
@@ -74,6 +29,61 @@ void use_huge_pages(void* array, size_t bytes) {
 #else
     (void)array, (void)bytes;
 #endif
+}
+
+namespace {
+
+struct Isa {
+    const Kernels* kernels;
+    const Word2VecKernels* word2vec;
+    const TopKKernels* top_k;
+    bool available;
+};
+
+#define SEQFAST_TABLES_OF(isa) &isa::kernels, &isa::word2vec, &isa::top_k
+
+std::vector<Isa> make_isas() {
+    std::vector<Isa> all;
+    all.push_back({SEQFAST_TABLES_OF(baseline), true});
+#if defined(SEQFAST_HAVE_AVX2) || defined(SEQFAST_HAVE_AVX512)
+    const bool fma = __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#endif
+#ifdef SEQFAST_HAVE_AVX2
+    all.push_back({SEQFAST_TABLES_OF(avx2), fma && __builtin_cpu_supports("avx2")});
+#endif
+#ifdef SEQFAST_HAVE_AVX512
+    const bool avx512 = fma && __builtin_cpu_supports("avx512f") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512vl");
+    all.push_back({SEQFAST_TABLES_OF(avx512), avx512});
+    all.push_back({SEQFAST_TABLES_OF(avx512bf16), avx512 && __builtin_cpu_supports("avx512bf16")});
+#endif
+    return all;
+}
+
+const std::vector<Isa>& isas() {
+    static const std::vector<Isa> all = make_isas();
+    return all;
+}
+
+std::string join(const std::vector<std::string>& names) {
+    std::string text;
+    for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+std::atomic<const Isa*> active{&isas()[0]};
+
+// OpenMP's threads do not survive fork: a child of a process that used them would wait forever.
+std::atomic<bool> forked{false};
+
+int usable_threads(int threads) { return forked ? 1 : std::max(threads, 1); }
+
+constexpr size_t kAlignment = 64;
+
+size_t order_size(int64_t batch) {
+    const size_t bytes = 2 * static_cast<size_t>(batch) * sizeof(int64_t);
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 size_t element_size(DType dtype) {
@@ -118,12 +128,12 @@ std::vector<std::string> available_isas() {
     return names;
 }
 
-std::string active_isa() { return active.load()->name; }
+std::string active_isa() { return active.load()->kernels->name; }
 
 void set_isa(const std::string& name) {
     for (const auto& isa : isas()) {
         if (isa.available && name == isa.kernels->name) {
-            active = isa.kernels;
+            active = &isa;
             return;
         }
     }
@@ -134,7 +144,7 @@ void set_isa(const std::string& name) {
 void choose_isa() {
     pthread_atfork(nullptr, nullptr, [] { forked = true; });
     for (const auto& isa : isas()) {
-        if (isa.available) active = isa.kernels;
+        if (isa.available) active = &isa;
     }
     const char* wanted = std::getenv("SEQFAST_CPU_ISA");
     if (wanted && *wanted) set_isa(wanted);
@@ -150,12 +160,14 @@ int max_threads() {
 
 size_t rnn_workspace_size(RnnForwardArgs args) {
     args.sizes.threads = usable_threads(args.sizes.threads);
-    return kAlignment + order_size(args.sizes.batch) + active.load()->rnn_forward_workspace(args);
+    return kAlignment + order_size(args.sizes.batch) +
+           active.load()->kernels->rnn_forward_workspace(args);
 }
 
 size_t rnn_workspace_size(RnnBackwardArgs args) {
     args.sizes.threads = usable_threads(args.sizes.threads);
-    return kAlignment + order_size(args.sizes.batch) + active.load()->rnn_backward_workspace(args);
+    return kAlignment + order_size(args.sizes.batch) +
+           active.load()->kernels->rnn_backward_workspace(args);
 }
 
 void rnn_forward(RnnForwardArgs args) {
@@ -167,7 +179,7 @@ void rnn_forward(RnnForwardArgs args) {
     use_huge_pages(args.output, rows * static_cast<size_t>(sizes.output_size()) * element);
     use_huge_pages(args.cells, units * std::max<size_t>(element, 4));
     use_huge_pages(args.gates, static_cast<size_t>(saved_of(args.options.cell)) * units * element);
-    active.load()->rnn_forward(args);
+    active.load()->kernels->rnn_forward(args);
 }
 
 void rnn_backward(RnnBackwardArgs args) {
@@ -183,18 +195,37 @@ void rnn_backward(RnnBackwardArgs args) {
         use_huge_pages(grads.weight_ih, bytes(gates, sizes.input_size));
         use_huge_pages(grads.weight_hh, bytes(gates, sizes.output_size()));
     }
-    active.load()->rnn_backward(args);
+    active.load()->kernels->rnn_backward(args);
 }
 
 void dropout(DType dtype, const DropoutArgs& args, int threads) {
     // A thread is worth waking for some microseconds of work.
     const int64_t worth = 1 + args.steps * args.rows * args.units / 16384;
     threads = static_cast<int>(std::min<int64_t>(usable_threads(threads), worth));
-    active.load()->dropout(dtype, args, threads);
+    active.load()->kernels->dropout(dtype, args, threads);
 }
 
 double measure_fma_peak(double seconds, int threads) {
-    return active.load()->measure_fma_peak(seconds, usable_threads(threads));
+    return active.load()->kernels->measure_fma_peak(seconds, usable_threads(threads));
+}
+
+size_t word2vec_workspace_size(Word2VecArgs args) {
+    args.threads = usable_threads(args.threads);
+    return kAlignment + active.load()->word2vec->workspace(args);
+}
+
+void word2vec_train(Word2VecArgs args) {
+    args.threads = usable_threads(args.threads);
+    const uintptr_t start = reinterpret_cast<uintptr_t>(args.workspace);
+    args.workspace = reinterpret_cast<void*>((start + kAlignment - 1) / kAlignment * kAlignment);
+    active.load()->word2vec->train(args);
+}
+
+void top_k(TopKArgs args) {
+    // A thread is worth waking for some microseconds of work.
+    const int64_t worth = 1 + args.rows * args.columns / 32768;
+    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
+    active.load()->top_k->top_k(args);
 }
 
 }  // namespace seqfast::cpu

@@ -6,6 +6,8 @@
 
 #include "core/random.h"
 #include "core/rnn.h"
+#include "core/top_k.h"
+#include "core/word2vec.h"
 
 namespace seqfast::cpu {
 
@@ -29,5 +31,11 @@ void rnn_forward(RnnForwardArgs args);
 void rnn_backward(RnnBackwardArgs args);
 void dropout(DType dtype, const DropoutArgs& args, int threads);
 double measure_fma_peak(double seconds, int threads);
+size_t word2vec_workspace_size(Word2VecArgs args);
+void word2vec_train(Word2VecArgs args);
+void top_k(TopKArgs args);
+
+// Asks for huge pages below an array that nobody has touched yet.
+void use_huge_pages(void* array, size_t bytes);
 
 }  // namespace seqfast::cpu

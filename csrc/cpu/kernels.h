@@ -3,6 +3,8 @@
 
 #include "core/random.h"
 #include "core/rnn.h"
+#include "core/top_k.h"
+#include "core/word2vec.h"
 
 namespace seqfast::cpu {
 
@@ -17,17 +19,26 @@ struct Kernels {
     double (*measure_fma_peak)(double seconds, int threads);  // GFLOP/s in float32
 };
 
-namespace baseline {
-extern const Kernels kernels;
-}
-namespace avx2 {
-extern const Kernels kernels;
-}
-namespace avx512 {
-extern const Kernels kernels;
-}
-namespace avx512bf16 {
-extern const Kernels kernels;
-}
+struct Word2VecKernels {
+    size_t (*workspace)(const Word2VecArgs&);
+    void (*train)(const Word2VecArgs&);
+};
+
+struct TopKKernels {
+    void (*top_k)(const TopKArgs&);
+};
+
+// Each operation's file defines its own.
+#define SEQFAST_TABLES                         \
+    {                                          \
+        extern const Kernels kernels;          \
+        extern const Word2VecKernels word2vec; \
+        extern const TopKKernels top_k;        \
+    }
+namespace baseline SEQFAST_TABLES
+namespace avx2 SEQFAST_TABLES
+namespace avx512 SEQFAST_TABLES
+namespace avx512bf16 SEQFAST_TABLES
+#undef SEQFAST_TABLES
 
 }  // namespace seqfast::cpu

@@ -4,6 +4,8 @@
 #include <string>
 
 #include "cuda/rnn.h"
+#include "cuda/top_k.h"
+#include "cuda/word2vec.h"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 namespace {
@@ -28,5 +30,10 @@ void dropout(const GpuCall&, DType, int64_t, int64_t, int64_t, const void*, void
 void zero_padding(const GpuCall&, void*, int64_t, int64_t, int64_t, const int64_t*) {
     refuse("zero_padding");
 }
+size_t word2vec_workspace_size(const GpuPlace&, const Word2VecArgs&) {
+    refuse("word2vec_workspace_size");
+}
+void word2vec_train(const GpuPlace&, const Word2VecArgs&) { refuse("word2vec_train"); }
+void top_k(const GpuPlace&, const TopKArgs&) { refuse("top_k"); }
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

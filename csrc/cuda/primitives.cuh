@@ -88,11 +88,15 @@ SEQFAST_DEVICE float fast_exp(float x) { return __expf(x); }
 SEQFAST_DEVICE float fast_divide(float x, float y) { return __fdividef(x, y); }
 SEQFAST_DEVICE double fast_exp(double x) { return exp(x); }
 SEQFAST_DEVICE double fast_divide(double x, double y) { return x / y; }
+// log(1 + x), within 2 units in the last place.
+SEQFAST_DEVICE float log_plus_one(float x) { return log1pf(x); }
 SEQFAST_DEVICE float square_root(float x) { return sqrtf(x); }
 SEQFAST_DEVICE double square_root(double x) { return sqrt(x); }
 // Never fused with an addition.
 SEQFAST_DEVICE float rounded_product(float x, float y) { return __fmul_rn(x, y); }
 SEQFAST_DEVICE double rounded_product(double x, double y) { return __dmul_rn(x, y); }
+
+SEQFAST_DEVICE int count_bits(uint32_t x) { return __popc(x); }
 
 // ---- Who am I
 // -------------------------------------------------------------------------------------
@@ -378,6 +382,20 @@ SEQFAST_DEVICE void store_release(uint32_t* global, uint32_t value) {
 SEQFAST_DEVICE float atomic_add(float* global, float value) { return atomicAdd(global, value); }
 SEQFAST_DEVICE uint32_t atomic_add(uint32_t* global, uint32_t value) {
     return atomicAdd(global, value);
+}
+// Each of the four by itself, relaxed; aligned to 16.
+SEQFAST_DEVICE void add_vector(float* global, F32x4 v) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(global),
+                 "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
+                 : "memory");
+#else
+    const float values[4] = {v.x, v.y, v.z, v.w};
+    SEQFAST_UNROLL
+    for (int i = 0; i < 4; ++i)
+        asm volatile("red.relaxed.gpu.global.add.f32 [%0], %1;" ::"l"(global + i), "f"(values[i])
+                     : "memory");
+#endif
 }
 SEQFAST_DEVICE void memory_fence() { __threadfence(); }
 // Stands in every loop that waits for another thread's store.

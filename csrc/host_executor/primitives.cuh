@@ -106,6 +106,8 @@ SEQFAST_DEVICE float fast_divide(float x, float y) {
 }
 SEQFAST_DEVICE double fast_exp(double x) { return std::exp(x); }
 SEQFAST_DEVICE double fast_divide(double x, double y) { return x / y; }
+// log(1 + x), within 2 units in the last place.
+SEQFAST_DEVICE float log_plus_one(float x) { return std::log1p(x); }
 SEQFAST_DEVICE float square_root(float x) { return std::sqrt(x); }
 SEQFAST_DEVICE double square_root(double x) { return std::sqrt(x); }
 SEQFAST_DEVICE float rounded_product(float x, float y) {
@@ -116,6 +118,8 @@ SEQFAST_DEVICE double rounded_product(double x, double y) {
     const volatile double product = x * y;
     return product;
 }
+
+SEQFAST_DEVICE int count_bits(uint32_t x) { return __builtin_popcount(x); }
 
 // ---- Who am I -----------------------------------------------------------------------------------
 
@@ -400,6 +404,17 @@ SEQFAST_DEVICE uint32_t atomic_add(uint32_t* global, uint32_t value, SEQFAST_SIT
     *global = before + value;
     host_executor::note_progress();
     return before;
+}
+// Each of the four by itself, relaxed; aligned to 16.
+SEQFAST_DEVICE void add_vector(float* global, F32x4 v, SEQFAST_SITE) {
+    host_executor::check_aligned(global, 16, "add_vector", {file, line});
+    const float values[4] = {v.x, v.y, v.z, v.w};
+    for (int i = 0; i < 4; ++i) {
+        host_executor::maybe_interrupt();
+        host_executor::publish_at(global + i);
+        global[i] += values[i];
+    }
+    host_executor::note_progress();
 }
 SEQFAST_DEVICE void memory_fence() {
     host_executor::publish();

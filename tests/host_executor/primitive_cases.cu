@@ -59,6 +59,20 @@ void fast(Arrays arrays, Numbers numbers) {
            array<float>(arrays, 1), array<float>(arrays, 2), array<float>(arrays, 3), numbers[0]);
 }
 
+// arrays: float32 [count], log(1 + x) [count], bits set in each [count] as uint32; numbers: count
+SEQFAST_KERNEL(64, 1)
+logs_and_counts_kernel(const float* x, float* logs, uint32_t* counts, int64_t count) {
+    for (int64_t i = thread_index(); i < count; i += thread_count()) {
+        logs[i] = log_plus_one(x[i]);
+        counts[i] = uint32_t(count_bits(bits_of(x[i])));
+    }
+}
+void logs_and_counts(Arrays arrays, Numbers numbers) {
+    launch("logs_and_counts_kernel", &logs_and_counts_kernel, one_block(64), nullptr,
+           array<float>(arrays, 0), array<float>(arrays, 1), array<uint32_t>(arrays, 2),
+           numbers[0]);
+}
+
 // arrays: float32 [count], its bits and back [count]; uint32 pairs [count, 2], float64 [count]
 SEQFAST_KERNEL(64, 1)
 bits_kernel(const float* from, float* to, const uint32_t* pairs, double* wide, int64_t count) {
@@ -354,6 +368,25 @@ void atomics(Arrays arrays, Numbers numbers) {
            array<uint32_t>(arrays, 1));
 }
 
+// arrays: float32 [rows, 4], each of which every thread adds to; numbers: rows, blocks, threads
+SEQFAST_KERNEL(256, 1)
+vector_atomics_kernel(float* sums, int64_t rows) {
+    for (int64_t row = 0; row < rows; ++row)
+        add_vector(sums + 4 * row, {1, 2, float(thread_index()), float(block_x() + row)});
+}
+void vector_atomics(Arrays arrays, Numbers numbers) {
+    const LaunchShape shape{int(numbers[1]), 1, 1, int(numbers[2]), 1, 0, false};
+    launch("vector_atomics_kernel", &vector_atomics_kernel, shape, nullptr, array<float>(arrays, 0),
+           numbers[0]);
+}
+// arrays: float32 [8]; numbers: the first element of four
+SEQFAST_KERNEL(32, 1)
+one_vector_kernel(float* to, int64_t first) { add_vector(to + first, {1, 1, 1, 1}); }
+void one_vector(Arrays arrays, Numbers numbers) {
+    launch("one_vector_kernel", &one_vector_kernel, one_block(32), nullptr, array<float>(arrays, 0),
+           numbers[0]);
+}
+
 // Global memory from block to block: release, acquire, and 16 bytes that carry marks. arrays:
 // uint32 flags [blocks], uint32 [blocks, 32, 4], result [blocks, 32]; numbers: blocks
 SEQFAST_KERNEL(32, 1)
@@ -523,6 +556,7 @@ const Named all[] = {
     {"widen_fp16", &widen<Float16>},
     {"fast", &fast},
     {"bits", &bits},
+    {"logs_and_counts", &logs_and_counts},
     {"identity", &identity},
     {"order", &order},
     {"fresh_shared", &fresh_shared},
@@ -541,6 +575,8 @@ const Named all[] = {
     {"relay", &relay},
     {"rounds", &rounds},
     {"atomics", &atomics},
+    {"vector_atomics", &vector_atomics},
+    {"one_vector", &one_vector},
     {"chain", &chain},
     {"misuse", &misuse},
     {"empty", &empty},

@@ -125,6 +125,15 @@ def test_bits(library: Library) -> None:
     np.testing.assert_array_equal(got_wide, wide)
 
 
+def test_logs_and_counts(library: Library) -> None:
+    x = np.concatenate([np.geomspace(1e-30, 1e30, 2001), [0.0, -0.5, np.inf]]).astype(np.float32)
+    logs, counts = np.empty_like(x), np.empty(x.size, np.uint32)
+    library.case("logs_and_counts", x, logs, counts, x.size)
+    np.testing.assert_allclose(logs, np.log1p(x.astype(np.float64)), rtol=3e-7)
+    expected = [bin(int(bits)).count("1") for bits in x.view(np.uint32)]
+    np.testing.assert_array_equal(counts, expected)
+
+
 # ---- Who am I -----------------------------------------------------------------------------------
 
 
@@ -353,6 +362,30 @@ def test_atomics(seeded: Library) -> None:
     seeded.case("atomics", total, count, 7, 256)
     assert total[0] == 7 * 255 * 128
     assert count[0] == 7 * 256
+
+
+def test_vector_atomics(seeded: Library) -> None:
+    sums = aligned(3, 4)
+    seeded.case("vector_atomics", sums, 3, 7, 256)
+    threads = 7 * 256
+    expected = [[threads, 2 * threads, 7 * 255 * 128, 256 * (21 + 7 * row)] for row in range(3)]
+    np.testing.assert_array_equal(sums, expected)
+
+
+def test_vector_atomics_want_16_bytes(library: Library) -> None:
+    to = aligned(8)
+    library.case("one_vector", to, 4)
+    np.testing.assert_array_equal(to, [0] * 4 + [32] * 4)
+    with pytest.raises(RuntimeError, match="add_vector"):
+        library.case("one_vector", to, 1)
+
+
+def aligned(*shape: int) -> np.ndarray:
+    """Zeros of float32 from an address that is a multiple of 16 bytes."""
+    count = int(np.prod(shape))
+    memory = np.zeros(count + 3, np.float32)
+    start = -memory.ctypes.data % 16 // 4
+    return memory[start : start + count].reshape(shape)
 
 
 def test_chain_through_global_memory(library: Library) -> None:

@@ -1,0 +1,77 @@
+// Word vectors: what a call of the training kernels is told, and the counters its numbers are drawn
+// by. docs/equations.md has the equations.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/config.h"
+
+namespace seqfast {
+
+// The learning rate and the statistics go by rounds: this many tokens of the corpus one after
+// another, wherever sentences end.
+constexpr int64_t kWord2VecRound = 256;
+// With `deterministic` so many tokens are a batch: more would overshoot at the root of a hierarchy,
+// which every window of a batch moves the same way.
+constexpr int64_t kWord2VecBatch = 32;
+
+// Streams of numbers; the last word of a counter. The others are (low and high word of a position
+// in the corpus or of its group, epoch).
+constexpr uint32_t kSubsampleStream = 0xF0000000u;
+constexpr uint32_t kWindowStream = 0xF1000000u;  // + the number of the counter: up to 2^24
+
+// Where token p finds the word that tells whether it is kept: 64 tokens share 16 counters.
+struct TokenCounter {
+    uint64_t group;
+    int word;
+};
+SEQFAST_INLINE TokenCounter subsample_counter(int64_t token) {
+    const uint64_t p = static_cast<uint64_t>(token);
+    return {p / 64 * 16 + p % 16, static_cast<int>(p / 16 % 4)};
+}
+// Word w of a centre token is word w % 4 of the counter (low p, high p, epoch, kWindowStream + w /
+// 4): 0 shrinks the window, 1 + k is negative k (of pair j: 1 + j * negative + k).
+
+struct Word2VecArgs {
+    // the corpus: ids sorted by falling count
+    int64_t tokens, sentences, vocabulary;
+    const int32_t* ids;      // [tokens]
+    const int64_t* offsets;  // [sentences + 1], from 0 to tokens
+
+    // the model; without negatives and hierarchy: the full softmax
+    int64_t size, stride;  // of a row: columns, and floats from row to row, a multiple of 16
+    bool cbow, hierarchical, shared_negatives;
+    bool shrink_windows, cbow_mean, legacy_cbow;
+    int window, negative;
+    bool deterministic;
+
+    // tables
+    const uint32_t* keep;  // [vocabulary] kept where its word is at most this; or nullptr
+    const uint32_t* alias_threshold;  // [vocabulary] with negatives
+    const int32_t* alias;             // [vocabulary]
+    const int64_t* path_offsets;      // [vocabulary + 1] with a hierarchy
+    const int32_t* path_nodes;        // [path_offsets[vocabulary]], each below vocabulary - 1
+    const uint8_t* path_codes;        // the same; 0 or 1
+    int64_t longest_path;
+    const uint8_t* locked;  // [vocabulary] rows of input that stay as they are; or nullptr
+
+    // parameters; columns from size to stride are 0 and stay 0
+    float* input;   // [vocabulary, stride]
+    float* output;  // [vocabulary, stride] with negatives or softmax
+    float* nodes;   // [vocabulary - 1, stride] with a hierarchy
+
+    // progress: a round r of this epoch is at (tokens_before + r * kWord2VecRound) / tokens_total
+    int64_t seed, epoch, tokens_before, tokens_total;
+    double alpha, min_alpha;
+    int64_t first_round, last_round;  // [first, last) are done
+
+    double* loss;       // [last_round - first_round] summed over the examples of a round
+    int64_t* kept;      // [the same] tokens left by subsampling
+    int64_t* examples;  // [the same] pairs (skip-gram) or windows (CBOW)
+    int threads;        // on the CPU
+    void* workspace;
+    size_t workspace_size;
+};
+
+}  // namespace seqfast

@@ -1,0 +1,48 @@
+"""Word vectors: reading corpora, training Word2Vec, asking, storing and drawing what it learnt."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = [
+    "Callback",
+    "Corpus",
+    "Interrupted",
+    "Progress",
+    "TensorBoard",
+    "Vocabulary",
+    "Word2Vec",
+    "callbacks",
+    "corpus",
+    "distributed",
+    "formats",
+    "plot",
+    "plotting",
+    "vectors",
+    "word2vec",
+]
+
+_HOMES = {
+    "Callback": "callbacks",
+    "Corpus": "corpus",
+    "Interrupted": "word2vec",
+    "Progress": "callbacks",
+    "TensorBoard": "callbacks",
+    "Vocabulary": "corpus",
+    "Word2Vec": "word2vec",
+    "plot": "plotting",
+}
+
+
+# At first use: `python -m seqfast.embeddings.word2vec` must find its module not yet imported.
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"seqfast.embeddings.{_HOMES[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"seqfast.embeddings.{name}")
+    raise AttributeError(f"module 'seqfast.embeddings' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,210 @@
+"""What a training run reports to: callbacks, the progress bar, TensorBoard."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqfast.embeddings.word2vec import Word2Vec
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training run is.
+
+    `words` are raw words, in the vocabulary or not, and `effective_words` those that subsampling
+    kept, both since the run began. `loss` is the sum over the `examples` of the epoch so far, in
+    float64; an example is a pair (skip-gram) or a window (CBOW). The rates are words per second
+    since `train` was called, everything included.
+    """
+
+    epoch: int  # from 0
+    epochs: int
+    words: int
+    words_total: int
+    effective_words: int
+    examples: int
+    loss: float
+    alpha: float
+    seconds: float
+    raw_words_per_second: float
+    effective_words_per_second: float
+
+    @property
+    def mean_loss(self) -> float:
+        """Loss per example of the epoch so far; 0 before the first."""
+        return self.loss / self.examples if self.examples else 0.0
+
+
+class Callback:
+    """Base of callbacks: override what you need.
+
+    `progress` is a `Progress`. Training has reached a consistent state at each of these points, so
+    a callback may read `model.vectors`, save the model, or raise: what it raises stops the run,
+    which `model.train(resume=True)` continues. Other objects are called as gensim calls its
+    `CallbackAny2Vec`: `on_train_begin`, `on_epoch_begin`, `on_epoch_end` and `on_train_end`, as far
+    as they have them, with the model alone.
+    """
+
+    def on_train_begin(self, model: Word2Vec, progress: Progress) -> None:
+        """Before the first word of a call of `train`."""
+
+    def on_epoch_begin(self, model: Word2Vec, progress: Progress) -> None:
+        """Before the first word of an epoch; not where a resumed run begins within one."""
+
+    def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
+        """About three times a second."""
+
+    def on_epoch_end(self, model: Word2Vec, progress: Progress) -> None:
+        """`model.loss_per_epoch[-1]` is the loss of this epoch."""
+
+    def on_train_end(self, model: Word2Vec, progress: Progress) -> None:
+        """After the last epoch; not after an error."""
+
+
+class TensorBoard(Callback):
+    """Writes loss, learning rate and words per second to TensorBoard, against words read.
+
+    `log_dir`: as of `torch.utils.tensorboard.SummaryWriter`, which needs the packages torch and
+    tensorboard (`pip install seqfast[tensorboard]`). `writer`: an object with its methods
+    `add_scalar` and `flush` to use instead; it is not closed.
+
+    Raises ImportError where training begins and neither is there.
+    """
+
+    def __init__(self, log_dir: str | None = None, *, writer: Any = None) -> None:
+        self.log_dir = log_dir
+        self.writer = writer
+        self._own = writer is None
+
+    def on_train_begin(self, model: Word2Vec, progress: Progress) -> None:
+        if self.writer is not None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "TensorBoard: needs torch and tensorboard: pip install seqfast[tensorboard]"
+            ) from error
+        self.writer = SummaryWriter(self.log_dir)
+
+    def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
+        add = self.writer.add_scalar
+        add("word2vec/loss", progress.mean_loss, progress.words)
+        add("word2vec/alpha", progress.alpha, progress.words)
+        add("word2vec/raw words per second", progress.raw_words_per_second, progress.words)
+        add("word2vec/effective words per second", progress.effective_words_per_second,
+            progress.words)  # fmt: skip
+
+    def on_epoch_end(self, model: Word2Vec, progress: Progress) -> None:
+        self.writer.add_scalar("word2vec/loss of the epoch", progress.mean_loss, progress.epoch)
+        self.writer.flush()
+
+    def on_train_end(self, model: Word2Vec, progress: Progress) -> None:
+        if self._own:
+            self.writer.close()
+            self.writer = None
+
+
+class Bar(Callback):
+    """The progress bar: tqdm's, and without tqdm a line per epoch, both on standard error."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_train_begin(self, model: Word2Vec, progress: Progress) -> None:
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            return
+        self._bar = tqdm(
+            total=progress.words_total,
+            initial=progress.words,
+            unit="word",
+            unit_scale=True,
+            desc=_epoch(progress),
+            bar_format="{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]",
+        )
+
+    def on_epoch_begin(self, model: Word2Vec, progress: Progress) -> None:
+        if self._bar is not None:
+            self._bar.set_description(_epoch(progress), refresh=False)
+
+    def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(_figures(progress), refresh=False)
+            self._bar.update(progress.words - self._bar.n)
+
+    def on_epoch_end(self, model: Word2Vec, progress: Progress) -> None:
+        if self._bar is None:
+            print(f"{_epoch(progress)}: {_figures(progress)}", file=sys.stderr, flush=True)
+
+    def on_train_end(self, model: Word2Vec, progress: Progress) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """After an error or an interrupt, too: the bar must not keep the terminal's line."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+@contextlib.contextmanager
+def reading_bar(wanted: bool) -> Iterator[Callable[[int, int | None, str], None] | None]:
+    """What `seqfast.embeddings.corpus.read` tells its progress, shown by tqdm if it is there."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        wanted = False
+    if not wanted:
+        yield None
+        return
+    # It shows itself only where reading takes long enough to be asked about.
+    bar = tqdm(desc="reading", unit_scale=True, leave=False, delay=1.0)
+
+    def show(done: int, total: int | None, unit: str) -> None:
+        bar.total, bar.unit = total, unit
+        bar.update(done - bar.n)
+
+    with bar:
+        yield show
+
+
+def _epoch(progress: Progress) -> str:
+    return f"epoch {progress.epoch + 1}/{progress.epochs}"
+
+
+def _figures(progress: Progress) -> str:
+    return (
+        f"loss {progress.mean_loss:.4f}, alpha {progress.alpha:.5f}, "
+        f"{progress.raw_words_per_second / 1e3:.0f}k raw and "
+        f"{progress.effective_words_per_second / 1e3:.0f}k effective words/s"
+    )
+
+
+HOOKS = ("on_train_begin", "on_epoch_begin", "on_span_end", "on_epoch_end", "on_train_end")
+
+
+def check(callbacks: Any) -> list[Any]:
+    """The callbacks as a list. Raises TypeError for what has none of the methods."""
+    listed: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    for callback in listed:
+        if isinstance(callback, type) or not any(hasattr(callback, hook) for hook in HOOKS):
+            raise TypeError(
+                f"Word2Vec: callbacks must have one of the methods {', '.join(HOOKS)}, got "
+                f"{callback!r}"
+            )
+    return listed
+
+
+def notify(callbacks: list[Any], hook: str, model: Word2Vec, progress: Progress) -> None:
+    """Calls a method of each: ours with model and progress, gensim's with the model."""
+    for callback in callbacks:
+        if isinstance(callback, Callback):
+            getattr(callback, hook)(model, progress)
+        elif hasattr(callback, hook):
+            getattr(callback, hook)(model)

@@ -1,0 +1,462 @@
+"""What survives: an interrupt, kill -9, a full disk; and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqfast import Word2Vec
+from seqfast.embeddings import Callback, Progress, _checkpoint, _files, _training
+
+from . import planted
+
+SENTENCES = planted.sentences()
+ROUNDS = -(-sum(map(len, SENTENCES)) // 256)
+SMALL: dict[str, Any] = {
+    "vector_size": 20,
+    "window": 3,
+    "min_count": 1,
+    "sample": 0.01,
+    "epochs": 3,
+    "alpha": 0.01,
+    "workers": 1,
+    "progress": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round at a time, so that even a small text has several."""
+    monkeypatch.setattr(_training, "_FIRST_SPAN", 1)
+    monkeypatch.setattr(_training, "_SPAN_SECONDS", 0.0)
+
+
+def small(**options: Any) -> Word2Vec:
+    return Word2Vec(SENTENCES, **{**SMALL, **options})
+
+
+def assert_same(one: Word2Vec, other: Word2Vec) -> None:
+    """Bit for bit."""
+    assert one.index_to_key == other.index_to_key
+    np.testing.assert_array_equal(one.counts, other.counts)
+    assert one._matrices.keys() == other._matrices.keys()
+    for name, array in one._matrices.items():
+        np.testing.assert_array_equal(array, other._matrices[name])
+    for name in ("loss_per_epoch", "mean_loss_per_epoch", "epochs_trained", "train_count"):
+        assert getattr(one, name) == getattr(other, name)
+    assert one.get_latest_training_loss() == other.get_latest_training_loss()
+
+
+class StopAfter(Callback):
+    def __init__(self, spans: int) -> None:
+        self.left = spans
+
+    def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+# ---- files ----
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"hs": 1, "negative": 0, "sg": 0}, {"hs": 1, "locked": ["the"], "comment": "a \u00e9"}],
+    ids=["skip-gram", "tree", "both"],
+)
+def test_saved_and_loaded(options: dict[str, Any], tmp_path: Path) -> None:
+    model = small(**options)
+    model.save(tmp_path / "model")
+    loaded = Word2Vec.load(tmp_path / "model", workers=1, progress=False)
+    assert_same(loaded, model)
+    for name in ("sg", "hs", "alpha", "comment", "corpus_count", "corpus_total_words"):
+        assert getattr(loaded, name) == getattr(model, name)
+    for each in (model, loaded):
+        each.train(SENTENCES[:50], epochs=2)
+    assert_same(loaded, model)
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+
+
+def test_words_of_any_kind(tmp_path: Path) -> None:
+    words = ["", " ", "a b", "line\nline", "\x00", "\ud800", "\u00e9", "\U0001f600", "nul\x00l"]
+    model = Word2Vec([words] * 3, vector_size=4, min_count=1, progress=False)
+    model.save(tmp_path / "model")
+    assert Word2Vec.load(tmp_path / "model").index_to_key == words
+
+
+def test_numpy_settings_are_saved(tmp_path: Path) -> None:
+    model = small(alpha=np.float32(0.01), window=np.int64(2), epochs=1, sg=np.bool_(True))
+    model.save(tmp_path / "model")
+    assert Word2Vec.load(tmp_path / "model").window == 2
+
+
+def test_it_is_a_safetensors_file(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
+    model = small(epochs=1)
+    model.save(tmp_path / "model.safetensors")
+    tensors = safetensors.load_file(tmp_path / "model.safetensors")
+    assert tensors.keys() == {"vectors", "output", "counts", "words", "word_offsets"}
+    np.testing.assert_array_equal(tensors["vectors"], model.vectors)
+    np.testing.assert_array_equal(tensors["counts"], model.counts)
+
+
+def test_its_layout_is_that_of_safetensors(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([7], np.int64)}
+    _checkpoint.write(tmp_path / "file", arrays, {"x": 1})
+    data = (tmp_path / "file").read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    assert length % 8 == 0
+    header = json.loads(data[8 : 8 + length])
+    assert header["a"] == {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+    assert header["b"] == {"dtype": "I64", "shape": [1], "data_offsets": [24, 32]}
+    assert json.loads(header["__metadata__"]["state"]) == {"x": 1}
+    assert data[8 + length :] == arrays["a"].tobytes() + arrays["b"].tobytes()
+
+
+def test_large_tensors_go_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_checkpoint, "_BLOCK", 50)
+    padded = np.arange(64, dtype=np.float32).reshape(8, 8)
+    _checkpoint.write(tmp_path / "file", {"a": padded[:, :5]}, {})
+    stored = _checkpoint.read(tmp_path / "file")
+    np.testing.assert_array_equal(stored.array("a"), padded[:, :5])
+    room = np.zeros((8, 16), np.float32)
+    stored.fill("a", room[:, :5])
+    np.testing.assert_array_equal(room[:, :5], padded[:, :5])
+    assert not room[:, 5:].any()
+    with pytest.raises(ValueError, match=r"a of .* must be \[3, 5\], got \[8, 5\]"):
+        stored.fill("a", room[:3, :5])
+    with pytest.raises(TypeError, match="a must be float32, int64 or uint8, got float64"):
+        _checkpoint.write(tmp_path / "file", {"a": np.zeros(3)}, {})
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    small(epochs=1).save(path)
+    whole = path.read_bytes()
+    length = struct.unpack("<Q", whole[:8])[0]
+    message = "must be a file of seqfast.Word2Vec, and whole"
+    cuts = [0, 3, 8, 9, length, 8 + length, len(whole) // 2, len(whole) - 1]
+    for cut in cuts:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match=message):
+            Word2Vec.load(path)
+    foreign = [
+        b"the quick brown fox jumps over the lazy dog",
+        struct.pack("<Q", 2**63) + whole[8:],
+        struct.pack("<Q", 8) + b"[1, 2]  ",
+        struct.pack("<Q", 8) + b"\xff\xfe\x00\x00    ",
+        struct.pack("<Q", 24) + b'{"__metadata__":{}}     ',
+        whole.replace(b'"F32"', b'"F99"'),
+        whole.replace(b'"data_offsets":[0,', b'"data_offsets":[4,'),
+        whole.replace(b"seqfast.word2vec", b"another.word2vec"),
+    ]
+    for data in foreign:
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=message):
+            Word2Vec.load(path)
+    path.write_bytes(whole.replace(b'"version":"1"', b'"version":"9"'))
+    with pytest.raises(ValueError, match="must be of version 1 or older, got 9"):
+        Word2Vec.load(path)
+    with pytest.raises(FileNotFoundError):
+        Word2Vec.load(tmp_path / "absent")
+    with pytest.raises(IsADirectoryError):
+        Word2Vec.load(tmp_path)
+
+
+def test_load_is_not_told_what_the_file_knows(tmp_path: Path) -> None:
+    small(epochs=1).save(tmp_path / "model")
+    with pytest.raises(TypeError, match="window must be left to the file"):
+        Word2Vec.load(tmp_path / "model", window=3)
+    with pytest.raises(RuntimeError, match="nothing to save before build_vocab"):
+        Word2Vec().save(tmp_path / "model")
+
+
+# ---- whole or not at all ----
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    path.chmod(0o640)
+    with pytest.raises(RuntimeError, match="stop"), _files.atomic_file(path) as file:  # noqa: PT012
+        file.write(b"after" * 100_000)
+        assert path.read_bytes() == b"before"
+        raise RuntimeError("stop")
+    assert path.read_bytes() == b"before"
+    with _files.atomic_file(path) as file:
+        file.write(b"after")
+    assert path.read_bytes() == b"after"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_stay_links(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "file")
+    with _files.atomic_file(tmp_path / "link") as file:
+        file.write(b"x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "file").read_bytes() == b"x"
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    for name in (".a[1].xyz.partial", ".a[1].partial", ".other.xyz.partial", "a[1].partial"):
+        (tmp_path / name).touch()
+    _files.remove_partial(tmp_path / "a[1]")
+    left = {".a[1].partial", ".other.xyz.partial", "a[1].partial"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/stdout")
+def test_what_is_no_file_is_written_directly() -> None:
+    code = (
+        "from seqfast.embeddings import _files\n"
+        "_files.check_writable('/dev/stdout')\n"
+        "with _files.atomic_file('/dev/stdout') as file: file.write(b'x')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+    assert done.stdout == b"x"
+
+
+def test_new_files_have_the_usual_permissions(tmp_path: Path) -> None:
+    with _files.atomic_file(tmp_path / "file") as file:
+        file.write(b"x")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_writable_is_found_out(tmp_path: Path) -> None:
+    _files.check_writable(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        _files.check_writable(tmp_path / "absent" / "file")
+    with pytest.raises(IsADirectoryError):
+        _files.check_writable(tmp_path)
+    if os.path.exists("/dev/null"):
+        _files.check_writable("/dev/null")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_device() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        small(epochs=1).save("/dev/full")
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(_files.os, "fsync", fsync)
+
+
+def test_saving_to_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model"
+    model = small(epochs=1)
+    model.save(path)
+    before = path.read_bytes()
+    vectors = model.vectors.copy()
+    model.train(epochs=1)
+    full_disk(monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        model.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    np.testing.assert_array_equal(Word2Vec.load(path).vectors, vectors)
+
+
+def test_a_full_disk_does_not_stop_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = small()
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        small(checkpoint=path, checkpoint_every=0, callbacks=[StopAfter(5)])
+    before = path.read_bytes()
+    full_disk(monkeypatch)
+    with pytest.warns(RuntimeWarning, match="could not be written.*No space left.*goes on"):
+        model = Word2Vec.resume(
+            path, SENTENCES, checkpoint_every="epoch", workers=1, progress=False
+        )
+    assert_same(model, whole)
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    assert_same(Word2Vec.resume(path, SENTENCES, workers=1, progress=False), whole)
+
+
+LIMITED = """
+    import resource, sys, warnings
+    from seqfast import Word2Vec
+
+    sys.path.insert(0, sys.argv[2])
+    from embeddings import planted
+
+    path = sys.argv[1]
+    options = dict(vector_size=100, min_count=1, epochs=2, progress=False, workers=1)
+    model = Word2Vec(planted.sentences(), checkpoint=path, **options)
+    before = open(path, "rb").read()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2,) * 2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.train()
+    assert len(caught) == 1 and "File too large" in str(caught[0].message), caught
+    assert model.epochs_trained == 4
+    assert open(path, "rb").read() == before
+    try:
+        model.save(path)
+    except OSError:
+        print("refused")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of file sizes")
+def test_a_write_cut_short_by_the_system(tmp_path: Path) -> None:
+    arguments = [str(tmp_path / "model"), str(Path(__file__).parents[1])]
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LIMITED), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (result.stdout, result.returncode) == ("refused\n", 0), result.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+
+
+# ---- going on ----
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("spans", [1, ROUNDS, ROUNDS + 1, 3 * ROUNDS - 1, 3 * ROUNDS])
+def test_resumed_from_a_checkpoint(spans: int, deterministic: bool, tmp_path: Path) -> None:
+    options = {"deterministic": deterministic, "workers": 1 + deterministic}
+    whole = small(**options)
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        small(**options, checkpoint=path, callbacks=[StopAfter(spans)])
+    loaded = Word2Vec.load(path)
+    assert len(loaded.loss_per_epoch) == (spans - 1) // ROUNDS
+    model = Word2Vec.resume(path, SENTENCES, workers=1, progress=False)
+    assert_same(model, whole)
+    finished = path.read_bytes()
+    # What is finished is read, not trained.
+    again = Word2Vec.resume(path, iter(SENTENCES), workers=1, progress=False)
+    assert_same(again, whole)
+    assert path.read_bytes() == finished
+
+
+def test_resuming_keeps_locks_and_several_runs(tmp_path: Path) -> None:
+    options = {"locked": ["the", "left0"], "hs": 1}
+    whole = small(**options)
+    whole.train(epochs=2, start_alpha=0.02)
+    path = tmp_path / "checkpoint"
+    part = small(**options)
+    part.checkpoint = path
+    with pytest.raises(KeyboardInterrupt):
+        part.train(epochs=2, start_alpha=0.02, callbacks=[StopAfter(ROUNDS + 2)])
+    model = Word2Vec.resume(path, SENTENCES, workers=1, progress=False)
+    assert_same(model, whole)
+
+
+def test_another_corpus_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        small(checkpoint=path, callbacks=[StopAfter(3)])
+    with pytest.raises(ValueError, match="corpus must be the one that the run began with"):
+        Word2Vec.resume(path, SENTENCES[::-1], progress=False)
+    with pytest.raises(TypeError, match="resume: corpus must be given"):
+        Word2Vec.resume(path)
+    Word2Vec.resume(path, SENTENCES, progress=False)
+    with pytest.raises(ValueError, match="corpus must be the one that the run began with"):
+        Word2Vec.resume(path, SENTENCES[1:], progress=False)
+
+
+class Count(Callback):
+    """Counts how often the file has become another one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seen: set[int] = set()
+
+    def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
+        if self.path.exists():
+            self.seen.add(self.path.stat().st_mtime_ns)
+
+    on_epoch_begin = on_span_end
+
+
+@pytest.mark.parametrize(("every", "times"), [("epoch", 2), (0, 3 * ROUNDS - 1), (3600, 0)])
+def test_how_often(every: Any, times: int, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    count = Count(path)
+    small(checkpoint=path, checkpoint_every=every, callbacks=[count])
+    assert len(count.seen) == times
+    assert path.exists()  # written at the end, too
+
+
+def test_an_unwritable_checkpoint_is_found_before_training(tmp_path: Path) -> None:
+    begun = []
+
+    class Begun(Callback):
+        def on_train_begin(self, model: Word2Vec, progress: Progress) -> None:
+            begun.append(progress)
+
+    with pytest.raises(FileNotFoundError):
+        small(checkpoint=tmp_path / "absent" / "file", callbacks=[Begun()])
+    model = small(epochs=1)
+    model.checkpoint = tmp_path
+    with pytest.raises(IsADirectoryError):
+        model.train(callbacks=[Begun()])
+    assert begun == []
+
+
+KILLED = """
+    import sys
+    from seqfast import Word2Vec
+    from seqfast.embeddings import _training
+
+    sys.path.insert(0, sys.argv[2])
+    from embeddings import planted
+
+    _training._FIRST_SPAN, _training._SPAN_SECONDS = 1, 0.0
+    print("ready", flush=True)
+    Word2Vec(planted.sentences(), checkpoint=sys.argv[1], checkpoint_every=0, **eval(sys.argv[3]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs kill -9")
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    options = {**SMALL, "deterministic": True, "epochs": 60}
+    path = tmp_path / "checkpoint"
+    arguments = [str(path), str(Path(__file__).parents[1]), repr({**options, "workers": 2})]
+    program = [sys.executable, "-c", textwrap.dedent(KILLED), *arguments]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        deadline = time.monotonic() + 60
+        written = set()
+        # After some checkpoints, at whatever moment it is then.
+        while len(written) < 5 and time.monotonic() < deadline:
+            if path.exists():
+                written.add(path.stat().st_mtime_ns)
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    (tmp_path / ".checkpoint.left.partial").touch()  # as if it had been writing
+    epochs = Word2Vec.load(path).epochs_trained
+    assert epochs < 60
+    model = Word2Vec.resume(path, SENTENCES, workers=1, progress=False, checkpoint_every=600.0)
+    assert_same(model, small(**options))
+    assert list(tmp_path.iterdir()) == [path]

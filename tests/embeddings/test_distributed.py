@@ -1,0 +1,220 @@
+"""Two processes (gloo) train one model as well as one process does, and stay in step."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
+    pytest.skip("this torch has no gloo", allow_module_level=True)
+
+from seqfast import Word2Vec  # noqa: E402
+from seqfast.embeddings._training import Kernels, Run  # noqa: E402
+from seqfast.embeddings.distributed import Group, joint_scale  # noqa: E402
+
+from . import planted  # noqa: E402
+
+OPTIONS: dict[str, Any] = {
+    "vector_size": 24,
+    "window": 4,
+    "min_count": 1,
+    "sample": 0,
+    "epochs": 20,
+    "workers": 1,
+    "progress": False,
+}
+CASES: dict[str, dict[str, Any]] = {
+    "skip-gram": {"alpha": 0.05},
+    "cbow": {"sg": 0, "alpha": 0.1},
+    "hierarchy": {"hs": 1, "negative": 0, "alpha": 0.05},
+    "deterministic": {"deterministic": True, "alpha": 0.02},
+}
+
+# Each process is told of the other as torchrun would tell it.
+WORKER = """
+    import sys
+    import numpy as np
+    import torch
+    from pathlib import Path
+
+    sys.path.insert(0, sys.argv[2])
+    from embeddings import planted
+    from embeddings.test_distributed import CASES, OPTIONS
+    from seqfast import Word2Vec
+    from seqfast.embeddings import Callback, Interrupted, _training
+
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    sentences = planted.sentences()
+
+    def train(text=sentences, **options):
+        return Word2Vec(text, **{**OPTIONS, **options}, distributed=True)
+
+    for name, options in CASES.items():
+        model = train(**options)
+        rank = torch.distributed.get_rank()
+        model.save(folder / f"{name}-{rank}")
+
+    options = {"epochs": 4, "tokens_per_period": 1000}
+    whole = train(**options)
+    assert (train(**options).vectors == whole.vectors).all()
+
+    # One is interrupted: both stop at the same place, and go on from one checkpoint.
+    calls = 0
+    kernel = _training.Kernels.train
+
+    def interrupted(*arguments):
+        global calls
+        calls += 1
+        if rank == 1 and calls == 6:
+            import signal
+            signal.raise_signal(signal.SIGINT)
+        return kernel(*arguments)
+
+    _training.Kernels.train = interrupted
+    path = folder / "checkpoint"
+    try:
+        train(**options, checkpoint=path)
+        raise AssertionError("not interrupted")
+    except Interrupted as error:
+        run = error.model._run
+        where = (run.epoch, run.next_round)
+    torch.distributed.barrier()
+    model = Word2Vec.resume(path, sentences, distributed=True, tokens_per_period=1000,
+                            workers=1, progress=False)
+    assert (model.vectors == whole.vectors).all()
+    assert model.loss_per_epoch == whole.loss_per_epoch
+
+    # Not the same text.
+    try:
+        train(sentences[rank:])
+        raise AssertionError("not refused")
+    except ValueError as error:
+        assert "every process must have the same" in str(error), error
+    # A learning rate without sense is found by both.
+    try:
+        train(alpha=1e30)
+        raise AssertionError("not found")
+    except FloatingPointError:
+        pass
+    (folder / f"done-{rank}").write_text(repr(where))
+    torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what both processes have saved."""
+    folder = tmp_path_factory.mktemp("distributed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if sys.platform == "linux":
+        common["GLOO_SOCKET_IFNAME"] = "lo"
+    arguments = [str(folder), str(Path(__file__).parents[1])]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(WORKER), *arguments],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        errors = [worker.communicate(timeout=150)[1] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], errors
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_good_as_one_process(name: str, trained: Path) -> None:
+    two = Word2Vec.load(trained / f"{name}-0")
+    one = Word2Vec(planted.sentences(), **{**OPTIONS, **CASES[name]})
+    assert planted.twins_found(one) >= 0.9
+    assert planted.twins_found(two) >= 0.9
+    assert two.mean_loss_per_epoch[-1] < 1.05 * one.mean_loss_per_epoch[-1]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_have_the_same_model(name: str, trained: Path) -> None:
+    one, other = (Word2Vec.load(trained / f"{name}-{rank}") for rank in range(2))
+    assert one.vectors.any()
+    for key, matrix in one._matrices.items():
+        np.testing.assert_array_equal(matrix, other._matrices[key])
+    assert one.loss_per_epoch == other.loss_per_epoch
+
+
+def test_both_stopped_at_the_same_place(trained: Path) -> None:
+    places = [(trained / f"done-{rank}").read_text() for rank in range(2)]
+    assert places[0] == places[1] != "(0, 0)"
+
+
+def test_it_needs_somebody_to_talk_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    model = Word2Vec(**{**OPTIONS, "distributed": True})
+    model.build_vocab(planted.sentences(20))
+    with pytest.raises(RuntimeError, match="start the program with torchrun"):
+        model.train()
+
+
+def test_periods() -> None:
+    group = Group.__new__(Group)
+    group.size = 4
+    run = Run(1, 0.1, 0.0, 0, tokens=64 * 256 * 4 * 10, raw_words=0, fingerprint="")
+    group._tokens = None
+    assert group.rounds_of_period(run) == 10
+    group._tokens = 256 * 4 * 3 + 1
+    assert group.rounds_of_period(run) == 4
+    group._tokens = 1
+    assert group.rounds_of_period(run) == 1
+    group._tokens = None
+    run.tokens = 1 << 40
+    assert group.rounds_of_period(run) == 1024
+
+
+def test_changes_are_added_or_averaged() -> None:
+    scale = joint_scale(np.array([0.0, 1e-4, 1.0, 1e9]), 4)
+    assert scale[0] == pytest.approx(1, abs=1e-4)  # added
+    assert scale[1] == pytest.approx(1, abs=1e-3)
+    assert 0.25 < scale[2] < 1
+    assert scale[3] == pytest.approx(0.25)  # averaged
+    np.testing.assert_allclose(joint_scale(np.array([0.0, 1.0, 1e9]), 1), 1)
+
+
+def test_updates_are_counted() -> None:
+    model = Word2Vec(vector_size=8, window=3, min_count=1, sample=0, hs=1, progress=False)
+    model.build_vocab([["a", "a", "a", "b", "b", "c"]])
+    assert model._corpus is not None
+    updates = Kernels(model, model._corpus).updates_per_token()
+    np.testing.assert_allclose(updates["vectors"], [4 / 2, 4 / 3, 4 / 6])
+    np.testing.assert_allclose(updates["output"], updates["vectors"])
+    np.testing.assert_allclose(updates["nodes"], [4 / 2, 4])  # the root comes last
+
+
+def test_a_group_of_one(tmp_path: Path) -> None:
+    """Nothing to average: the same as without a group."""
+    dist = torch.distributed
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        alone = Word2Vec(planted.sentences(50), **{**OPTIONS, "epochs": 2})
+        group = Word2Vec(
+            planted.sentences(50), **{**OPTIONS, "epochs": 2}, process_group=dist.group.WORLD
+        )
+    finally:
+        dist.destroy_process_group()
+    np.testing.assert_allclose(group.vectors, alone.vectors, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(group.loss_per_epoch, alone.loss_per_epoch)
