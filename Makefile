@@ -31,7 +31,7 @@ help:
 	@echo "make lint      ruff, mypy --strict, clang-format; changes nothing"
 	@echo "make format    let ruff and clang-format rewrite the sources"
 	@echo "make sanitize  kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer (GCC)"
-	@echo "make bench     measure against torch, write benchmarks/results/<machine>/"
+	@echo "make bench     measure against torch and gensim, write benchmarks/results/<machine>/"
 	@echo "make report    render docs/performance.md and the README's table from those results"
 	@echo "make clean     remove the environment, builds and caches"
 
@@ -98,7 +98,7 @@ sanitize: $(SANITIZE)/.build
 	    $(CURDIR)/tests/ops $(CURDIR)/tests/host_executor $(ARGS)
 
 bench: build
-	for suite in rnn rnn_variants rnn_loops; do \
+	for suite in rnn rnn_variants rnn_loops word2vec; do \
 	  $(BIN)/python -m pytest benchmarks/test_$$suite.py $(ARGS) || exit 1; done
 
 report: build

@@ -12,6 +12,8 @@ import torch
 
 from benchmarks import harness
 
+# Suites whose peer is not torch, and the packages whose versions matter there.
+PACKAGES = {"word2vec": ("gensim", "numpy", "scipy", "torch")}
 ROWS: pytest.StashKey[dict[str, list[dict[str, Any]]]] = pytest.StashKey()
 
 
@@ -84,6 +86,7 @@ def pytest_terminal_summary(
     for rows in suites.values():
         for row in rows:
             name = f"{row['group']} {row['case']} {row['mode']} {row['dtype']}"
+            name += f" {row['threads']}t" if "threads" in row else ""
             unit = "ms" if "ours_ms" in row else "mib"
             terminalreporter.write_line(
                 f"{name:62} {row[f'ours_{unit}']:9.3f} {row[f'peer_{unit}']:9.3f} {unit:3} "
@@ -96,9 +99,11 @@ def pytest_terminal_summary(
     if folder is None and (partial or config.getoption("--bench-smoke")):
         terminalreporter.write_line("partial run: results not written (--bench-results DIR does)")
         return
-    environment = harness.environment(config.getoption("--bench-threads"))
-    environment["copy_gbs"] = harness.measure_copy(1 if config.getoption("--bench-smoke") else 256)
+    copy_gbs = harness.measure_copy(1 if config.getoption("--bench-smoke") else 256)
     for suite, rows in suites.items():
+        packages = PACKAGES.get(suite, ("torch", "numpy"))
+        environment = harness.environment(config.getoption("--bench-threads"), packages=packages)
+        environment["copy_gbs"] = copy_gbs
         peaks = [row["fma_gflops"] for row in rows if row.get("fma_gflops")]
         environment["fma_gflops"] = statistics.median(peaks) if peaks else None
         path = harness.write_results(suite, rows, environment, folder or harness.RESULTS)

@@ -1,4 +1,4 @@
-"""Renders the newest results into docs/performance.md, its pictures and the table of README.md.
+"""Renders the newest results into docs/performance.md, its pictures and the tables of README.md.
 
 python -m benchmarks.report [--results DIR] [--root DIR]
 """
@@ -12,18 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import harness
+from benchmarks import harness, word2vec_quality
 
 Result = dict[str, Any]
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Result, Row], str]]
 
-# Suites in the order of the page, and the picture of each.
+# Suites in the order of the page, and the picture of each, if it has one.
 PICTURES = {
     "rnn": "performance.svg",
     "rnn_variants": "performance_rnn_variants.svg",
     "rnn_loops": "performance_rnn_loops.svg",
     "rnn_cuda": "performance_rnn_cuda.svg",
+    "word2vec": "performance_word2vec.svg",
+    "word2vec_quality": "",
+    "word2vec_cuda": "",
 }
 LAYERS = ("LSTM", "GRU", "RNN")  # sections of the suite rnn
 # Title and peer of the other suites, each of one section.
@@ -31,10 +34,17 @@ HEADS = {
     "rnn_variants": ("Variants", "our own plain layer"),
     "rnn_loops": ("Against loops in Python", "`benchmarks/loops.py`"),
     "rnn_cuda": ("On a GPU", "`torch.nn`, of variants our own plain layer"),
+    "word2vec": ("Word vectors", "gensim's `Word2Vec` with `corpus_file` and as many workers"),
+    "word2vec_quality": ("How good the word vectors are", "gensim's `Word2Vec`"),
+    "word2vec_cuda": (
+        "Word vectors on a GPU",
+        "gensim's `Word2Vec` with `corpus_file` on all cores",
+    ),
 }
 LARGE = "100x64x512x512"  # the shape whose part of the peak stands in the summary
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
-MODES = ("forward", "training")
+MODES = ("forward", "training")  # of most suites
+WORD2VEC_MODES = ("training", "everything", "vocabulary")
 TICKS = (0.25, 0.5, 0.7, 1, 1.4, 2, 3, 4, 6, 8, 12, 16)
 COLOURS = {"better": "#2a7ab9", "worse": "#c8553d"}
 
@@ -125,6 +135,54 @@ On a GPU:
   over their expected value; see [cuda_predictions.md](cuda_predictions.md).
 - **Memory** is the most that torch's allocator handed out during a call, beyond inputs and weights.
 """,
+    "word2vec": """
+Word vectors:
+
+- **Sizes**: d 100, window 5, 5 negatives or hierarchical softmax, `sample` 1e-3, `min_count` 5
+  unless the row says otherwise. Words are counted as they stand in the file, known or not.
+- **The corpus** is about 12.0 million words: part of the English Wikipedia of 2018, 106 articles
+  of an old one, the World Factbook; lines are cut at 1,000 words. The grid reads its first 600,000
+  words.
+- **The peer** reads the same file through `corpus_file`, its fastest way, with as many workers.
+  Its vectors are too short for its BLAS to start threads of its own.
+- **training**: one epoch, the vocabulary being there; by a new model in every turn, in the grid
+  the same model goes on. *everything*: from the open file to the vectors of the default five
+  epochs, that is what comes before the first epoch and five times the epoch that was measured.
+  *vocabulary*: from the open file to the sorted words, their counts and the first vectors (seqfast
+  has encoded the corpus by then, gensim reads it again in every epoch).
+- **Correct first.** Both sides must have the same words and counts, and vectors that are numbers.
+  How good they are is measured apart, below.
+- **GFLOP/s** count three products of d multiply-adds for every pair of a context and a target (the
+  score, two gradients), by the expected numbers of kept words and contexts.
+- *per-pair negatives* (`shared_negatives=False`) draws negatives for every pair of words as
+  word2vec.c and gensim do; otherwise a window's contexts share them. *deterministic* gives the
+  same bits for any number of threads.
+""",
+    "word2vec_quality": """
+How good the word vectors are (`python -m benchmarks.word2vec_quality`):
+
+- Both sides learn from the corpus above: d 100, window 5, 5 negatives or hierarchical softmax,
+  `sample` 1e-3, `min_count` 5, five epochs, the default `alpha`. gensim's own methods score both:
+  Spearman's correlation with people's judgments of pairs of words, and the share of right answers
+  to Google's analogies among the 30,000 commonest words.
+- Each figure is a mean over the seeds with half their range. *above*, and in bold *below*: the
+  mean differs from gensim's by more than the range of gensim's seeds; otherwise it is within seed
+  noise.
+- *legacy_cbow* gives each context of a window the whole gradient of their mean, as word2vec.c and
+  gensim do; CBOW otherwise divides it by the number of contexts, which is the gradient, and wants a
+  larger learning rate: 0.1 by default; *alpha 0.025* shows gensim's.
+- gensim with several workers on a `corpus_file` lowers its learning rate as if each of them had the
+  whole epoch to do, so that two workers end each epoch halfway; it shows most in CBOW.
+  `--peer-workers 1` measures it without that.
+""",
+    "word2vec_cuda": """
+Word vectors on a GPU:
+
+- d 128, window 5, on the corpus repeated, so that the device has something to do; rates are words
+  of the text in a second. *training*: an epoch, from vectors on the host to vectors on the host.
+  *everything*: with reading the text, once for all its repetitions.
+- **The peer** runs on all cores of the same machine, on the corpus once.
+""",
 }
 
 SUITE = """\
@@ -207,11 +265,29 @@ def factor_text(factor: float, most: float) -> str:
     return f"{factor:.2f}" if round(factor, 2) <= most else f"**{factor:.2f}, over {most:g}**"
 
 
+def words_text(row: Row, side: str) -> str:
+    """Thousand words of the text in a second, with all passes over it."""
+    return f"{row['words'] * row.get('passes', 1) / row[side]:,.0f}"
+
+
+def goal_text(row: Row) -> str:
+    """The ratio; below its goal in bold, with what was wanted."""
+    goal = row.get("goal")
+    if goal is None or round(row["ratio"], 2) >= goal:
+        return ratio_text(row["ratio"])
+    return f"**{row['ratio']:.2f}, below {goal:g}**"
+
+
 def is_good(row: Row) -> bool:
-    """At least as fast as the peer; a variant: within its goal."""
+    """At least as fast as the peer; what has a goal: within it."""
     if "most" in row:
         return bool(round(1 / row["ratio"], 2) <= row["most"])
-    return bool(row["ratio"] >= 1)
+    goal = row.get("goal")
+    return bool(row["ratio"] >= 1 if goal is None else round(row["ratio"], 2) >= goal)
+
+
+def modes(result: Result) -> tuple[str, ...]:
+    return WORD2VEC_MODES if result["suite"] in ("word2vec", "word2vec_cuda") else MODES
 
 
 COMMON: list[Column] = [
@@ -237,6 +313,16 @@ COLUMNS: dict[str, list[Column]] = {
         *ROOFS,
     ],
     "rnn_loops": COMMON + ROOFS,
+    "word2vec": [
+        ("case", lambda result, row: case_text(row)),
+        ("threads", lambda result, row: str(row["threads"])),
+        ("ours, 1000 words/s", lambda result, row: words_text(row, "ours_ms")),
+        ("peer, 1000 words/s", lambda result, row: words_text(row, "peer_ms")),
+        ("ratio", lambda result, row: goal_text(row)),
+        ("spread", lambda result, row: f"{row['ratio_low']:.2f} - {row['ratio_high']:.2f}"),
+        ("GFLOP/s", lambda result, row: f"{speed(row):.0f}" if "gflop" in row else ""),
+        ("of FMA peak", lambda result, row: of_peak(result, row) if "gflop" in row else ""),
+    ],
     "rnn_cuda": [
         *COMMON,
         ("us a step", lambda result, row: f"{row['ours_us_per_step']:.2f}"),
@@ -246,6 +332,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("memory, MiB, ours / peer", peaks_text),
     ],
 }
+COLUMNS["word2vec_cuda"] = COLUMNS["word2vec"][:6]
 
 
 def timed_table(result: Result, mode: str) -> str:
@@ -334,9 +421,48 @@ def variant_lines(result: Result) -> list[list[str]]:
     return lines
 
 
+def goal_lines(result: Result) -> list[list[str]]:
+    """Every case with a goal: training and everything, with each number of threads."""
+    rows = [row for row in result["rows"] if row["group"] == "goals"]
+    threads = sorted({row["threads"] for row in rows})
+    counts = [f"{count} thread{'s' * (count > 1)}" for count in threads]
+    kinds = ("training", "everything")
+    lines = [["", "goal", *(f"{kind}, {count}" for kind in kinds for count in counts)]]
+    for case in dict.fromkeys(row["case"] for row in rows):
+        cells, goals = {}, []
+        for row in rows:
+            if row["case"] == case:
+                kind = "everything" if row["mode"] == "vocabulary" else row["mode"]
+                cells[kind, row["threads"]] = goal_text(row)
+                goals += [f"{row['goal']:g}"] if row["goal"] else []
+        texts = [cells.get((kind, count), "") for kind in kinds for count in threads]
+        lines.append([case, goals[0] if goals else "", *texts])
+    return lines
+
+
+def grid_lines(result: Result) -> list[list[str]]:
+    """The grid's ratios: a line for each way of training, a column for each size and window."""
+    rows = [row for row in result["rows"] if row["group"] == "grid"]
+    places = dict.fromkeys((row["size"], row["window"]) for row in rows)
+    lines = [["ratio", *(f"d {size}, w {window}" for size, window in places)]]
+    for case in dict.fromkeys(row["case"].split(", d ")[0] for row in rows):
+        cells = {
+            (row["size"], row["window"]): ratio_text(row["ratio"])
+            for row in rows
+            if row["case"].split(", d ")[0] == case
+        }
+        lines.append([case, *(cells.get(place, "") for place in places)])
+    return lines
+
+
 def summary(result: Result) -> str:
     if result["suite"] == "rnn_variants":
         return table(variant_lines(result))
+    if result["suite"] in ("word2vec", "word2vec_cuda"):
+        parts = [goal_lines(result), grid_lines(result)]
+        return "\n\n".join(table(lines) for lines in parts if len(lines) > 1)
+    if result["suite"] == "word2vec_quality":
+        return table(word2vec_quality.table_lines(result["rows"]))
     if result["suite"] == "rnn":
         lines = layer_lines(result)
     else:
@@ -372,18 +498,25 @@ def machine_text(result: Result) -> str:
             f"{smi.get('clocks.max.sm', 'unknown')}. Products, TFLOP/s: {products}; copy "
             f"{result['copy_gbs']:.0f} GB/s. {run} (cuDNN {result['cudnn']})."
         )
+    where = f"{result['device']}, {result['cores']} cores, {result['threads']} threads"
+    if "copy_gbs" not in result:
+        return f"{where}, {result['cpu_isa']} kernels. {run}."
     roof = result.get("fma_gflops")
     roofs = f"FMA peak {roof:.0f} GFLOP/s, " if roof else ""
+    if result["suite"] == "word2vec":
+        peaks = {row["threads"]: row["roof_gflops"] for row in result["rows"]}
+        each = ", ".join(f"{gflops:.0f} with {n}" for n, gflops in sorted(peaks.items()))
+        roofs = f"FMA peak, GFLOP/s by threads: {each}; "
+        where = f"{result['device']}, {result['cores']} cores"
     return (
-        f"{result['device']}, {result['cores']} cores, {result['threads']} threads, "
-        f"{result['cpu_isa']} kernels; {roofs}copy {result['copy_gbs']:.0f} GB/s. {run}."
+        f"{where}, {result['cpu_isa']} kernels; {roofs}copy {result['copy_gbs']:.0f} GB/s. {run}."
     )
 
 
 def suite_text(result: Result) -> str:
     tables = [
         f"### {mode.capitalize()}\n\n{timed_table(result, mode)}\n"
-        for mode in MODES
+        for mode in modes(result)
         if timed_rows(result, mode)
     ]
     if memory := memory_table(result):
@@ -429,7 +562,48 @@ def variants_text(result: Result) -> str:
 
 
 def readme_text(results: list[Result]) -> str:
-    """Of the machine measured last: layers side by side, in float32; then loops and variants."""
+    """Of the machine measured last: layers side by side, in float32; loops, variants; word vectors.
+
+    The machine measured last is one for the layers and one for the word vectors.
+    """
+    texts = [layers_text([r for r in results if r["suite"].startswith("rnn")])]
+    for suite, text in (("word2vec", speed_text), ("word2vec_quality", quality_text)):
+        if found := [result for result in results if result["suite"] == suite]:
+            texts.append(text(max(found, key=lambda result: result["date"])))
+    return "\n\n".join(texts)
+
+
+def speed_text(result: Result) -> str:
+    """Word vectors against gensim."""
+    lines = goal_lines(result)
+    lines[0][0] = f"word vectors, ratio to gensim {result['versions']['gensim']}"
+    text = next(row["text"] for row in result["rows"] if row["group"] == "goals")
+    words = next(row["words"] for row in result["rows"] if row["group"] == "goals")
+    where = f"{result['device']}, {result['cpu_isa']} kernels, {result['date'][:10]}"
+    return (
+        f"{table(lines)}\n\n{text[0].upper()}{text[1:]}: {words:,} words; d 100, window 5. {where}."
+    )
+
+
+def quality_text(result: Result) -> str:
+    """Which means differ from gensim's by more than the range of gensim's seeds."""
+    found: dict[str, list[str]] = {"within": [], "above": [], "below": []}
+    for row in result["rows"]:
+        peers = [r for r in result["rows"] if (r["mode"], r["case"]) == (row["mode"], "gensim")]
+        if row["case"] == "seqfast" and peers and len(peers[0]["seeds"]) > 1:
+            for name, scores in row["scores"].items():
+                how = word2vec_quality.verdict(peers[0]["scores"][name], scores)
+                found[how].append(f"{name} ({word2vec_quality.MODE_NAMES[row['mode']]})")
+    count = sum(map(len, found.values()))
+    text = f"How good the vectors are, {count} scores against gensim's: "
+    text += (
+        f"{len(found['within'])} within the noise of its seeds, {len(found['above'])} above it, "
+    )
+    text += f"{len(found['below'])} below it"
+    return f"{text}: **{', '.join(found['below'])}**." if found["below"] else f"{text}."
+
+
+def layers_text(results: list[Result]) -> str:
     machine = max(results, key=lambda result: result["date"])["machine"]
     of_machine = [r for r in results if r["machine"] == machine]
     layers = [section for result in of_machine[:1] for section in sections(result)]
@@ -464,10 +638,11 @@ def draw(parts: list[Result], path: Path) -> None:
 
     matplotlib.rcParams["svg.hashsalt"] = "seqfast"  # equal results give equal files
     matplotlib.rcParams["svg.fonttype"] = "none"
-    heights = [1.2 + 0.3 * max(len(timed_rows(part, mode)) for mode in MODES) for part in parts]
+    pictured = ("training",) if parts[0]["suite"] == "word2vec" else MODES
+    heights = [1.2 + 0.3 * max(len(timed_rows(part, m)) for m in pictured) for part in parts]
     figure, grid = pyplot.subplots(
         len(parts),
-        len(MODES),
+        len(pictured),
         figsize=(12, sum(heights)),
         height_ratios=heights,
         layout="constrained",
@@ -475,7 +650,7 @@ def draw(parts: list[Result], path: Path) -> None:
     )
     for part, line in zip(parts, grid, strict=True):
         factors = part["suite"] == "rnn_variants"
-        for mode, axes in zip(MODES, line, strict=True):
+        for mode, axes in zip(pictured, line, strict=True):
             rows = timed_rows(part, mode)[::-1]
             names = ("ratio_low", "ratio", "ratio_high")
             values = [[row[name] for name in names] for row in rows]
@@ -487,7 +662,7 @@ def draw(parts: list[Result], path: Path) -> None:
             lengths = [ratio - 1 for ratio in ratios]
             places = range(len(rows))
             axes.barh(places, lengths, left=1, color=colours, xerr=spread, ecolor="#555555")
-            axes.set_yticks(places, [case_text(row) for row in rows])
+            axes.set_yticks(places, [label_text(row) for row in rows])
             axes.set_xscale("log", base=2)
             axes.set_xlim(min([0.7, *ratios]) / 1.1, max([1.4, *ratios]) * 1.2)
             axes.set_xticks([t for t in TICKS if axes.get_xlim()[0] < t < axes.get_xlim()[1]])
@@ -501,13 +676,22 @@ def draw(parts: list[Result], path: Path) -> None:
     pyplot.close(figure)
 
 
+def label_text(row: Row) -> str:
+    """A case of a picture."""
+    if "threads" not in row:
+        return case_text(row)
+    return f"{case_text(row)}, {row['threads']} thread{'s' * (row['threads'] > 1)}"
+
+
 def check_peak(result: Result) -> None:
     """ValueError where seqfast passes the measured peak: then something else was measured.
 
     bfloat16 on the CPU is left out, as processors have instructions of their own for it.
     """
-    for mode in MODES:
+    for mode in modes(result):
         for row in timed_rows(result, mode):
+            if "gflop" not in row:
+                continue
             roof = peak(result, row)
             exempt = result["suite"] != "rnn_cuda" and row["dtype"] == "bfloat16"
             if roof and not exempt and speed(row) > 1.02 * roof:
@@ -544,8 +728,9 @@ def main(argv: list[str] | None = None) -> int:
     suites = list(dict.fromkeys(result["suite"] for result in results))
     for suite in suites:
         parts = [part for r in results if r["suite"] == suite for part in sections(r)]
-        draw(parts, docs / PICTURES[suite])
-        pictures.append(f"![The ratio of every case]({PICTURES[suite]})")
+        if PICTURES[suite]:
+            draw(parts, docs / PICTURES[suite])
+            pictures.append(f"![The ratio of every case]({PICTURES[suite]})")
         texts += map(suite_text, parts)
     page = PAGE.format(pictures="\n".join(pictures), suites="\n".join(texts))
     page += "".join(NOTES.get(suite, "") for suite in suites)

@@ -53,6 +53,8 @@ backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 900
 sys.modules["torch"] = types.ModuleType("torch")
 vars(sys.modules["torch"]).update(cuda=cuda, version=version, backends=backends, __version__="2")
 sys.modules["xdist"] = None
+there = os.environ.get("FAKE_GENSIM") != "none"
+sys.modules["gensim"] = types.ModuleType("gensim") if there else None
 sys.modules["seqfast"] = types.ModuleType("seqfast")
 vars(sys.modules["seqfast"]).update(
     build_info=lambda: {"cuda": os.environ.get("FAKE_BUILT", "on"), "cuda_architectures": ["90"]},
@@ -64,6 +66,11 @@ if kind == "-m":
     if module == "benchmarks.gpu":
         status = act("bench", words)
         with open(os.path.join(words[words.index("--out") + 1], "rnn_cuda-1.json"), "w") as file:
+            file.write("{}")
+    elif module == "benchmarks.gpu_word2vec":
+        status = act("vectors", words)
+        folder = words[words.index("--out") + 1]
+        with open(os.path.join(folder, "word2vec_cuda-1.json"), "w") as file:
             file.write("{}")
     elif module == "pytest":
         status = 0
@@ -140,12 +147,14 @@ def check(tmp_path: Path) -> Check:
 def test_everything_passes(check: Check) -> None:
     done = check.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert check.states == dict.fromkeys(("build", "test", "sanitize", "bench"), "passed")
-    assert list(check.calls) == ["pip", "kernels", "test", "memcheck", "racecheck", "bench"]
+    names = ("build", "test", "sanitize", "bench", "vectors")
+    assert check.states == dict.fromkeys(names, "passed")
+    calls = ["pip", "kernels", "test", "memcheck", "racecheck", "bench", "vectors"]
+    assert list(check.calls) == calls
     files = {path.name for path in check.out.iterdir()}
     assert files == {
         "environment.json", "summary.json", "register_report.txt", "test.xml", "rnn_cuda-1.json",
-        "build.log", "test.log", "sanitize.log", "bench.log",
+        "word2vec_cuda-1.json", "build.log", "test.log", "sanitize.log", "bench.log", "vectors.log",
     }  # fmt: skip
 
     environment = json.loads((check.out / "environment.json").read_text())
@@ -162,7 +171,10 @@ def test_everything_passes(check: Check) -> None:
         assert "--error-exitcode 86 " in " ".join(check.calls[tool])
     # All of it, the measuring too, ends within nine minutes.
     seconds = int(check.calls["bench"][check.calls["bench"].index("--seconds") + 1])
-    assert 420 <= seconds < 530
+    assert 360 <= seconds < 470
+    words = check.calls["vectors"]
+    assert 420 <= int(words[words.index("--seconds") + 1]) < 530
+    assert check.stages["vectors"]["note"] == ""
     assert check.stages["test"]["note"] == "1 passed, 0 failed, 1 skipped"
     assert check.stages["sanitize"]["note"] == "memcheck clean; racecheck clean"
 
@@ -177,6 +189,7 @@ def test_everything_passes(check: Check) -> None:
         ({"FAKE_KERNELS": "fail"}, {"build", "sanitize"}),
         ({"FAKE_MEMCHECK": "86"}, {"sanitize"}),
         ({"FAKE_BENCH": "fail"}, {"bench"}),
+        ({"FAKE_VECTORS": "fail"}, {"vectors"}),
     ],
 )
 def test_a_failing_stage_stops_no_other(
@@ -207,6 +220,11 @@ def test_no_time_is_no_pass(check: Check) -> None:
     assert check.calls == {}
 
 
+def test_word_vectors_without_gensim(check: Check) -> None:
+    assert check.run("--stages", "vectors", FAKE_GENSIM="none").returncode == 0
+    assert check.stages["vectors"]["note"] == "without gensim"
+
+
 def test_stages_can_be_chosen(check: Check) -> None:
     assert check.run("--stages", "bench").returncode == 0
     assert check.states == {"bench": "passed"}
@@ -229,7 +247,10 @@ def test_no_gpu(check: Check, fakes: dict[str, str], reason: str) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--stages", "build,dance"], "got 'dance', wanted some of build,test,sanitize,bench"),
+        (
+            ["--stages", "build,dance"],
+            "got 'dance', wanted some of build,test,sanitize,bench,vectors",
+        ),
         (["--seconds", "soon"], "--seconds must be a whole number, got soon"),
         (["--stages"], "--stages wants a value"),
         (["--fast"], "--fast is no option"),

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pytest_benchmark")
 pytest.importorskip("matplotlib")
+pytest.importorskip("gensim")
 
 from benchmarks import report
 
@@ -31,7 +32,7 @@ def test_measures_and_renders(tmp_path: Path) -> None:
         assert {"cpu_isa", "cpu_flags", "versions", "commit", "date", "copy_gbs"} <= set(result)
         assert all(row["ratio"] > 0 for row in result["rows"])
         suites[result["suite"]] = result["rows"]
-    assert set(suites) == {"rnn", "rnn_variants", "rnn_loops"}
+    assert set(suites) == {"rnn", "rnn_variants", "rnn_loops", "word2vec"}
     found = {(row["cell"], row["group"], row["mode"]) for row in suites["rnn"]}
     for cell in ("LSTM", "GRU", "RNN"):
         for group in ("grid", "ragged", "bidirectional", "dtypes"):
@@ -43,12 +44,19 @@ def test_measures_and_renders(tmp_path: Path) -> None:
         modes = [{r["variant"] for r in suites[suite] if r["mode"] == m} for m in report.MODES]
         assert modes[0] == modes[1]
         assert len(modes[0]) == count
+    found = {(r["mode"], r["case"], r["threads"]) for r in suites["word2vec"] if r["goal"]}
+    for case in ("skip-gram NS", "skip-gram NS, per-pair negatives", "CBOW NS", "skip-gram HS"):
+        for mode in ("training", "everything"):
+            assert {(mode, case, 1), (mode, case, 2)} <= found
+    assert ("vocabulary", "the vocabulary", 2) in found
+    grid = [row for row in suites["word2vec"] if row["group"] == "grid"]
+    assert len(grid) == len({row["case"] for row in grid}) == 5 * 9
 
     (tmp_path / "README.md").write_text("<!-- table:begin -->\n<!-- table:end -->\n")
     command = [sys.executable, "-m", "benchmarks.report", "--results", str(results)]
     subprocess.run([*command, "--root", str(tmp_path)], cwd=ROOT, check=True, timeout=100)
     page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
-    titles = ["LSTM", "GRU", "RNN", "Variants", "Against loops in Python"]
+    titles = ["LSTM", "GRU", "RNN", "Variants", "Against loops in Python", "Word vectors"]
     assert [line[3:] for line in page.splitlines() if line.startswith("## ")][:-1] == titles
     for rows in suites.values():
         assert all(report.case_text(row) in page for row in rows)

@@ -1,0 +1,324 @@
+"""Trains word vectors by gensim and by seqfast on one text, and compares how good they are.
+
+python -m benchmarks.word2vec_quality [--modes sg-ns,cbow-ns] [--sides gensim,seqfast] [--quick]
+
+Every model is trained in a process of its own and kept in --cache, so that an interrupted run goes
+on where it was. One evaluator, gensim's, scores both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import corpora, harness
+
+SUITE = "word2vec_quality"
+MODES: dict[str, dict[str, int]] = {
+    "sg-ns": {"sg": 1, "hs": 0, "negative": 5},
+    "cbow-ns": {"sg": 0, "hs": 0, "negative": 5},
+    "sg-hs": {"sg": 1, "hs": 1, "negative": 0},
+    "cbow-hs": {"sg": 0, "hs": 1, "negative": 0},
+}
+MODE_NAMES = {
+    "sg-ns": "skip-gram, negative sampling",
+    "cbow-ns": "CBOW, negative sampling",
+    "sg-hs": "skip-gram, hierarchical softmax",
+    "cbow-hs": "CBOW, hierarchical softmax",
+}
+PEER = "gensim"
+# What each side asks of seqfast beyond the settings that both have, and in which modes.
+SIDES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    PEER: ({}, tuple(MODES)),
+    "seqfast": ({}, tuple(MODES)),
+    "per-pair negatives": ({"shared_negatives": False}, ("sg-ns",)),
+    "alpha 0.025": ({"alpha": 0.025}, ("cbow-ns", "cbow-hs")),
+    "legacy_cbow": ({"legacy_cbow": True}, ("cbow-ns", "cbow-hs")),
+    "deterministic": ({"deterministic": True}, tuple(MODES)),
+}
+SINGLE = ("alpha 0.025", "deterministic")  # sides of which one seed is enough
+SETTINGS = {"vector_size": 100, "window": 5, "sample": 1e-3}
+PAIRS = {
+    "WordSim-353": "EN-WS-353-ALL.txt",
+    "SimLex-999": "EN-SIMLEX-999.txt",
+    "MEN": "EN-MEN-TR-3k.txt",
+    "RareWord": "EN-RW-STANFORD.txt",
+}
+ANALOGIES = {"analogies": "questions-words.txt"}
+KNOWN = 30_000  # the commonest words, to which the analogies are restricted
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training; what stands here is all that its result depends on, but for chance."""
+
+    mode: str
+    side: str
+    seed: int
+    epochs: int
+    workers: int
+    min_count: int
+    corpus: str
+    corpus_bytes: int
+
+    @property
+    def name(self) -> str:
+        library = PEER if self.side == PEER else "seqfast"
+        parts = (self.mode, self.side, f"seed{self.seed}", f"epochs{self.epochs}")
+        parts += (f"min{self.min_count}", f"workers{self.workers}", f"bytes{self.corpus_bytes}")
+        parts += (f"{library}{metadata.version(library)}",)
+        return "_".join(parts).replace(" ", "-")
+
+
+# --- training, in a process of its own ----------------------------------------------------------
+
+
+def train(job: Job, path: Path) -> None:
+    """Writes the words, falling by count, and their vectors to `path`."""
+    options: dict[str, Any] = {
+        **SETTINGS,
+        **MODES[job.mode],
+        "min_count": job.min_count,
+        "epochs": job.epochs,
+        "workers": job.workers,
+        "seed": job.seed,
+    }
+    start = time.perf_counter()
+    if job.side == PEER:
+        from gensim.models import Word2Vec
+
+        model = Word2Vec(corpus_file=job.corpus, **options)
+        vectors, words = model.wv.vectors, model.wv.index_to_key
+    else:
+        import seqfast
+
+        extra, _ = SIDES[job.side]
+        model = seqfast.Word2Vec(job.corpus, progress=False, **options, **extra)
+        vectors, words = model.vectors, model.index_to_key
+    seconds = time.perf_counter() - start
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"word2vec_quality: {job.name} has vectors that are not finite")
+    partial = path.with_suffix(".part.npz")
+    np.savez(partial, vectors=vectors, words=np.array(words), seconds=seconds)
+    partial.replace(path)
+
+
+def train_apart(job: Job, path: Path) -> None:
+    """gensim as it is meant to run: as many threads as workers, its BLAS starts none besides."""
+    command = [sys.executable, "-m", "benchmarks.word2vec_quality", "--train"]
+    command += [json.dumps(asdict(job)), "--cache", str(path)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    environment["OMP_NUM_THREADS"] = str(job.workers if job.side != PEER else 1)
+    subprocess.run(command, cwd=harness.ROOT, env=environment, check=True)
+
+
+# --- scores -------------------------------------------------------------------------------------
+
+
+def evaluate(words: list[str], vectors: np.ndarray, folder: Path) -> dict[str, float]:
+    """Spearman's correlation for pairs, the right share for analogies; by gensim's own methods."""
+    from gensim.models import KeyedVectors
+
+    keyed = KeyedVectors(vectors.shape[1])
+    keyed.add_vectors(words, vectors)
+    scores = {
+        name: float(keyed.evaluate_word_pairs(str(folder / file))[1].statistic)
+        for name, file in PAIRS.items()
+    }
+    for name, file in ANALOGIES.items():
+        scores[name] = float(keyed.evaluate_word_analogies(str(folder / file), KNOWN)[0])
+    return scores
+
+
+def finish(job: Job, cache: Path, folder: Path) -> dict[str, Any]:
+    """The scores of `job`, from the cache where they are there."""
+    scored = cache / f"{job.name}.json"
+    if scored.exists():
+        known: dict[str, Any] = json.loads(scored.read_text(encoding="utf-8"))
+        return known
+    trained = cache / f"{job.name}.npz"
+    if not trained.exists():
+        train_apart(job, trained)
+    with np.load(trained) as found:
+        words, vectors, seconds = found["words"].tolist(), found["vectors"], float(found["seconds"])
+    result = {
+        "seed": job.seed,
+        "scores": evaluate(words, vectors, folder),
+        "seconds": seconds,
+        "words": len(words),
+        "commit": harness.commit(),
+    }
+    harness.write_json(scored, result)
+    return result
+
+
+# --- verdicts -----------------------------------------------------------------------------------
+
+
+def spread(scores: list[float]) -> float:
+    return max(scores) - min(scores)
+
+
+def verdict(peer: list[float], ours: list[float]) -> str:
+    """Whether our mean is within the range of gensim's seeds from gensim's mean, above or below."""
+    difference = statistics.mean(ours) - statistics.mean(peer)
+    if abs(difference) <= spread(peer):
+        return "within"
+    return "above" if difference > 0 else "below"
+
+
+def score_text(name: str, scores: list[float]) -> str:
+    """Mean and half the range: `0.561 ± 0.004`, of analogies in per cent."""
+    factor, digits = (100.0, 1) if name in ANALOGIES else (1.0, 3)
+    text = f"{factor * statistics.mean(scores):.{digits}f}"
+    if len(scores) > 1:
+        text += f" ± {factor * spread(scores) / 2:.{digits}f}"
+    return text + (" %" if name in ANALOGIES else "")
+
+
+def table_lines(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """A head and a line for each mode and side; what is below seed noise in bold."""
+    names = [*PAIRS, *ANALOGIES]
+    lines = [["", "seeds", *names]]
+    for row in rows:
+        peers = [r for r in rows if (r["mode"], r["case"]) == (row["mode"], PEER)]
+        cells = [f"{MODE_NAMES[row['mode']]}: {row['case']}", str(len(row["seeds"]))]
+        for name in names:
+            scores = row["scores"][name]
+            text = score_text(name, scores)
+            if peers and row["case"] != PEER and len(peers[0]["seeds"]) > 1:
+                found = verdict(peers[0]["scores"][name], scores)
+                text = f"**{text}, below**" if found == "below" else text
+                text += ", above" if found == "above" else ""
+            cells.append(text)
+        lines.append(cells)
+    return lines
+
+
+def print_table(lines: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *rest in lines:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        print("  ".join([first.ljust(widths[0]), *cells]))
+
+
+# --- the run ------------------------------------------------------------------------------------
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--modes", default=",".join(MODES), help=f"some of {','.join(MODES)}")
+    parser.add_argument("--sides", default=",".join(SIDES), help=f"some of {','.join(SIDES)}")
+    parser.add_argument("--seeds", type=int, default=3, help="models of each kind (3)")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="threads of both sides (2)")
+    parser.add_argument("--peer-workers", type=int, help="threads of gensim (those of both sides)")
+    parser.add_argument("--min-count", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one seed, one epoch")
+    parser.add_argument("--fresh", action="store_true", help="train seqfast's models again")
+    parser.add_argument("--corpus", type=Path, help="text to train on; else the shared corpus")
+    parser.add_argument("--evaluation", type=Path, help="folder of the test sets; else the shared")
+    parser.add_argument(
+        "--cache", type=Path, default=harness.ROOT / "build" / SUITE, help="finished models"
+    )
+    parser.add_argument("--results", type=Path, help="folder of the results; a partial run too")
+    parser.add_argument("--train", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    for name, known in (("modes", MODES), ("sides", SIDES)):
+        chosen = getattr(args, name).split(",")
+        if unknown := set(chosen) - set(known):
+            parser.error(f"--{name}: got {sorted(unknown)}, wanted some of {list(known)}")
+        setattr(args, name, [each for each in known if each in chosen])
+    if args.quick:
+        args.seeds = args.epochs = 1
+    args.peer_workers = args.workers if args.peer_workers is None else args.peer_workers
+    for name in ("seeds", "epochs", "workers", "peer_workers", "min_count"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be positive, got {getattr(args, name)}")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.train:
+        train(Job(**json.loads(args.train)), args.cache)
+        return 0
+    evaluation = args.evaluation or corpora.data_folder() / "embed-eval"
+    wanted = [evaluation / file for file in (*PAIRS.values(), *ANALOGIES.values())]
+    if missing := [str(path) for path in wanted if not path.is_file()]:
+        sys.exit(f"word2vec_quality: not there: {', '.join(missing)}; --evaluation says where")
+    args.cache.mkdir(parents=True, exist_ok=True)
+    corpus = args.corpus or args.cache / "corpus.txt"
+    if args.corpus is None and not corpus.exists():
+        if not corpora.is_there():
+            sys.exit(f"word2vec_quality: no corpus in {corpora.data_folder()}; --corpus names one")
+        corpora.write(corpus, corpora.lines())
+    if not corpus.is_file():
+        sys.exit(f"word2vec_quality: no corpus at {corpus}")
+
+    rows: list[dict[str, Any]] = []
+    for mode in args.modes:
+        done: dict[str, list[dict[str, Any]]] = {}
+        for seed in range(1, args.seeds + 1):
+            for side in args.sides:
+                if mode not in SIDES[side][1] or (side in SINGLE and seed > 1):
+                    continue
+                job = Job(
+                    mode,
+                    side,
+                    seed,
+                    args.epochs,
+                    args.peer_workers if side == PEER else args.workers,
+                    args.min_count,
+                    str(corpus.resolve()),
+                    corpus.stat().st_size,
+                )
+                if args.fresh and side != PEER:
+                    for suffix in (".json", ".npz"):
+                        (args.cache / f"{job.name}{suffix}").unlink(missing_ok=True)
+                found = finish(job, args.cache, evaluation)
+                scores = ", ".join(f"{k} {score_text(k, [s])}" for k, s in found["scores"].items())
+                print(f"{mode} {side} {seed}: {found['seconds']:.0f} s; {scores}", flush=True)
+                done.setdefault(side, []).append(found)
+        for side in args.sides:
+            if models := done.get(side):
+                names = models[0]["scores"]
+                rows.append(
+                    {
+                        "group": "quality",
+                        "mode": mode,
+                        "case": side,
+                        "seeds": [model["seed"] for model in models],
+                        "scores": {n: [m["scores"][n] for m in models] for n in names},
+                        "seconds": [model["seconds"] for model in models],
+                        "commits": sorted({model["commit"] for model in models}),
+                    }
+                )
+    print_table(table_lines(rows))
+    whole = args.corpus is None and not args.quick and args.seeds >= 3 and args.epochs == 5
+    whole = whole and args.modes == list(MODES) and args.sides == list(SIDES)
+    if not whole and args.results is None:
+        print("partial run: results not written (--results DIR does)")
+        return 0
+    packages = ("gensim", "numpy", "scipy")
+    environment = harness.environment(args.workers, packages=packages)
+    environment |= {"epochs": args.epochs, "peer_workers": args.peer_workers}
+    environment["corpus_bytes"] = corpus.stat().st_size
+    path = harness.write_results(SUITE, rows, environment, args.results or harness.RESULTS)
+    print(f"results: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
