@@ -180,8 +180,8 @@ Word vectors on a GPU:
 
 - d 128, window 5, on the corpus repeated, so that the device has something to do; rates are words
   of the text in a second. *training*: an epoch, from vectors on the host to vectors on the host.
-  *everything*: with reading the text, once for all its repetitions.
-- **The peer** runs on all cores of the same machine, on the corpus once.
+  *everything*: with reading the text. A first epoch warms up.
+- **The peer** runs on all cores of the same machine, on the same repeated corpus.
 """,
 }
 

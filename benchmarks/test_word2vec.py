@@ -24,6 +24,7 @@ from seqfast.ops.word2vec import huffman_paths  # noqa: E402
 
 EPOCHS = 5  # of "everything": the default of both sides
 FEWEST_GOAL_PAIRS, FEWEST_GRID_PAIRS, VOCABULARY_PAIRS = 3, 2, 5
+LEAST_WORDS = 100_000  # from which on both sides can be compared
 GRID_WORDS = 600_000
 SIZES, WINDOWS = (32, 100, 300), (2, 5, 10)
 SAMPLE, MIN_COUNT = 1e-3, 5
@@ -110,6 +111,7 @@ class Run:
 
     vocabulary: float = 0.0
     training: list[float] = field(default_factory=list)
+    words: list[tuple[int, int]] = field(default_factory=list)  # kept, and read, in each epoch
 
     def everything(self) -> float:
         """From the open file to the vectors after EPOCHS epochs, of which the first is measured."""
@@ -142,13 +144,14 @@ class Peer(Run):
 
     def train(self) -> None:
         start = time.perf_counter()
-        self.model.train(
+        words = self.model.train(
             corpus_file=self.file,
             total_words=self.model.corpus_total_words,
             total_examples=self.model.corpus_count,
             epochs=1,
         )
         self.training.append(time.perf_counter() - start)
+        self.words.append(words)
 
 
 class Ours(Run):
@@ -180,18 +183,28 @@ class Ours(Run):
 
     def train(self) -> None:
         start = time.perf_counter()
-        self.model.train(epochs=1)
+        words = self.model.train(epochs=1)
         self.training.append(time.perf_counter() - start)
+        self.words.append(words)
 
 
 def check(ours: Run, peer: Run) -> None:
-    """The same words, as often; vectors of the same shape that are numbers."""
+    """The same words, as often, and as many trained; vectors that have come as far as the peer's."""
     assert isinstance(ours, Ours)
     assert isinstance(peer, Peer)
     assert ours.counts() == peer.counts()
     assert ours.vectors().shape == peer.vectors().shape
     assert np.isfinite(ours.vectors()).all()
-    assert np.abs(ours.vectors()).max() > 0
+    assert all(0 < kept <= read for kept, read in ours.words)
+    # Where gensim's workers part a small file, words go to both or to none.
+    if ours.words[0][1] < LEAST_WORDS:
+        return
+    for (kept, read), (kept_by_peer, read_by_peer) in zip(ours.words, peer.words, strict=True):
+        assert 0.99 < read / read_by_peer < 1.01
+        assert 0.98 < kept / kept_by_peer < 1.02
+    # First vectors are some fifty times shorter than trained ones.
+    lengths = [float(np.abs(vectors).mean()) for vectors in (ours.vectors(), peer.vectors())]
+    assert 1 / 3 < lengths[0] / lengths[1] < 3
 
 
 def work(

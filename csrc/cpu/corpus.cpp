@@ -583,7 +583,7 @@ void in_threads(int count, const Body& body) {
     int started = 1;
     try {
         for (; started < count; ++started) threads.emplace_back(guarded, started);
-    } catch (const std::system_error&) {
+    } catch (...) {
         // The rest is done here.
     }
     guarded(0);
