@@ -189,7 +189,7 @@ class Ours(Run):
 
 
 def check(ours: Run, peer: Run) -> None:
-    """The same words, as often, and as many trained; vectors that have come as far as the peer's."""
+    """The same words, as often, and as many trained; vectors that have come as far."""
     assert isinstance(ours, Ours)
     assert isinstance(peer, Peer)
     assert ours.counts() == peer.counts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ except ImportError:
     torch = None  # type: ignore[assignment]
 
 _INFO = seqfast.build_info()
+# A job in a shell's background is born deaf to Ctrl-C, which some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Without it torch refuses products on a GPU where deterministic algorithms are asked for.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Orders in which the host executor takes blocks and threads; make host-executor tries more.

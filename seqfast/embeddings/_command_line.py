@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import warnings
@@ -102,6 +103,7 @@ def _model(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Word
         parser.error("one of -output and -save-vocab is required")
     if options.resume and not options.checkpoint:
         parser.error("--resume needs --checkpoint")
+    _check_distinct(parser, options)
     for name in ("binary", "cbow", "hs"):
         if getattr(options, name) not in (0, 1):
             parser.error(f"-{name} must be 0 or 1, got {getattr(options, name)}")
@@ -137,6 +139,26 @@ def _model(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Word
         )
     except (TypeError, ValueError) as error:
         parser.error(str(error).removeprefix("Word2Vec: "))
+
+
+def _check_distinct(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    written = {
+        "-output": options.output,
+        "-save-vocab": options.save_vocab,
+        "--checkpoint": options.checkpoint,
+    }
+    given = [(name, path) for name, path in written.items() if path]
+    for (one, path), (other, again) in itertools.combinations(given, 2):
+        # A device takes all of it; in a file what is written last would replace the rest.
+        special = os.path.exists(path) and not os.path.isfile(path)
+        if not special and _same_file(path, again):
+            parser.error(f"{one} and {other} must be different files, got {path} for both")
+
+
+def _same_file(one: str, other: str) -> bool:
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _cores() -> int:

@@ -457,6 +457,8 @@ def _check_ids(ids: Array, offsets: Array, words: Sequence[str] | None) -> None:
         raise ValueError(f"corpus: offsets must begin with 0 and end with {len(ids)}, got {got}")
     if np.any(offsets[1:] < offsets[:-1]):
         raise ValueError("corpus: offsets must not fall, got one below the one before it")
+    if words is not None:
+        _check_words(words)
     if len(ids) == 0:
         return
     least, most = int(ids.min()), int(ids.max())
@@ -464,6 +466,22 @@ def _check_ids(ids: Array, offsets: Array, words: Sequence[str] | None) -> None:
         raise ValueError(f"corpus: ids must be 0 or more, got {least}")
     if words is not None and most >= len(words):
         raise ValueError(f"corpus: ids must be below {len(words)}, as words are, got {most}")
+
+
+def _check_words(words: Sequence[str]) -> None:
+    if isinstance(words, (str, bytes)) or not hasattr(words, "__getitem__"):
+        raise TypeError(f"corpus: words must be a list of str, got {type(words).__name__}")
+    places: dict[str, int] = {}
+    for place, word in enumerate(words):
+        if not isinstance(word, str):
+            raise TypeError(
+                f"corpus: words[{place}] must be a str, got {type(word).__name__} {_short(word)}"
+            )
+        if places.setdefault(word, place) != place:
+            raise ValueError(
+                "corpus: words must be distinct, got "
+                f"{_short(word)} at {places[word]} and at {place}"
+            )
 
 
 def _by_first_use(ids: Array) -> tuple[Array, Array, Array]:

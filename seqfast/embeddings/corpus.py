@@ -138,7 +138,7 @@ def read(
     _check_number("min_count", min_count, 0)
     _check_number("max_final_vocab", max_final_vocab, 1)
     _check_number("max_vocab_size", max_vocab_size, 1)
-    chosen = _Choice(min_count, max_final_vocab, trim_rule, known)
+    chosen = Choice(min_count, max_final_vocab, trim_rule, known)
     if max_vocab_size is not None and not is_ids(source):
         counted = count(
             source,
@@ -235,11 +235,11 @@ def count(
             least += 1
         elif reader.pending > PIECE:
             reader.take()
-    return _Choice(0, None, None, None).of_reader(reader)[0]
+    return Choice(0, None, None, None).of_reader(reader)[0]
 
 
 @dataclass
-class _Choice:
+class Choice:
     """Which of the counted words make the vocabulary, and in which order."""
 
     min_count: int
@@ -267,17 +267,15 @@ class _Choice:
     ) -> tuple[Vocabulary, Array]:
         types = int(np.count_nonzero(counts))
         least = self.min_count
-        if self.max_final_vocab is not None and self.max_final_vocab < types:
-            # gensim's way: whole groups of equal counts go, so that fewer words may be left.
-            least = max(
-                least,
-                int(np.partition(counts, -1 - self.max_final_vocab)[-1 - self.max_final_vocab]) + 1,
-            )
         known = 0 if self.known is None else len(self.known)
-        keep = counts[known:] >= least
+        fresh, most = counts[known:], self.max_final_vocab
+        if most is not None and most < np.count_nonzero(fresh):
+            # gensim's way: whole groups of equal counts go, so that fewer words may be left.
+            least = max(least, int(np.partition(fresh, -1 - most)[-1 - most]) + 1)
+        keep = fresh >= least
         if self.trim_rule is not None:
             names = words(np.arange(known, len(counts)))
-            keep = _ruled(self.trim_rule, names, counts[known:], least, keep)
+            keep = _ruled(self.trim_rule, names, fresh, least, keep)
         new = known + np.flatnonzero(keep)
         new = new[np.argsort(-counts[new], kind="stable")]
         numbers = np.full(len(counts), -1, np.int32)

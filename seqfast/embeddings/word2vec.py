@@ -16,10 +16,10 @@ from seqfast.embeddings._corpus_sources import Source
 from seqfast.embeddings._files import PathLike, check_writable
 from seqfast.embeddings._training import Kernels, Run
 from seqfast.embeddings.corpus import (
+    Choice,
     Corpus,
     TrimRule,
     Vocabulary,
-    _Choice,
     encode,
     read,
 )
@@ -410,7 +410,7 @@ class Word2Vec(Queries):
         counted = Vocabulary(list(word_freq), counts, raw_words=int(counts.sum()))
         rule = trim_rule if trim_rule is not None else self.trim_rule
         known = self.vocabulary if update else None
-        vocabulary = _Choice(self.min_count, self.max_final_vocab, rule, known).of_counted(counted)
+        vocabulary = Choice(self.min_count, self.max_final_vocab, rule, known).of_counted(counted)
         if not len(vocabulary):
             raise ValueError(
                 f"Word2Vec: min_count must leave some words, got {vocabulary.min_count} for "
@@ -418,7 +418,7 @@ class Word2Vec(Queries):
             )
         self._set_vocabulary(vocabulary, update)
         self._corpus = None
-        self.corpus_count = corpus_count or 0
+        self.corpus_count = int(corpus_count or 0)
         self.corpus_total_words = vocabulary.raw_words
 
     def _shows(self) -> bool:
@@ -510,6 +510,8 @@ class Word2Vec(Queries):
             raise TypeError(
                 f"Word2Vec: locked must be words, ids or a bool array, got {self.locked!r}"
             )
+        if isinstance(self.locked, Iterator):
+            self.locked = list(self.locked)  # it is asked for more than once
         rows = np.zeros(len(self), np.uint8)
         listed = self.locked if isinstance(self.locked, np.ndarray) else list(self.locked)
         if isinstance(listed, np.ndarray) and listed.dtype == np.bool_:
@@ -573,10 +575,15 @@ class Word2Vec(Queries):
         listeners = self.callbacks if callbacks is None else _callbacks.check(callbacks)
         if resume and (epochs, start_alpha, end_alpha) != (None, None, None):
             raise ValueError("Word2Vec: resume goes on as planned, without epochs and alphas")
+        if resume and self._run is None:
+            raise RuntimeError("Word2Vec: there is no unfinished run to resume")
+        self._locked_rows()  # raises while the text is unread and an unfinished run is still there
         text = self._text(source, words)
-        run = self._run_to_resume(text) if resume else self._new_run(
-            text, epochs, start_alpha, end_alpha
-        )  # fmt: skip
+        if self._run is not None and resume:
+            self._check_same_text(text)
+            run = self._run
+        else:
+            run = self._new_run(text, epochs, start_alpha, end_alpha)
         group = self._group()
         leads = group is None or group.rank == 0
         checkpoints = None
@@ -584,7 +591,9 @@ class Word2Vec(Queries):
             check_writable(self.checkpoint)
             checkpoints = _checkpoint.Checkpoints(self.checkpoint, self.checkpoint_every)
         bar = _callbacks.Bar() if self._shows() else None
-        self._run, self._trained_on = run, text.fingerprint
+        self._corpus, self._run, self._trained_on = text, run, text.fingerprint
+        if not resume:
+            self.epochs_trained = run.first_epoch
         before = run.effective_words, run.words
         try:
             _training.train(
@@ -599,19 +608,19 @@ class Word2Vec(Queries):
         return run.effective_words - before[0], run.words - before[1]
 
     def _text(self, source: Source | None, words: list[str] | None) -> Corpus:
+        """The corpus to train on; it takes the place of the one before when all else is checked."""
+        text = self._corpus
         if source is not None:
             with _callbacks.reading_bar(self._shows()) as bar:
-                self._corpus = encode(
-                    source, self.vocabulary, words=words, progress=bar, **self._reading()
-                )
-        if self._corpus is None:
+                text = encode(source, self.vocabulary, words=words, progress=bar, **self._reading())
+        if text is None:
             raise ValueError("Word2Vec: corpus must be given, got None, and none was read before")
-        if not len(self._corpus.ids):
+        if not len(text.ids):
             raise ValueError(
                 "Word2Vec: corpus must have words of the vocabulary, got none among "
-                f"{self._corpus.raw_words} words"
+                f"{text.raw_words} words"
             )
-        return self._corpus
+        return text
 
     def _new_run(
         self, text: Corpus, epochs: Any, start_alpha: float | None, end_alpha: float | None
@@ -622,23 +631,17 @@ class Word2Vec(Queries):
         min_alpha = self.min_alpha if end_alpha is None else end_alpha
         _settings.check_rate("start_alpha", alpha)
         _settings.check_rate("end_alpha", min_alpha)
-        if self._run is not None and self._run.next_round:
-            self.epochs_trained += 1  # an epoch given up: its random numbers are used
+        # The random numbers of an epoch given up are used.
+        given_up = self._run is not None and self._run.next_round > 0
         return Run(
             epochs=int(epochs),
             alpha=float(alpha),
             min_alpha=float(min_alpha),
-            first_epoch=self.epochs_trained,
+            first_epoch=self.epochs_trained + given_up,
             tokens=len(text.ids),
             raw_words=text.raw_words,
             fingerprint=text.fingerprint,
         )
-
-    def _run_to_resume(self, text: Corpus) -> Run:
-        if self._run is None:
-            raise RuntimeError("Word2Vec: there is no unfinished run to resume")
-        self._check_same_text(text)
-        return self._run
 
     def _check_same_text(self, text: Corpus) -> None:
         if text.fingerprint != self._trained_on:
@@ -676,26 +679,7 @@ class Word2Vec(Queries):
             raise RuntimeError("Word2Vec: there is nothing to save before build_vocab")
         if self._kernels is not None:
             self._kernels.fetch()
-        data, offsets = _checkpoint.pack_words(self.index_to_key)
-        tensors = {name: array[:, : self.vector_size] for name, array in self._matrices.items()}
-        tensors |= {"counts": self.counts, "words": data, "word_offsets": offsets}
-        locked = self._locked_rows()
-        if locked is not None:
-            tensors["locked"] = locked
-        state = {
-            "settings": {name: _plain(getattr(self, name)) for name in _settings.NAMES},
-            "run": None if self._run is None else vars(self._run),
-            "trained_on": self._trained_on,
-            "loss_per_epoch": self.loss_per_epoch,
-            "mean_loss_per_epoch": self.mean_loss_per_epoch,
-            "epochs_trained": self.epochs_trained,
-            "train_count": self.train_count,
-            "latest_loss": self._latest_loss,
-            "corpus_count": self.corpus_count,
-            "corpus_total_words": self.corpus_total_words,
-            "raw_types": self.vocabulary.raw_types,
-        }
-        _checkpoint.write(path, tensors, state)
+        _checkpoint.write(path, *_checkpoint.contents(self))
 
     def save_word2vec_format(self, fname: PathLike, binary: bool = False, **options: Any) -> None:
         """Writes words and vectors for other programs, the frequent words first; arguments and
@@ -712,38 +696,19 @@ class Word2Vec(Queries):
         """Reads what `save` or a checkpoint wrote; the model can be trained on.
 
         `runtime`: arguments of the class that a file does not carry, such as `workers`, `device`,
-        `progress`, `callbacks`, `checkpoint`. Raises OSError, ValueError for what is no such file,
-        TypeError for settings that the file carries.
+        `progress`, `callbacks`, `checkpoint`; `locked` where the file has no locks. Raises OSError,
+        ValueError for what is no such file, TypeError for what the file carries, and for a corpus.
         """
+        if texts := sorted({"corpus", "sentences", "corpus_file", "words"} & runtime.keys()):
+            raise TypeError(f"load: {', '.join(texts)} must be left to train or resume")
         stored = _checkpoint.read(path)
-        state = stored.state
-        settings = {name: state["settings"][name] for name in _settings.NAMES}
-        if double := sorted(settings.keys() & runtime.keys()):
+        settings = _checkpoint.settings_of(stored, vars(Word2Vec()))
+        carried = {*settings, "initial_vectors", *({"locked"} if "locked" in stored else ())}
+        if double := sorted(carried & runtime.keys()):
             raise TypeError(f"Word2Vec: {', '.join(double)} must be left to the file {path}")
         model = cls(**settings, **runtime)
-        words = _checkpoint.unpack_words(stored.array("words"), stored.array("word_offsets"))
-        model.vocabulary = Vocabulary(
-            words,
-            stored.array("counts"),
-            raw_words=state["corpus_total_words"],
-            raw_types=state["raw_types"],
-            raw_sentences=state["corpus_count"],
-            min_count=model.min_count,
-        )
-        model._matrices = model._new_matrices(len(words))
-        for name, array in model._matrices.items():
-            stored.fill(name, array[:, : model.vector_size])
-        if "locked" in stored:
-            model.locked = stored.array("locked").astype(bool)
-        model.loss_per_epoch = state["loss_per_epoch"]
-        model.mean_loss_per_epoch = state["mean_loss_per_epoch"]
-        model.epochs_trained = state["epochs_trained"]
-        model.train_count = state["train_count"]
-        model.corpus_count = state["corpus_count"]
-        model.corpus_total_words = state["corpus_total_words"]
-        model._latest_loss = state["latest_loss"]
-        model._trained_on = state["trained_on"]
-        model._run = None if state["run"] is None else Run(**state["run"])
+        _checkpoint.restore(model, stored)
+        model._locked_rows()  # those of `runtime` are found out now, not when it trains
         return model
 
     @classmethod
@@ -778,9 +743,9 @@ class Word2Vec(Queries):
     def _go_on(self, source: Source, words: list[str] | None = None) -> None:
         """What is left to do of a loaded model, if anything."""
         text = self._text(source, words)
-        if self._run is None:
-            self._check_same_text(text)
-        else:
+        self._check_same_text(text)
+        self._corpus = text
+        if self._run is not None:
             self.train(resume=True)
 
 
@@ -798,11 +763,6 @@ def _count(word: Any, number: Any) -> int:
     if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 0:
         raise ValueError(f"Word2Vec: the count of {word!r} must be an int >= 0, got {number!r}")
     return int(number)
-
-
-def _plain(value: Any) -> Any:
-    """What JSON knows: NumPy's numbers as Python's."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _take_vectors(vectors: Array, vocabulary: Vocabulary, source: Any, first_row: int) -> list[int]:

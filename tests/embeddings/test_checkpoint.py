@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seqfast import Word2Vec
 from seqfast.embeddings import Callback, Progress, _checkpoint, _files, _training
@@ -180,8 +182,170 @@ def test_load_is_not_told_what_the_file_knows(tmp_path: Path) -> None:
     small(epochs=1).save(tmp_path / "model")
     with pytest.raises(TypeError, match="window must be left to the file"):
         Word2Vec.load(tmp_path / "model", window=3)
+    with pytest.raises(TypeError, match="initial_vectors must be left to the file"):
+        Word2Vec.load(tmp_path / "model", initial_vectors={"the": np.ones(20)})
+    for name in ("corpus", "sentences", "corpus_file", "words"):
+        with pytest.raises(TypeError, match=f"load: {name} must be left to train or resume"):
+            Word2Vec.load(tmp_path / "model", **{name: SENTENCES})
     with pytest.raises(RuntimeError, match="nothing to save before build_vocab"):
         Word2Vec().save(tmp_path / "model")
+
+
+def test_locks_are_the_files_or_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    small(epochs=1).save(path)
+    assert np.flatnonzero(Word2Vec.load(path, locked=iter([3]))._locked_rows()).tolist() == [3]
+    with pytest.raises(KeyError, match="'nope' is not in the vocabulary"):
+        Word2Vec.load(path, locked=["nope"])
+    small(epochs=1, locked=["the"]).save(path)
+    for load in (Word2Vec.load, lambda path, **how: Word2Vec.resume(path, SENTENCES, **how)):
+        with pytest.raises(TypeError, match="locked must be left to the file"):
+            load(path, locked=["nope"])
+
+
+def header_of(whole: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    """The header, the state in it, and what follows."""
+    end = 8 + struct.unpack("<Q", whole[:8])[0]
+    header = json.loads(whole[8:end])
+    return header, json.loads(header["__metadata__"]["state"]), whole[end:]
+
+
+def with_header(header: dict[str, Any], state: Any, data: bytes) -> bytes:
+    if isinstance(header.get("__metadata__"), dict) and "state" in header["__metadata__"]:
+        header["__metadata__"]["state"] = json.dumps(state)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with all there can be: locks, a tree, losses and a run that is not at its end."""
+    path = tmp_path_factory.mktemp("unfinished") / "model"
+    model = small(hs=1, locked=["the"], comment="c")
+    with pytest.raises(KeyboardInterrupt):
+        model.train(callbacks=[StopAfter(2)])
+    model.save(path)
+    return path
+
+
+DAMAGE: list[tuple[str, Any]] = [
+    ("vectors/shape", "ab"),
+    ("vectors/shape", [-1, -20]),
+    ("vectors/shape", [True, 20]),
+    ("vectors/data_offsets", ["0", "96"]),
+    ("vectors/data_offsets", [0, 1, 2]),
+    ("vectors/data_offsets", [-96, 0]),
+    ("vectors/data_offsets", None),
+    ("counts", 3),
+    ("__metadata__", []),
+    ("__metadata__/version", "x"),
+    ("__metadata__/version", "-1"),
+    ("__metadata__/state", "[]"),
+    ("state/run", {"another": 1}),
+    ("state/run", "x"),
+    ("state/run/epoch", "x"),
+    ("state/run/next_round", -1),
+    ("state/run/next_round", 10**6),
+    ("state/run/fingerprint", "other"),
+    ("state/settings", {}),
+    ("state/settings/window", "x"),
+    ("state/settings/alpha", None),
+    ("state/settings/hs", 0),
+    ("state/settings/vector_size", 1 << 20),
+    ("state/loss_per_epoch", "12"),
+    ("state/loss_per_epoch", [None]),
+    ("state/latest_loss", float("nan")),
+    ("state/epochs_trained", -1),
+    ("state/trained_on", 7),
+]
+DROPPED = object()
+
+
+def put(tree: Any, path: list[Any], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree[key]
+    if value is DROPPED:
+        del tree[path[-1]]
+    else:
+        tree[path[-1]] = value
+
+
+@pytest.mark.parametrize(("place", "value"), DAMAGE, ids=repr)
+def test_damaged_headers_are_refused(
+    place: str, value: Any, unfinished: Path, tmp_path: Path
+) -> None:
+    header, state, data = header_of(unfinished.read_bytes())
+    tree = {**header, "state": state}
+    put(tree, place.split("/"), value)
+    state = tree.pop("state")
+    if place == "__metadata__/state":
+        state = []
+    (tmp_path / "bad").write_bytes(with_header(tree, state, data))
+    with pytest.raises(ValueError, match=r"bad must be a file of seqfast.Word2Vec, and whole"):
+        Word2Vec.load(tmp_path / "bad")
+
+
+@pytest.mark.parametrize("name", ["words", "word_offsets", "counts", "vectors", "output", "locked"])
+def test_a_missing_tensor_is_refused(name: str, unfinished: Path, tmp_path: Path) -> None:
+    header, state, data = header_of(unfinished.read_bytes())
+    header["strange"] = header.pop(name)
+    (tmp_path / "bad").write_bytes(with_header(header, state, data))
+    with pytest.raises(ValueError, match=r"bad must be a file of seqfast.Word2Vec, and whole"):
+        Word2Vec.load(tmp_path / "bad")
+
+
+def places_of(tree: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    found = []
+    for key, value in pairs:
+        found.append((*before, key))
+        if isinstance(value, (dict, list)):
+            found += places_of(value, (*before, key))
+    return found
+
+
+ODD = st.one_of(
+    st.sampled_from([DROPPED, None, True, -1, 0, 1, 2**31, 2**63, 10**30, 0.5, -0.5, 1e308]),
+    st.sampled_from([float("nan"), float("inf"), "", "x", "1", [], [0], [0, 0], {}, {"x": 1}]),
+    st.recursive(
+        st.none() | st.integers() | st.floats() | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=4,
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_damage_of_the_header_is_an_error_or_nothing(data: Any, unfinished: Path) -> None:
+    header, state, rest = header_of(unfinished.read_bytes())
+    tree = {**header, "state": state}
+    place = data.draw(st.sampled_from(places_of(tree)))
+    put(tree, list(place), data.draw(ODD))
+    state = tree.pop("state", None)
+    bad = unfinished.parent / "damaged"
+    bad.write_bytes(with_header(tree, state, rest))
+    try:
+        model = Word2Vec.load(bad)
+    except ValueError as error:
+        said = str(error)
+    else:
+        said = ""
+    if said:
+        assert str(bad) in said
+        return
+    # A setting or a number may be another one that can be as well; the rest is as it was.
+    whole = Word2Vec.load(unfinished)
+    assert model.index_to_key == whole.index_to_key
+    np.testing.assert_array_equal(model.counts, whole.counts)
+    np.testing.assert_array_equal(model.locked, whole.locked)
+    assert model._matrices.keys() == whole._matrices.keys()
+    for name, array in model._matrices.items():
+        np.testing.assert_array_equal(array, whole._matrices[name])
+    if place[0] != "state":
+        assert_same(model, whole)
+    model.save(bad)
+    assert_same(Word2Vec.load(bad), model)
 
 
 # ---- whole or not at all ----
@@ -381,6 +545,39 @@ def test_another_corpus_is_refused(tmp_path: Path) -> None:
     Word2Vec.resume(path, SENTENCES, progress=False)
     with pytest.raises(ValueError, match="corpus must be the one that the run began with"):
         Word2Vec.resume(path, SENTENCES[1:], progress=False)
+
+
+def test_a_refused_corpus_changes_nothing() -> None:
+    whole = small()
+    model = Word2Vec(**SMALL)
+    model.build_vocab(iter(SENTENCES))  # which is read once, and then gone
+    with pytest.raises(KeyboardInterrupt):
+        model.train(callbacks=[StopAfter(ROUNDS + 2)])
+    run = model._run
+    with pytest.raises(ValueError, match="corpus must be the one that the run began with"):
+        model.train(SENTENCES[1:], resume=True)
+    with pytest.raises(ValueError, match="must have words of the vocabulary"):
+        model.train([["absent"]])
+    model.locked = ["nope"]
+    with pytest.raises(KeyError, match="'nope' is not in the vocabulary"):
+        model.train()
+    with pytest.raises(KeyError, match="'nope' is not in the vocabulary"):
+        model.train(SENTENCES[1:])
+    model.locked = None
+    model.checkpoint = "/absent/folder/file"
+    with pytest.raises(FileNotFoundError):
+        model.train()
+    model.checkpoint = None
+    assert model._run is run
+    model.train(resume=True)
+    assert_same(model, whole)
+
+
+def test_nothing_to_resume_is_found_out_before_the_text_is_read() -> None:
+    text = iter(SENTENCES)
+    with pytest.raises(RuntimeError, match="no unfinished run"):
+        small(epochs=1).train(text, resume=True)
+    assert next(text) == SENTENCES[0]
 
 
 class Count(Callback):

@@ -184,6 +184,12 @@ def test_what_it_says(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["-train", "x", "-output", "y", "-cbow", "2"], "-cbow must be 0 or 1, got 2"),
         (["-train", "x", "-output", "y", "-classes", "-1"], "-classes must be at least 0"),
         (["-train", "x", "-output", "y", "--resume"], "--resume needs --checkpoint"),
+        (["-train", "x", "-output", "y", "--checkpoint", "y"],
+         "-output and --checkpoint must be different files, got y for both"),
+        (["-train", "x", "-output", "y", "-save-vocab", "./y"],
+         "-output and -save-vocab must be different files, got y for both"),
+        (["-train", "x", "-save-vocab", "y", "--checkpoint", "y"],
+         "-save-vocab and --checkpoint must be different files, got y for both"),
         (["-train", "x", "-output", "y", "-fast"], "unrecognized arguments: -fast"),
         (["-train", "x", "-output", "y", "--device", "tpu"], "device must be cpu or cuda"),
         (["-train", "x", "-output", "y", "--checkpoint-every", "-1"], "checkpoint_every must be"),
@@ -196,6 +202,31 @@ def test_wrong_use(arguments: list[str], message: str, capsys: pytest.CaptureFix
     written = capsys.readouterr().err
     assert "usage: word2vec" in written
     assert message in written
+
+
+def test_links_to_one_file_are_one_file(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    with pytest.raises(SystemExit) as caught:
+        run(corpus, "-output", tmp_path / "one", "-save-vocab", tmp_path / "link")
+    assert caught.value.code == 2
+    assert "must be different files" in capsys.readouterr().err
+    assert (tmp_path / "one").read_text() == "kept"
+    if os.path.exists("/dev/null"):
+        assert run(corpus, "-output", "/dev/null", "-save-vocab", "/dev/null") == 0
+
+
+def test_a_damaged_checkpoint_is_named(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "checkpoint"
+    arguments = ["-output", tmp_path / "vectors", "--checkpoint", path]
+    assert run(corpus, *arguments) == 0
+    path.write_bytes(path.read_bytes().replace(b'"words":', b'"wards":'))
+    assert run(corpus, *arguments, "--resume") == 1
+    assert f"error: checkpoint: {path} must be a file of" in capsys.readouterr().err
 
 
 def test_what_is_not_there(

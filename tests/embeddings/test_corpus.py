@@ -156,6 +156,17 @@ def test_known_words_stay_in_front(tmp_path: Path, as_file: bool, one_shot: bool
         assert encoded.fingerprint == corpus.fingerprint
 
 
+@pytest.mark.parametrize("two_readings", [False, True])
+def test_max_final_vocab_is_of_the_new_words(two_readings: bool) -> None:
+    known, _ = read([["b", "b", "a"]], min_count=1)
+    text = [["b"] * 9, ["a"] * 8, ["x"] * 3, ["y"] * 2, ["z"]]
+    more = {"max_vocab_size": 99} if two_readings else {}
+    for most, words in ((1, ["x"]), (2, ["x", "y"]), (3, ["x", "y", "z"])):
+        vocabulary, _ = read(text, min_count=1, max_final_vocab=most, known=known, **more)
+        assert vocabulary.words == ["b", "a", *words]
+        assert vocabulary.counts.tolist()[:2] == [11, 9]
+
+
 # gensim.
 
 
@@ -286,6 +297,17 @@ def test_bad_arguments(tmp_path: Path) -> None:
         read([["a"]], words=["a"])
     with pytest.raises(ValueError, match="ids must be below 1, as words are, got 1"):
         read((np.array([0, 1]), np.array([0, 2])), words=["a"])
+    two = (np.array([0, 1]), np.array([0, 2]))
+    for words, message in (
+        (["a", 3], r"words\[1\] must be a str, got int 3"),
+        ([None, "b"], r"words\[0\] must be a str, got NoneType None"),
+        ("ab", "words must be a list of str, got str"),
+        ({"a", "b"}, "words must be a list of str, got set"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            read(two, words=words)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="words must be distinct, got 'a' at 0 and at 2"):
+        read(two, words=["a", "b", "a"])
     with pytest.raises(ValueError, match=r"trim_rule must return .* got 5 for 'a'"):
         read([["a"]], trim_rule=lambda word, times, least: 5)
     with pytest.raises(ValueError, match="words must be distinct, got 'a' twice"):
