@@ -23,7 +23,7 @@ import seqfast  # noqa: E402
 from seqfast.ops.word2vec import huffman_paths  # noqa: E402
 
 EPOCHS = 5  # of "everything": the default of both sides
-FEWEST_GOAL_PAIRS, FEWEST_GRID_PAIRS, VOCABULARY_PAIRS = 3, 2, 5
+FEWEST_GOAL_PAIRS, FEWEST_GRID_PAIRS, VOCABULARY_PAIRS = 2, 2, 5
 LEAST_WORDS = 100_000  # from which on both sides can be compared
 GRID_WORDS = 600_000
 SIZES, WINDOWS = (32, 100, 300), (2, 5, 10)
