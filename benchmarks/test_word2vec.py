@@ -200,8 +200,8 @@ def check(ours: Run, peer: Run) -> None:
     if ours.words[0][1] < LEAST_WORDS:
         return
     for (kept, read), (kept_by_peer, read_by_peer) in zip(ours.words, peer.words, strict=True):
-        assert 0.99 < read / read_by_peer < 1.01
-        assert 0.98 < kept / kept_by_peer < 1.02
+        assert 0.95 < read / read_by_peer < 1.05
+        assert 0.95 < kept / kept_by_peer < 1.05
     # First vectors are some fifty times shorter than trained ones.
     lengths = [float(np.abs(vectors).mean()) for vectors in (ours.vectors(), peer.vectors())]
     assert 1 / 3 < lengths[0] / lengths[1] < 3
