@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import glob
+import hashlib
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import BinaryIO, cast
 PathLike = str | os.PathLike[str]
 
 _SUFFIX = ".partial"
+_LONGEST_NAME = 128  # bytes, of 255, that a partial file takes over from its target
 
 
 @contextlib.contextmanager
@@ -24,24 +26,25 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
     (/dev/stdout, a pipe) is written directly. Raises OSError: a folder that is missing or may not
     be written, a full disk.
     """
-    if _is_special(path):
-        with open(path, "wb") as special:
-            yield special
-        return
-    target = _target(path)
-    descriptor, name = _partial_file(target)
-    try:
-        with open(descriptor, "wb") as file:
-            os.chmod(name, _mode(target))
-            yield cast(BinaryIO, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-    _flush_folder(target.parent)
+    with _naming(path):
+        if _is_special(path):
+            with open(path, "wb") as special:
+                yield special
+            return
+        target = _target(path)
+        descriptor, name = _partial_file(target)
+        try:
+            with open(descriptor, "wb") as file:
+                os.chmod(name, _mode(target))
+                yield cast(BinaryIO, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        _flush_folder(target.parent)
 
 
 def check_writable(path: PathLike) -> None:
@@ -50,8 +53,9 @@ def check_writable(path: PathLike) -> None:
         if os.path.isdir(path) or not os.access(path, os.W_OK):
             open(path, "ab").close()  # raises what the system says
         return
-    descriptor, name = _partial_file(_target(path))
-    os.close(descriptor)
+    with _naming(path):
+        descriptor, name = _partial_file(_target(path))
+        os.close(descriptor)
     with contextlib.suppress(FileNotFoundError):  # another process of the run cleaned up
         os.unlink(name)
 
@@ -59,9 +63,11 @@ def check_writable(path: PathLike) -> None:
 def remove_partial(path: PathLike) -> None:
     """Removes what writers of `path` that were killed have left beside it."""
     target = _target(path)
-    for left in target.parent.glob(glob.escape(_prefix(target)) + "*" + _SUFFIX):
-        with contextlib.suppress(OSError):
-            left.unlink()
+    with contextlib.suppress(OSError):
+        for left in target.parent.iterdir():
+            if _is_partial(left.name, target):
+                with contextlib.suppress(OSError):
+                    left.unlink()
 
 
 def _is_special(path: PathLike) -> bool:
@@ -74,11 +80,37 @@ def _target(path: PathLike) -> Path:
 
 
 def _prefix(target: Path) -> str:
-    return f".{target.name[:64]}."
+    """Of the names of partial files; those of two targets differ, and fit where theirs do."""
+    name = os.fsencode(target.name)
+    if len(name) <= _LONGEST_NAME:
+        return f".{target.name}."
+    return f".{target.name[:32]}.{hashlib.blake2b(name, digest_size=8).hexdigest()}."
+
+
+def _is_partial(name: str, target: Path) -> bool:
+    """Not that of another target whose name begins the same: mkstemp writes no dots."""
+    pattern = re.escape(_prefix(target)) + "[a-z0-9_]+" + re.escape(_SUFFIX)
+    return re.fullmatch(pattern, name) is not None
 
 
 def _partial_file(target: Path) -> tuple[int, str]:
     return tempfile.mkstemp(prefix=_prefix(target), suffix=_SUFFIX, dir=target.parent)
+
+
+@contextlib.contextmanager
+def _naming(path: PathLike) -> Iterator[None]:
+    """Errors of the system that name nothing, or a partial file, name `path` in its place."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        if isinstance(name, str):
+            ours = _is_partial(os.path.basename(name), _target(path))
+        else:
+            ours = name is None
+        if error.errno is None or not ours:
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def _mode(target: Path) -> int:

@@ -299,49 +299,67 @@ def train(
     """
     kernels = Kernels(model, corpus)
     model._kernels = kernels
-    if group is not None:
-        group.begin(kernels, run)
-    clock = _Clock(run)
     spans = _Spans()
 
     def tell(hook: str, progress: Progress) -> None:
         _callbacks.notify(listeners, hook, model, progress)
 
-    progress = clock.progress(run)
+    def write_checkpoint(written: Checkpoints) -> None:
+        # What can be resumed is never replaced by what cannot.
+        _check_finite(kernels, run, None)
+        written.write(model)
+
     try:
-        tell("on_train_begin", progress)
-        while run.epoch < run.epochs:
-            if run.next_round == 0:
-                tell("on_epoch_begin", clock.progress(run))
-            while run.next_round < run.rounds:
-                if group is not None:
-                    group.advance(kernels, run)
-                else:
-                    with interrupts_deferred(), spans.next() as count:
-                        last = min(run.next_round + count, run.rounds)
-                        run.add(*kernels.train(run, run.next_round, last))
-                        run.next_round = last
-                _check_finite(kernels, run, _FREQUENT)
-                tell("on_span_end", clock.progress(run))
-                if checkpoints is not None and checkpoints.due(False):
-                    checkpoints.write(model)
-            _check_finite(kernels, run, None)
+        # A process that left its group at once would keep the others waiting.
+        deferred = interrupts_deferred() if group is not None else contextlib.nullcontext([])
+        with deferred as waiting:
+            if group is not None:
+                group.begin(model, kernels, run, waiting)
+            clock = _Clock(run)
             progress = clock.progress(run)
-            with interrupts_deferred():
-                model._end_epoch(run)
-            tell("on_epoch_end", progress)
-            # The last one is written when everything else is done.
-            if checkpoints is not None and run.epoch < run.epochs and checkpoints.due(True):
-                checkpoints.write(model)
+            tell("on_train_begin", progress)
+            while run.epoch < run.epochs:
+                if run.next_round == 0:
+                    tell("on_epoch_begin", clock.progress(run))
+                while run.next_round < run.rounds:
+                    if group is not None:
+                        group.advance(kernels, run)
+                    else:
+                        with interrupts_deferred(), spans.next() as count:
+                            last = min(run.next_round + count, run.rounds)
+                            run.add(*kernels.train(run, run.next_round, last))
+                            run.next_round = last
+                    # All rows in a group: all find the same, and none waits for one that raised.
+                    _check_finite(kernels, run, _FREQUENT if group is None else None)
+                    tell("on_span_end", clock.progress(run))
+                    if checkpoints is not None and checkpoints.due(False):
+                        write_checkpoint(checkpoints)
+                _check_finite(kernels, run, None)
+                progress = clock.progress(run)
+                with interrupts_deferred():
+                    model._end_epoch(run)
+                tell("on_epoch_end", progress)
+                # The last one is written when everything else is done.
+                if checkpoints is not None and run.epoch < run.epochs and checkpoints.due(True):
+                    write_checkpoint(checkpoints)
         model._end_run(run)
         tell("on_train_end", progress)
     except KeyboardInterrupt:
         if checkpoints is not None:
-            checkpoints.write(model)
+            try:
+                write_checkpoint(checkpoints)
+            except FloatingPointError as error:
+                warnings.warn(
+                    f"checkpoint: {checkpoints.path} stays as it was ({error})",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
         raise
     finally:
-        kernels.fetch()
-        model._kernels = None
+        try:
+            kernels.fetch()
+        finally:
+            model._kernels = None
     if checkpoints is not None:
         checkpoints.write(model)
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from seqfast.embeddings._training import Kernels, Run, interrupts_deferred
+from seqfast.embeddings import _settings
+from seqfast.embeddings._checkpoint import pack_words
+from seqfast.embeddings._training import Kernels, Run
 from seqfast.ops._word2vec import ROUND
 
 if TYPE_CHECKING:
     import torch
     from torch.distributed import ProcessGroup
+
+    from seqfast.embeddings.word2vec import Word2Vec
 
 _PERIODS_OF_AN_EPOCH = 64
 _LONGEST_PERIOD = 1 << 20  # tokens
@@ -42,7 +48,8 @@ class Group:
     al. 2010); plain averages would learn rare words N times as slowly, and plain sums diverge.
 
     Given the number of processes, and `deterministic` or one worker in each, the result is always
-    the same. A process holds its matrices up to three times.
+    the same. A process holds its matrices up to three times. Ctrl-C in one of them takes effect in
+    all after the next period; what a callback raises in one only leaves the others waiting for it.
 
     `group`: of torch.distributed, with gloo for device "cpu" and NCCL for CUDA; None: the default
     group, which is made from torchrun's environment where there is none yet.
@@ -80,18 +87,26 @@ class Group:
         self._matrices: list[torch.Tensor] = []
         self._before: list[torch.Tensor] = []
         self._updates: list[Array] = []  # float64 [rows] for each token
+        self._waiting: Sequence[object] = ()  # interrupts that came since `begin`
 
-    def begin(self, kernels: Kernels, run: Run) -> None:
-        """Takes the matrices, checks that all processes are at the same point, and makes them equal
-        by sending those of process 0."""
+    def begin(self, model: Word2Vec, kernels: Kernels, run: Run, waiting: Sequence[object]) -> None:
+        """Checks that all processes were told the same and are at the same point, takes the
+        matrices, and makes them equal by sending those of process 0.
+
+        `waiting` is what `interrupts_deferred` gave: an interrupt counts as soon as it is there.
+        """
         torch = self._torch
-        states = [None] * self.size
-        self._dist.all_gather_object(states, vars(run), group=self._group)
+        self._waiting = waiting
+        # Before anything else is sent: what does not fit would be waited for without end.
+        states: list[Any] = [None] * self.size
+        self._dist.all_gather_object(states, self._state(model, kernels, run), group=self._group)
         for rank, state in enumerate(states):
-            if state != states[0]:
+            names = [name for name in states[0] if state[name] != states[0][name]]
+            if names:
                 raise ValueError(
                     "Word2Vec: every process must have the same corpus, settings and progress, got "
-                    f"{states[0]} in process 0 and {state} in process {rank}"
+                    f"{_listed(states[0], names)} in process 0 and {_listed(state, names)} in "
+                    f"process {rank}"
                 )
         # A CPU tensor shares the memory of its array.
         self._matrices = [torch.as_tensor(matrix) for matrix in kernels.matrices.values()]
@@ -102,6 +117,19 @@ class Group:
         updates = kernels.updates_per_token()
         self._updates = [updates[name] for name in kernels.matrices]
 
+    def _state(self, model: Word2Vec, kernels: Kernels, run: Run) -> dict[str, Any]:
+        """What decides the result, by name; that of the run counts where the model's is other."""
+        state = {name: getattr(model, name) for name in _settings.NAMES}
+        state |= vars(run)
+        state["tokens_per_period"] = self._tokens
+        state["shapes"] = {name: list(matrix.shape) for name, matrix in kernels.matrices.items()}
+        words, offsets = pack_words(model.index_to_key)
+        state["index_to_key"] = _fingerprint(words, offsets)
+        state["counts"] = _fingerprint(model.counts)
+        locked = model._locked_rows()
+        state["locked"] = None if locked is None else _fingerprint(locked)
+        return state
+
     def rounds_of_period(self, run: Run) -> int:
         """Of each process."""
         tokens = self._tokens
@@ -110,22 +138,23 @@ class Group:
         return max(-(-tokens // (ROUND * self.size)), 1)
 
     def advance(self, kernels: Kernels, run: Run) -> None:
-        """One period. If any process was interrupted, all raise KeyboardInterrupt after it."""
+        """One period. If any process was interrupted before its end, or in the one before, all
+        raise KeyboardInterrupt after it.
+        """
         rounds = self.rounds_of_period(run)
         end = min(run.next_round + rounds * self.size, run.rounds)
         # The last period of an epoch is shorter, and shared as evenly.
         rounds = -(-(end - run.next_round) // self.size)
         first = min(run.next_round + self.rank * rounds, end)
         last = min(first + rounds, end)
-        with interrupts_deferred() as waiting:
-            losses, kept, examples = np.zeros(0), 0, 0
-            if first < last:
-                losses, kept, examples = kernels.train(run, first, last)
-            own = [float(losses.sum()), float(kept), float(examples), float(bool(waiting))]
-            totals = self._gather(own)
-            self._join(run.learning_rate() * rounds * ROUND)
-            run.add(totals[:, 0], int(totals[:, 1].sum()), int(totals[:, 2].sum()))
-            run.next_round = end
+        losses, kept, examples = np.zeros(0), 0, 0
+        if first < last:
+            losses, kept, examples = kernels.train(run, first, last)
+        interrupted = float(bool(self._waiting))
+        totals = self._gather([float(losses.sum()), float(kept), float(examples), interrupted])
+        self._join(run.learning_rate() * rounds * ROUND)
+        run.add(totals[:, 0], int(totals[:, 1].sum()), int(totals[:, 2].sum()))
+        run.next_round = end
         if totals[:, 3].any():
             raise KeyboardInterrupt
 
@@ -148,6 +177,17 @@ class Group:
             scale = torch.from_numpy(joint_scale(steps * updates, self.size))
             before += change * scale.to(change).unsqueeze(1)
             matrix.copy_(before)
+
+
+def _fingerprint(*arrays: Array) -> str:
+    found = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def _listed(state: dict[str, Any], names: list[str]) -> str:
+    return ", ".join(f"{name} {state[name]!r}" for name in names)
 
 
 def joint_scale(updates: Array, processes: int) -> Array:

@@ -657,3 +657,47 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     model = Word2Vec.resume(path, SENTENCES, workers=1, progress=False, checkpoint_every=600.0)
     assert_same(model, small(**options))
     assert list(tmp_path.iterdir()) == [path]
+
+
+# ---- the names of files ----
+
+
+def test_partial_files_of_others_stay(tmp_path: Path) -> None:
+    long = "x" * 200
+    targets = [
+        tmp_path / name for name in ("model", "model.v2", long + "1", long + "2", "\u00e9" * 120)
+    ]
+    for target in targets:
+        with _files.atomic_file(target) as file:
+            for other in targets:
+                if other != target:
+                    _files.remove_partial(other)
+            file.write(b"x")
+    assert set(tmp_path.iterdir()) == set(targets)
+    for target in targets:
+        descriptor, name = _files._partial_file(target)
+        os.close(descriptor)
+        _files.remove_partial(target)
+        assert not os.path.exists(name)
+
+
+def test_errors_name_what_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = tmp_path / "absent" / "file"
+    for write in (_files.check_writable, small(epochs=1).save):
+        with pytest.raises(FileNotFoundError) as caught:
+            write(absent)
+        assert caught.value.filename == str(absent)
+    path = tmp_path / "file"
+    # What the block raises about another file is left as it is.
+    with pytest.raises(FileNotFoundError) as caught, _files.atomic_file(path):
+        open(tmp_path / "other", "rb")
+    assert caught.value.filename == str(tmp_path / "other")
+    with pytest.raises(OSError, match="^no number$"), _files.atomic_file(path):
+        raise OSError("no number")
+    full_disk(monkeypatch)
+    with pytest.raises(OSError, match="No space left") as full, _files.atomic_file(path):
+        pass
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(path))
+    assert list(tmp_path.iterdir()) == []

@@ -41,6 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 # Each process is told of the other as torchrun would tell it.
 WORKER = """
+    import signal
     import sys
     import numpy as np
     import torch
@@ -76,7 +77,6 @@ WORKER = """
         global calls
         calls += 1
         if rank == 1 and calls == 6:
-            import signal
             signal.raise_signal(signal.SIGINT)
         return kernel(*arguments)
 
@@ -93,6 +93,41 @@ WORKER = """
                             workers=1, progress=False)
     assert (model.vectors == whole.vectors).all()
     assert model.loss_per_epoch == whole.loss_per_epoch
+
+    # Ctrl-C that comes to one between two periods stops both after the next.
+    _training.Kernels.train = kernel
+
+    class Late(Callback):
+        left = 3
+
+        def on_span_end(self, model, progress):
+            self.left -= 1
+            if rank == 1 and not self.left:
+                signal.raise_signal(signal.SIGINT)
+
+    try:
+        train(**options, callbacks=[Late()])
+        raise AssertionError("not interrupted")
+    except Interrupted as error:
+        late = error.model._run
+        assert (late.epoch, late.next_round) == (0, 4 * 4), late
+
+    # Not told the same.
+    for name, values in (
+        ("window", (4, 2)), ("tokens_per_period", (1000, 2000)), ("vector_size", (24, 40)),
+        ("hs", (0, 1)), ("locked", (None, ["the"])),
+    ):
+        try:
+            train(**{**options, name: values[rank]})
+            raise AssertionError(f"{name} not refused")
+        except ValueError as error:
+            message = str(error)
+        assert "every process must have the same" in message, message
+        if name == "locked":
+            assert "got locked None in process 0 and locked '" in message, message
+        else:
+            assert f"got {name} {values[0]}" in message, message
+            assert f"{name} {values[1]}" in message.split("process 0")[1], message
 
     # Not the same text.
     try:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -494,6 +495,77 @@ def test_a_loss_without_bounds(sg: int, tmp_path: Any) -> None:
     assert path.read_bytes() == before
     with pytest.raises(RuntimeError, match="no unfinished run"):
         model.train(resume=True)
+
+
+class BreaksLast(Callback):
+    """NaN in the row that is looked at last, in span `spans`."""
+
+    def __init__(self, spans: int) -> None:
+        self.left = spans
+
+    def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
+        self.left -= 1
+        if not self.left:
+            model.vectors[-1] = np.nan
+
+
+@pytest.mark.parametrize("every", [0, "epoch"])
+def test_a_checkpoint_is_not_replaced_by_nan(
+    every: Any, short_spans: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_training, "_FREQUENT", 1)
+    path = tmp_path / "checkpoint"
+    model = Word2Vec(**SMALL, checkpoint=path, checkpoint_every=every)
+    model.build_vocab(SENTENCES)
+    model.save(path)
+    with pytest.raises(FloatingPointError, match="loss and vectors must be finite"):
+        model.train(callbacks=[BreaksLast(3)])
+    kept = Word2Vec.load(path)
+    assert np.isfinite(kept.vectors).all()
+    assert kept._run is None or kept._run.next_round == 2
+
+
+def test_ctrl_c_does_not_write_nan(
+    short_spans: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint"
+    model = Word2Vec(**SMALL, checkpoint=path)
+    model.build_vocab(SENTENCES)
+    model.save(path)
+    before = path.read_bytes()
+    train = _training.Kernels.train
+
+    def broken(kernels: Any, *args: Any) -> Any:
+        result = train(kernels, *args)
+        kernels.matrices["vectors"][-1] = np.nan
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(_training.Kernels, "train", broken)
+    with (
+        pytest.warns(RuntimeWarning, match="checkpoint stays as it was .loss and vectors must be"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        model.train()
+    assert path.read_bytes() == before
+
+
+def test_a_start_that_is_refused_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        rank = 0
+
+        def begin(self, *args: Any) -> None:
+            raise ValueError("not the same")
+
+    whole = small()
+    model = Word2Vec(**SMALL)
+    model.build_vocab(SENTENCES)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "_group", Refusing)
+        with pytest.raises(ValueError, match="not the same"):
+            model.train()
+    model.train()
+    assert_same(model, whole)
 
 
 # ---- other devices ----
