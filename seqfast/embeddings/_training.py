@@ -310,10 +310,10 @@ def train(
         written.write(model)
 
     try:
-        # A process that left its group at once would keep the others waiting.
-        deferred = interrupts_deferred() if group is not None else contextlib.nullcontext([])
-        with deferred as waiting:
+        with contextlib.ExitStack() as stack:
             if group is not None:
+                # A process that left its group at once would keep the others waiting.
+                waiting = stack.enter_context(interrupts_deferred())
                 group.begin(model, kernels, run, waiting)
             clock = _Clock(run)
             progress = clock.progress(run)

@@ -692,9 +692,9 @@ def test_errors_name_what_was_to_be_written(
     path = tmp_path / "file"
     # What the block raises about another file is left as it is.
     with pytest.raises(FileNotFoundError) as caught, _files.atomic_file(path):
-        open(tmp_path / "other", "rb")
+        (tmp_path / "other").read_bytes()
     assert caught.value.filename == str(tmp_path / "other")
-    with pytest.raises(OSError, match="^no number$"), _files.atomic_file(path):
+    with pytest.raises(OSError, match="no number"), _files.atomic_file(path):
         raise OSError("no number")
     full_disk(monkeypatch)
     with pytest.raises(OSError, match="No space left") as full, _files.atomic_file(path):
