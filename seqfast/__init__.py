@@ -7,7 +7,16 @@ from typing import Any
 
 from seqfast import _C
 
-__all__ = ["Word2Vec", "accelerate", "build_info", "embeddings", "nn", "ops", "reference"]
+__all__ = [
+    "Word2Vec",
+    "accelerate",
+    "build_info",
+    "decoding",
+    "embeddings",
+    "nn",
+    "ops",
+    "reference",
+]
 
 __version__: str = _C.build_info()["version"]
 
@@ -25,7 +34,7 @@ def build_info() -> dict[str, Any]:
 
 # Subpackages load at first use: `import seqfast` must not import torch.
 def __getattr__(name: str) -> Any:
-    if name in ("embeddings", "nn", "ops", "reference"):
+    if name in ("decoding", "embeddings", "nn", "ops", "reference"):
         return importlib.import_module(f"seqfast.{name}")
     if name == "accelerate":
         return importlib.import_module("seqfast.nn").accelerate

@@ -47,7 +47,7 @@ PYTHON_ROOMS = {
         "embeddings ops",
         outside="numpy torch gensim matplotlib safetensors scipy sklearn tqdm",
     ),
-    "decoding": room("decoding ops", outside="numpy torch"),
+    "decoding": room("decoding ops", outside="numpy torch sacrebleu"),
 }
 # Intrinsics have one home, so that everything else compiles on any processor.
 HEADERS_WITH_ONE_HOME = {
@@ -75,6 +75,7 @@ BOTH_SIDES = {"core/config.h"}
 TORCH_FREE = [
     "seqfast",
     "seqfast._C",
+    "seqfast.decoding",
     "seqfast.ops",
     "seqfast.embeddings",
     "seqfast.embeddings.word2vec",
