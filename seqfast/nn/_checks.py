@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqfast.ops import torch_rnn
+
 
 def check_tensor(operation: str, name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{operation}: {name} must be a torch tensor, got {type(value).__name__}")
 
 
-def check_flags(operation: str, name: str, value: object, input: Tensor) -> None:
+def check_flags(
+    operation: str, name: str, value: object, input: Tensor, input_name: str = "input"
+) -> None:
     """`value` must be a bool tensor of one element for each row and step of `input`, beside it."""
     check_tensor(operation, name, value)
     assert isinstance(value, Tensor)
@@ -27,19 +31,50 @@ def check_flags(operation: str, name: str, value: object, input: Tensor) -> None
         )
     if value.device != input.device:
         raise ValueError(
-            f"{operation}: {name} must be on {input.device}, as input is, got {value.device}"
+            f"{operation}: {name} must be on {input.device}, as {input_name} is, got {value.device}"
         )
 
 
-def check_lengths(operation: str, lengths: object, wanted: list[int]) -> None:
-    """For where the operation, which checks more, does not see them."""
-    check_tensor(operation, "lengths", lengths)
-    assert isinstance(lengths, Tensor)
-    dtype = lengths.dtype
+def check_integers(operation: str, name: str, value: object) -> None:
+    check_tensor(operation, name, value)
+    assert isinstance(value, Tensor)
+    dtype = value.dtype
     if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
-        raise TypeError(f"{operation}: lengths must be integers, got {dtype}")
+        raise TypeError(f"{operation}: {name} must be integers, got {dtype}")
+
+
+def check_lengths(
+    operation: str,
+    lengths: object,
+    wanted: list[int],
+    *,
+    name: str = "lengths",
+    most: int | None = None,
+) -> None:
+    """For where the operation, which checks more, does not see them; the values, which only the
+    CPU has at hand, where `most` is given."""
+    check_integers(operation, name, lengths)
+    assert isinstance(lengths, Tensor)
     if list(lengths.shape) != wanted:
-        raise ValueError(f"{operation}: lengths must be {wanted}, got {list(lengths.shape)}")
+        raise ValueError(f"{operation}: {name} must be {wanted}, got {list(lengths.shape)}")
+    if most is None or not lengths.is_cpu or lengths.numel() == 0:
+        return
+    if torch.compiler.is_compiling() or torch_rnn.is_tracing():
+        return
+    least, longest = (int(bound) for bound in lengths.aminmax())
+    if least < 0 or longest > most:
+        got = least if least < 0 else longest
+        raise ValueError(f"{operation}: {name} must be from 0 to {most}, got {got}")
+
+
+def check_dtypes(operation: str, name: str, value: Tensor, other: str, like: Tensor | None) -> None:
+    """One floating dtype for both; under autocast they need only be floating."""
+    if not value.is_floating_point():
+        raise TypeError(f"{operation}: {name} must be floating, got {value.dtype}")
+    if like is not None and like.dtype != value.dtype and autocast_dtype(value) is None:
+        raise TypeError(
+            f"{operation}: {name} must be {like.dtype}, as {other} is, got {value.dtype}"
+        )
 
 
 def check_probability(operation: str, name: str, value: Any) -> None:

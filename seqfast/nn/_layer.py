@@ -316,6 +316,30 @@ class RecurrentLayer(Recurrent):
         reset: Tensor | None,
         return_cells: bool,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        each = [self._layer_states(states, layer) for layer in range(self.num_layers)]
+        output, hidden_n, cell_n, cells = self._run_stack(
+            input, each, weights, lengths, reset, return_cells
+        )
+        if isinstance(self.hidden_size, tuple) or self.num_layers == 1:
+            return output, hidden_n + cell_n, cells
+        return output, [torch.cat(group) for group in (hidden_n, cell_n) if group], cells
+
+    def _run_stack(
+        self,
+        input: Tensor,
+        states: Sequence[tuple[Tensor | None, Tensor | None]],
+        weights: list[list[Weights]],
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        return_cells: bool = False,
+        *,
+        given_product: bool = False,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+        """Output, then of each layer the last hidden state, the last cell state, every cell.
+
+        `states`: hidden and cell of each layer. With `given_product` the input is its product with
+        the first layer's weight_ih already: not with `layer_norm` or `dense`, which need itself.
+        """
         # A trace is checked without gradients, and must be the same graph.
         grad = torch.is_grad_enabled() or torch_rnn.is_tracing()
         seed = draw_seed(input) if self.training and self._draws() else None
@@ -328,7 +352,7 @@ class RecurrentLayer(Recurrent):
         hidden_n, cell_n, cells = [], [], []
         below, seen = input, [input]  # the layer's input before dropout; all there was, after it
         for layer, rows in enumerate(weights):
-            hidden, cell = self._layer_states(states, layer)
+            hidden, cell = states[layer]
             shared = input
             if seed is not None:
                 if self.input_dropout > 0:
@@ -338,6 +362,8 @@ class RecurrentLayer(Recurrent):
             if self.layer_norm:
                 shared = self._normalised_product(shared, rows)
                 rows = [[None, *row[1:NORM_IH]] for row in rows]
+            elif given_product and layer == 0:
+                rows = [[None, *row[1:]] for row in rows]
             tensors = (tensor for row in rows for tensor in row)
             save = return_cells or (grad and requires_grad(shared, hidden, cell, *tensors))
             output, h, c, every_c = torch_rnn.layer(
@@ -370,9 +396,7 @@ class RecurrentLayer(Recurrent):
             if self.dense:
                 seen.append(input)
                 input = torch.cat(seen, -1)
-        if isinstance(self.hidden_size, tuple) or self.num_layers == 1:
-            return output, hidden_n + cell_n, cells
-        return output, [torch.cat(group) for group in (hidden_n, cell_n) if group], cells
+        return output, hidden_n, cell_n, cells
 
     def _draws(self) -> bool:
         """Whether a forward pass in training needs a seed."""

@@ -1,0 +1,227 @@
+"""Attention of queries on a memory: additive, dot and general."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+from torch.nn import functional as F
+
+from seqfast.nn._checks import check_dtypes, check_flags, check_lengths, check_tensor
+from seqfast.nn._padding import running
+
+KINDS = ("additive", "dot", "general")
+
+
+class Memory(NamedTuple):
+    """A memory as `Attention.prepare` leaves it, for any number of calls."""
+
+    keys: Tensor  # [batch, memory_steps, attention_size; dot: memory_size; general: query_size]
+    values: Tensor  # [batch, memory_steps, memory_size], zero where the mask is False
+    mask: Tensor | None  # bool [batch, memory_steps], True where there is something; None: all
+
+
+class Attention(Module):
+    """Where a query looks in a memory: a softmax over scores, and the memory's mean by it.
+
+    With a query q and the memory's rows m_s
+
+        score_s = v . tanh(W_q q + W_m m_s + b)      "additive" (Bahdanau et al. 2015)
+        score_s = q . m_s                            "dot"      (Luong et al. 2015)
+        score_s = q . W_m m_s                        "general"  (Luong et al. 2015)
+        weights = softmax(scores),   context = sum_s weights_s m_s
+
+    Parameters: `weight_memory` [attention_size, memory_size] and, of additive, `weight_query`
+    [attention_size, query_size], `bias` [attention_size] and `weight_score` [attention_size]; of
+    general `weight_memory` is [query_size, memory_size], and dot has none and needs query_size ==
+    memory_size. `attention_size` is query_size where it is not given; only additive takes it.
+    Weights start from U(-k, k), k = 1 / sqrt(columns), the bias at 0.
+
+    `attention(query, memory, memory_lengths=None, mask=None) -> context, weights`:
+
+    - `query` [rows, query_size] or [rows, steps, query_size], in a floating dtype.
+    - `memory` [batch, memory_steps, memory_size], or what `prepare` made of one: then it is not
+      projected again. `rows` is batch, or a multiple of it: row r looks at memory r // (rows /
+      batch), which is never copied for it.
+    - `memory_lengths`: integers [batch], the rows of each memory that count, from 0 to
+      memory_steps; on a GPU they are not looked at, and what is out of range counts as the nearer
+      end. `mask`: bool [batch, memory_steps], True where a row counts. With both a row counts where
+      both say so. What stands elsewhere, be it NaN, has no influence, and gets no gradient.
+    - `context` [rows, (steps,) memory_size], `weights` [rows, (steps,) memory_steps]. Where nothing
+      counts both are zero.
+
+    float32, float64, bfloat16 and float16; the softmax of the 16-bit types is in float32. Under
+    autocast products are in autocast's dtype, and so are the results. The same bits for any way of
+    cutting rows are not promised: products are torch's.
+
+    Raises ValueError for a wrong rank, size, length or kind, TypeError for what is no tensor or has
+    a wrong dtype, RuntimeError for tensors of two devices.
+    """
+
+    weight_query: Parameter | None
+    weight_memory: Parameter | None
+    bias: Parameter | None
+    weight_score: Parameter | None
+
+    def __init__(
+        self,
+        kind: str,
+        query_size: int,
+        memory_size: int,
+        attention_size: int | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            wanted = ", ".join(map(repr, KINDS))
+            raise ValueError(f"Attention: kind must be one of {wanted}, got {kind!r}")
+        sizes = [("query_size", query_size), ("memory_size", memory_size)]
+        if attention_size is not None:
+            sizes.append(("attention_size", attention_size))
+        for name, size in sizes:
+            if not isinstance(size, int) or isinstance(size, bool):
+                raise TypeError(f"Attention: {name} must be an int, got {type(size).__name__}")
+            if size <= 0:
+                raise ValueError(f"Attention: {name} must be greater than zero, got {size}")
+        if kind == "dot" and query_size != memory_size:
+            raise ValueError(
+                "Attention: 'dot' needs a query_size that is memory_size, "
+                f"got {query_size} and {memory_size}"
+            )
+        if kind != "additive" and attention_size is not None:
+            raise ValueError(f"Attention: {kind!r} takes no attention_size, got {attention_size}")
+        self.kind = kind
+        self.query_size = query_size
+        self.memory_size = memory_size
+        self.attention_size = (attention_size or query_size) if kind == "additive" else None
+        shapes: dict[str, tuple[int, ...]] = {}
+        if kind == "general":
+            shapes = {"weight_memory": (query_size, memory_size)}
+        elif self.attention_size is not None:
+            size = self.attention_size
+            shapes = {
+                "weight_query": (size, query_size),
+                "weight_memory": (size, memory_size),
+                "bias": (size,),
+                "weight_score": (size,),
+            }
+        for name in ("weight_query", "weight_memory", "bias", "weight_score"):
+            parameter = None
+            if name in shapes:
+                parameter = Parameter(torch.empty(shapes[name], device=device, dtype=dtype))
+            self.register_parameter(name, parameter)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for name, parameter in self.named_parameters():
+            if name == "bias":
+                torch.nn.init.zeros_(parameter)
+            else:
+                bound = 1 / math.sqrt(parameter.shape[-1])
+                torch.nn.init.uniform_(parameter, -bound, bound)
+
+    def extra_repr(self) -> str:
+        parts = f"{self.kind!r}, {self.query_size}, {self.memory_size}"
+        return parts if self.attention_size is None else f"{parts}, {self.attention_size}"
+
+    def prepare(
+        self, memory: Tensor, memory_lengths: Tensor | None = None, mask: Tensor | None = None
+    ) -> Memory:
+        """The memory's projection, for calls to come; arguments as of the call itself."""
+        check_tensor("Attention", "memory", memory)
+        if memory.dim() != 3 or memory.shape[2] != self.memory_size:
+            raise ValueError(
+                f"Attention: memory must be [batch, memory_steps, {self.memory_size}], "
+                f"got {list(memory.shape)}"
+            )
+        check_dtypes("Attention", "memory", memory, "weight_memory", self.weight_memory)
+        present = _present(memory, memory_lengths, mask)
+        if present is not None:
+            # 0 * NaN is NaN.
+            memory = torch.where(present[:, :, None], memory, 0)
+        keys = memory if self.weight_memory is None else F.linear(memory, self.weight_memory)
+        return Memory(keys, memory, present)
+
+    def forward(
+        self,
+        query: Tensor,
+        memory: Tensor | Memory,
+        memory_lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        if not isinstance(memory, Memory):
+            memory = self.prepare(memory, memory_lengths, mask)
+        elif memory_lengths is not None or mask is not None:
+            given = "memory_lengths" if memory_lengths is not None else "mask"
+            raise ValueError(f"Attention: a prepared memory has its own mask, got {given} too")
+        self._check_query(query, memory)
+        keys, values, present = memory
+        batch, memory_steps = keys.shape[:2]
+        shape = query.shape[:-1]
+        # The rows of one memory side by side: one product for all of them.
+        queries = math.prod(shape) // batch if batch else 0
+        scores = self._score(query.reshape(batch, queries, self.query_size), keys)
+        weights = _softmax(scores, None if present is None else ~present[:, None])
+        context = torch.bmm(weights, values.to(weights.dtype))
+        return (
+            context.reshape(*shape, self.memory_size),
+            weights.reshape(*shape, memory_steps),
+        )
+
+    def _score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """[batch, queries, memory_steps]"""
+        if self.weight_query is None:
+            return torch.bmm(query, keys.transpose(1, 2))
+        assert self.weight_score is not None
+        seen = F.linear(query, self.weight_query, self.bias)
+        return torch.tanh(seen[:, :, None] + keys[:, None]) @ self.weight_score
+
+    def _check_query(self, query: object, memory: Memory) -> None:
+        check_tensor("Attention", "query", query)
+        assert isinstance(query, Tensor)
+        batch = memory.values.shape[0]
+        if query.dim() not in (2, 3) or query.shape[-1] != self.query_size:
+            raise ValueError(
+                f"Attention: query must be [rows, {self.query_size}] or [rows, steps, "
+                f"{self.query_size}], got {list(query.shape)}"
+            )
+        rows = query.shape[0]
+        if rows != batch and (batch == 0 or rows % batch):
+            raise ValueError(
+                f"Attention: query must have as many rows as memory, {batch}, or a multiple of it, "
+                f"got {rows}"
+            )
+        if query.device != memory.values.device:
+            raise RuntimeError(
+                f"Attention: query and memory must be on one device, got {query.device} and "
+                f"{memory.values.device}"
+            )
+        check_dtypes("Attention", "query", query, "memory", memory.values)
+
+
+def _softmax(scores: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Of the last dimension, zero where `hidden`; where all is hidden, zero and not NaN."""
+    dtype = scores.dtype
+    if dtype in (torch.bfloat16, torch.float16):
+        scores = scores.float()
+    if hidden is None:
+        return scores.softmax(-1).to(dtype)
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(hidden, lowest).softmax(-1)
+    return weights.masked_fill(hidden, 0).to(dtype)
+
+
+def _present(memory: Tensor, memory_lengths: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    """Which rows of the memory count, bool [batch, memory_steps]; None: all."""
+    if mask is not None:
+        check_flags("Attention", "mask", mask, memory, "memory")
+    if memory_lengths is None:
+        return mask
+    batch, steps = memory.shape[:2]
+    check_lengths("Attention", memory_lengths, [batch], name="memory_lengths", most=steps)
+    present = running(memory_lengths, steps, memory).t()
+    return present if mask is None else present & mask

@@ -1,0 +1,445 @@
+"""A recurrent decoder that attends to a memory: teacher forcing, and one step at a time."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding, Linear, Module
+
+from seqfast.nn._checks import (
+    autocast,
+    autocast_dtype,
+    check_integers,
+    check_lengths,
+    check_probability,
+)
+from seqfast.nn._layer import RecurrentLayer
+from seqfast.nn._padding import running
+from seqfast.nn._random import draw_seed, dropout
+from seqfast.nn.attention import Attention, Memory
+from seqfast.ops import torch_random
+from seqfast.ops.torch_random import OTHER
+
+# What the module draws for, in the place of a layer.
+_EMBEDDED, _ATTENTIONAL, _SAMPLED = range(3)
+
+
+class DecoderState(NamedTuple):
+    """Where a decoder stands, `rows` sequences at once; a pytree.
+
+    All but the memory lead with rows, which is the memory's batch or a multiple of it: row r looks
+    at memory r // (rows / batch).
+    """
+
+    hidden: tuple[Tensor, ...]  # of each layer [rows, output_size]
+    cell: tuple[Tensor, ...]  # of each layer [rows, hidden_size]; () where the cell has none
+    fed: tuple[Tensor, ...]  # ([rows, attentional_size],), or () without input feeding
+    memory: Memory
+
+
+class AttentionDecoder(Module):
+    """A decoder with global attention (Luong et al. 2015), trained by teacher forcing.
+
+    With the embedding e of the token before, the recurrent layers' output h and the attention's
+    context c, a step is
+
+        h[t] = rnn([e[t]; a[t-1]])          without input feeding rnn(e[t])
+        c[t], weights[t] = attention(h[t], memory)
+        a[t] = tanh(W [h[t]; c[t]])         W = combine.weight; the attentional vector
+        logits[t] = head(a[t])
+
+    - `embedding`: a `torch.nn.Embedding`. `rnn`: a `seqfast.nn.LSTM`, `GRU` or `RNN` of one
+      direction and any number of layers, with input_size = embedding_dim + attentional_size, or
+      embedding_dim without `input_feeding`. `attention`: a `seqfast.nn.Attention` whose query_size
+      is the rnn's output size. `head`: a `torch.nn.Linear`, or any module from [...,
+      attentional_size] to logits [..., vocabulary].
+    - `attentional_size` is the head's in_features, where it has any, else the rnn's output size.
+      `combine` is a `torch.nn.Linear` without a bias, made here in the head's dtype and place.
+    - `dropout`: in training, of e and of a as the head sees it (Zaremba et al. 2014). Masks are
+      drawn by counter from one seed of torch's CPU generator, as of `LSTM`.
+
+    With input feeding, and with scheduled sampling, the rnn goes step by step, so of its own
+    regularisers only those that draw anew at each step can be had in training: not
+    `input_dropout`, `weight_dropout` and `recurrent_dropout` on "hidden", which the constructor
+    refuses beside `input_feeding`, and the call beside `sampling_probability`.
+
+    `decoder(target_ids, memory, memory_lengths=None, hx=None, *, lengths=None,
+    sampling_probability=0.) -> logits, weights, state`:
+
+    - `target_ids`: integers [batch, steps], what is fed: the start token, then the target but its
+      last token. `memory` [batch, memory_steps, memory_size] and `memory_lengths` as of
+      `Attention`, or what `attention.prepare` made of them.
+    - `hx`: the rnn's first state in its own form ([layers, batch, ...], a pair of an LSTM), default
+      zeros; or a `DecoderState`, whose memory is not looked at, to go on from.
+    - `lengths`: integers [batch], the steps of each row. Past them the attentional vector and the
+      weights are zero (so the logits are the head's of zeros), and `state` is that of the row's
+      last step. Ids must be valid there too.
+    - `sampling_probability`: scheduled sampling (Bengio et al. 2015). From the second step on, each
+      row's token is with this probability the one that its logits of the step before held largest;
+      no gradient passes through that choice. Drawn for each row and step by counter.
+    - `logits` [batch, steps, vocabulary], `weights` [batch, steps, memory_steps], `state` after the
+      last step.
+
+    Without input feeding and sampling the whole target goes through one call of the rnn, one
+    attention and one head. With input feeding the embeddings' part of the first layer's product,
+    and the head, are one product each for all steps, and the layers are stepped by their kernels.
+
+    `start(memory, memory_lengths=None, hx=None) -> state` and `step(ids [rows], state) -> logits
+    [rows, vocabulary], state` decode a step at a time, for as many hypotheses of each memory as the
+    state has rows. Call `eval()` first where anything is drawn in training.
+
+    float32, float64, bfloat16 and float16, on the CPU and on CUDA devices; autocast as of its
+    parts.
+
+    Raises ValueError for a wrong size, rank or length, TypeError for a wrong type or dtype;
+    its constructor the same for parts that do not fit.
+    """
+
+    embedding: Embedding
+    rnn: RecurrentLayer
+    attention: Attention
+    head: Module
+    combine: Linear
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        rnn: RecurrentLayer,
+        attention: Attention,
+        head: Module,
+        input_feeding: bool = True,
+        *,
+        attentional_size: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_type("embedding", embedding, Embedding, "a torch.nn.Embedding")
+        _check_type("rnn", rnn, RecurrentLayer, "a seqfast.nn.LSTM, GRU or RNN")
+        _check_type("attention", attention, Attention, "a seqfast.nn.Attention")
+        _check_type("head", head, Module, "a torch.nn.Module")
+        _check_type("input_feeding", input_feeding, bool, "a bool")
+        check_probability("AttentionDecoder", "dropout", dropout)
+        if rnn.bidirectional:
+            raise ValueError(
+                "AttentionDecoder: rnn must have one direction, got bidirectional=True"
+            )
+        output_size = rnn._output_sizes[-1]
+        if attentional_size is None:
+            attentional_size = getattr(head, "in_features", output_size)
+        _check_size(
+            "rnn.input_size",
+            rnn.input_size,
+            embedding.embedding_dim + (attentional_size if input_feeding else 0),
+            "embedding_dim + attentional_size" if input_feeding else "embedding_dim",
+        )
+        _check_size(
+            "attention.query_size", attention.query_size, output_size, "the rnn's output size"
+        )
+        in_features = getattr(head, "in_features", attentional_size)
+        _check_size("head.in_features", in_features, attentional_size, "attentional_size")
+        self.embedding = embedding
+        self.rnn = rnn
+        self.attention = attention
+        self.head = head
+        self.input_feeding = input_feeding
+        self.attentional_size = attentional_size
+        self.dropout = float(dropout)
+        like = next(head.parameters(), embedding.weight)
+        self.combine = Linear(
+            output_size + attention.memory_size,
+            attentional_size,
+            bias=False,
+            device=like.device,
+            dtype=like.dtype,
+        )
+        if input_feeding:
+            self._check_stepping("input_feeding=True")
+
+    def extra_repr(self) -> str:
+        text = f"input_feeding={self.input_feeding}"
+        return text + (f", dropout={self.dropout}" if self.dropout else "")
+
+    def forward(
+        self,
+        target_ids: Tensor,
+        memory: Tensor | Memory,
+        memory_lengths: Tensor | None = None,
+        hx: Any = None,
+        *,
+        lengths: Tensor | None = None,
+        sampling_probability: float = 0.0,
+    ) -> tuple[Tensor, Tensor, DecoderState]:
+        check_integers("AttentionDecoder", "target_ids", target_ids)
+        state = self.start(memory, memory_lengths, hx)
+        batch = state.memory.values.shape[0]
+        if target_ids.dim() != 2 or target_ids.shape[0] != batch or target_ids.shape[1] == 0:
+            raise ValueError(
+                f"AttentionDecoder: target_ids must be [{batch}, steps], with a step at least, "
+                f"got {list(target_ids.shape)}"
+            )
+        if state.hidden[0].shape[0] != batch:
+            raise ValueError(
+                f"AttentionDecoder: hx must have the memory's {batch} rows, "
+                f"got {state.hidden[0].shape[0]}"
+            )
+        check_probability("AttentionDecoder", "sampling_probability", sampling_probability)
+        steps = target_ids.shape[1]
+        on = None
+        if lengths is not None:
+            check_lengths("AttentionDecoder", lengths, [batch], most=steps)
+            on = running(lengths, steps, target_ids)
+        draws = (self.training and self.dropout > 0) or sampling_probability > 0
+        seed = draw_seed(target_ids) if draws else None
+        dropped = seed if self.training and self.dropout > 0 else None
+        if sampling_probability > 0:
+            self._check_stepping(f"sampling_probability={sampling_probability}")
+            assert seed is not None
+            sampled = _events(sampling_probability, seed, steps, batch)
+            return self._forward_sampled(target_ids, state, on, sampled, dropped)
+        embedded = self._dropped(self.embedding(target_ids).transpose(0, 1), dropped, _EMBEDDED)
+        if self.input_feeding:
+            attentional, weights, state = self._forward_fed(embedded, state, on)
+        else:
+            attentional, weights, state = self._forward_at_once(embedded, state, on, lengths)
+        logits = self.head(self._dropped(attentional, dropped, _ATTENTIONAL).transpose(0, 1))
+        return logits, weights.transpose(0, 1), state
+
+    def start(
+        self,
+        memory: Tensor | Memory,
+        memory_lengths: Tensor | None = None,
+        hx: Any = None,
+    ) -> DecoderState:
+        """The state before the first step; arguments as of the call itself, of any multiple of the
+        memory's rows."""
+        if not isinstance(memory, Memory):
+            memory = self.attention.prepare(memory, memory_lengths)
+        elif memory_lengths is not None:
+            raise ValueError(
+                "AttentionDecoder: a prepared memory has its own lengths, got memory_lengths too"
+            )
+        if isinstance(hx, DecoderState):
+            return hx._replace(memory=memory)
+        rnn, values = self.rnn, memory.values
+        layers = range(rnn.num_layers)
+        states = rnn._flat_states(hx)
+        if states is None:
+            rows = values.shape[0]
+            sizes = list(rnn._output_sizes)
+            hidden = [values.new_zeros(rows, size) for size in sizes]
+            cell = [values.new_zeros(rows, size) for size in rnn._hidden_sizes]
+        else:
+            rows = states[0].shape[1] if states[0].dim() == 3 else -1
+            for k, shape in enumerate(rnn._state_shapes(rows)):
+                if states[k].shape != shape:
+                    raise ValueError(
+                        f"AttentionDecoder: {rnn._state_label(k)} of hx must be "
+                        f"{[shape[0], 'rows', shape[2]]}, got {list(states[k].shape)}"
+                    )
+            each = [rnn._layer_states(states, layer) for layer in layers]
+            hidden = [state[0] for state, _ in each if state is not None]
+            cell = [state[0] for _, state in each if state is not None]
+        fed = (values.new_zeros(rows, self.attentional_size),) if self.input_feeding else ()
+        return DecoderState(tuple(hidden), tuple(cell) if rnn._cell == "lstm" else (), fed, memory)
+
+    def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Logits [rows, vocabulary] of what follows `ids` [rows], and the state behind them."""
+        check_integers("AttentionDecoder", "ids", ids)
+        rows = state.hidden[0].shape[0]
+        if list(ids.shape) != [rows]:
+            raise ValueError(
+                f"AttentionDecoder: ids must be [{rows}], as the state's rows, "
+                f"got {list(ids.shape)}"
+            )
+        steps = _Steps(self, state.hidden[0])
+        attentional, _, state = self._advance(steps, steps.first(self.embedding(ids)), state)
+        logits: Tensor = self.head(attentional)
+        return logits, state
+
+    def _forward_at_once(
+        self, embedded: Tensor, state: DecoderState, on: Tensor | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, DecoderState]:
+        """Attentional vectors and weights [steps, batch, ...]: every step in one go."""
+        rnn = self.rnn
+        flat = [*state.hidden, *state.cell]
+        if isinstance(rnn.hidden_size, tuple):
+            states = [tensor.unsqueeze(0) for tensor in flat]
+        else:
+            groups = (state.hidden, state.cell) if state.cell else (state.hidden,)
+            states = [torch.stack(group) for group in groups]
+        output, last, _ = rnn._run(embedded, states, lengths, None, None, False)
+        context, weights = self.attention(output.transpose(0, 1), state.memory)
+        attentional = self._combined(output, context.transpose(0, 1))
+        weights = weights.transpose(0, 1)
+        if on is not None:
+            attentional, weights = _where(on, attentional), _where(on, weights)
+        each = [rnn._layer_states(last, layer) for layer in range(rnn.num_layers)]
+        hidden = tuple(h[0] for h, _ in each if h is not None)
+        cell = tuple(c[0] for _, c in each if c is not None)
+        return attentional, weights, state._replace(hidden=hidden, cell=cell)
+
+    def _forward_fed(
+        self, embedded: Tensor, state: DecoderState, on: Tensor | None
+    ) -> tuple[Tensor, Tensor, DecoderState]:
+        """The same with input feeding: step by step."""
+        steps = _Steps(self, embedded)
+        firsts = steps.first(embedded)
+        found = []
+        for t, first in enumerate(firsts.unbind(0)):
+            attentional, weights, state = self._advance(
+                steps, first, state, None if on is None else on[t]
+            )
+            found.append((attentional, weights))
+        attentionals, every_weights = zip(*found, strict=True)
+        return torch.stack(attentionals), torch.stack(every_weights), state
+
+    def _forward_sampled(
+        self,
+        target_ids: Tensor,
+        state: DecoderState,
+        on: Tensor | None,
+        sampled: Tensor,
+        seed: Tensor | None,
+    ) -> tuple[Tensor, Tensor, DecoderState]:
+        """Logits and weights [batch, steps, ...] where tokens may be the decoder's own."""
+        steps = _Steps(self, state.hidden[0])
+        masks = []
+        for width, what in (
+            (self.embedding.embedding_dim, _EMBEDDED),
+            (self.attentional_size, _ATTENTIONAL),
+        ):
+            ones = state.memory.values.new_ones(()).expand(*sampled.shape, width)
+            masks.append(None if seed is None else self._dropped(ones, seed, what))
+        of_embedded, of_attentional = masks
+        logits: list[Tensor] = []
+        every_weights = []
+        for t, ids in enumerate(target_ids.unbind(1)):
+            if t:
+                ids = torch.where(sampled[t], logits[-1].detach().argmax(-1).to(ids.dtype), ids)
+            embedded = self.embedding(ids)
+            if of_embedded is not None:
+                embedded = embedded * of_embedded[t]
+            attentional, weights, state = self._advance(
+                steps, steps.first(embedded), state, None if on is None else on[t]
+            )
+            if of_attentional is not None:
+                attentional = attentional * of_attentional[t]
+            logits.append(self.head(attentional))
+            every_weights.append(weights)
+        return torch.stack(logits, 1), torch.stack(every_weights, 1), state
+
+    def _advance(
+        self, steps: _Steps, first: Tensor, state: DecoderState, on: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, DecoderState]:
+        """One step of all rows: attentional vector, weights, state. Where `on` is False the first
+        two are zero, and the state stays."""
+        output, hidden, cell = steps.run(first, state)
+        context, weights = self.attention(output, state.memory)
+        attentional = self._combined(output, context)
+        fed: tuple[Tensor, ...] = (attentional,) if self.input_feeding else ()
+        if on is not None:
+            kept = on[:, None]
+
+            def still(new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+                return tuple(torch.where(kept, *pair) for pair in zip(new, old, strict=True))
+
+            hidden, cell = still(hidden, state.hidden), still(cell, state.cell)
+            fed = still(fed, state.fed)
+            attentional, weights = _where(on, attentional), _where(on, weights)
+        return attentional, weights, DecoderState(hidden, cell, fed, state.memory)
+
+    def _combined(self, output: Tensor, context: Tensor) -> Tensor:
+        return torch.tanh(self.combine(torch.cat([output, context.to(output.dtype)], -1)))
+
+    def _dropped(self, x: Tensor, seed: Tensor | None, what: int) -> Tensor:
+        """`x` [steps, rows, units] after dropout."""
+        if seed is None:
+            return x
+        return dropout(x, self.dropout, seed, OTHER, what, per_step=True)
+
+    def _check_stepping(self, why: str) -> None:
+        """Masks of a whole sequence are drawn by a call, and here a call is a step."""
+        rnn = self.rnn
+        held = [name for name in ("input_dropout", "weight_dropout") if getattr(rnn, name)]
+        if rnn.recurrent_dropout and rnn.recurrent_dropout_on == "hidden":
+            held.append("recurrent_dropout on 'hidden'")
+        if held:
+            raise ValueError(
+                f"AttentionDecoder: {why} steps the rnn, whose masks must then be drawn for each "
+                f"step, got an rnn with {' and '.join(held)}"
+            )
+
+
+class _Steps:
+    """The decoder's rnn step by step: its weights, read once for all steps."""
+
+    def __init__(self, decoder: AttentionDecoder, like: Tensor) -> None:
+        rnn = self.rnn = decoder.rnn
+        weights = [rnn._layer_weights(layer) for layer in range(rnn.num_layers)]
+        self.dtype = autocast_dtype(like)
+        if self.dtype is not None:
+            weights = [[[self._cast(w) for w in row] for row in rows] for rows in weights]
+        self.weights = weights
+        # A norm of the first product needs it whole, and so do layers that see all below.
+        self.splits = not (rnn.layer_norm or rnn.dense)
+        weight_ih = weights[0][0][0]
+        assert weight_ih is not None
+        width = decoder.embedding.embedding_dim
+        self.of_embedded, self.of_fed = weight_ih[:, :width], weight_ih[:, width:]
+
+    def _cast(self, tensor: Any) -> Any:
+        if tensor is None or self.dtype is None:
+            return tensor
+        return autocast(tensor, self.dtype)
+
+    def first(self, embedded: Tensor) -> Tensor:
+        """What the first layer needs of embedded tokens: all steps' at once, if they are there."""
+        if not self.splits:
+            return embedded
+        return torch.nn.functional.linear(embedded, self.of_embedded)
+
+    def run(
+        self, first: Tensor, state: DecoderState
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Output [rows, output_size], hidden and cell states after a step."""
+        if state.fed:
+            if self.splits:
+                first = torch.addmm(first, self._cast(state.fed[0]), self.of_fed.t())
+            else:
+                first = torch.cat([first, state.fed[0].to(first.dtype)], -1)
+        hidden = [self._cast(h).unsqueeze(0) for h in state.hidden]
+        cell: list[Tensor | None] = [self._cast(c).unsqueeze(0) for c in state.cell]
+        pairs = list(zip(hidden, cell or [None] * len(hidden), strict=True))
+        output, hidden_n, cell_n, _ = self.rnn._run_stack(
+            self._cast(first).unsqueeze(0), pairs, self.weights, given_product=self.splits
+        )
+        return (
+            output.squeeze(0),
+            tuple(h.squeeze(0) for h in hidden_n),
+            tuple(c.squeeze(0) for c in cell_n),
+        )
+
+
+def _where(on: Tensor, x: Tensor) -> Tensor:
+    return torch.where(on[..., None], x, 0)
+
+
+def _events(probability: float, seed: Tensor, steps: int, rows: int) -> Tensor:
+    """bool [steps, rows]"""
+    stream = torch_random.stream_of(OTHER, _SAMPLED, 0)
+    return torch_random.events(probability, seed, stream, steps, rows, 1).squeeze(-1)
+
+
+def _check_type(name: str, value: object, wanted: type, described: str) -> None:
+    if not isinstance(value, wanted):
+        kind = type(value)
+        raise TypeError(
+            f"AttentionDecoder: {name} must be {described}, got {kind.__module__}.{kind.__name__}"
+        )
+
+
+def _check_size(name: str, got: int, wanted: int, what: str) -> None:
+    if got != wanted:
+        raise ValueError(f"AttentionDecoder: {name} must be {what}, {wanted}, got {got}")
