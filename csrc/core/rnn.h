@@ -5,10 +5,9 @@
 #include <cstdint>
 
 #include "core/config.h"
+#include "core/dtype.h"
 
 namespace seqfast {
-
-enum class DType : int { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3 };
 
 enum class CellKind : int {
     lstm = 0,

@@ -12,7 +12,9 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#include "cpu/kernels.h"
+#include "cpu/rnn_table.h"
+#include "cpu/top_k_table.h"
+#include "cpu/word2vec_table.h"
 
 namespace seqfast::cpu {
 

@@ -1,10 +1,10 @@
 // The table of recurrent kernels of one instruction set.
 #include "core/rnn.h"
-#include "cpu/kernels.h"
 #include "cpu/peak.h"
 #include "cpu/random.h"
 #include "cpu/rnn_backward.h"
 #include "cpu/rnn_forward.h"
+#include "cpu/rnn_table.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 namespace {

@@ -1,9 +1,9 @@
 // The k largest of each row by the kernels of one instruction set.
 #include "core/top_k.h"
 
-#include "cpu/kernels.h"
 #include "cpu/selection.h"
 #include "cpu/team.h"
+#include "cpu/top_k_table.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 namespace {

@@ -1,9 +1,9 @@
 // Word vectors by the kernels of one instruction set.
 #include "core/word2vec.h"
 
-#include "cpu/kernels.h"
 #include "cpu/team.h"
 #include "cpu/word2vec_rounds.h"
+#include "cpu/word2vec_table.h"
 #include "cpu/word2vec_windows.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
