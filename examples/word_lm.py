@@ -9,21 +9,15 @@ Beside it stands the baseline such a model has to beat, a trigram with interpola
     word_lm.py --sample "The history of"       write on with what was learnt
 """
 
-import hashlib
-import io
 import itertools
-import lzma
 import math
-import os
-import signal
 import statistics
 import sys
 import time
-import zipfile
 from argparse import ArgumentParser, Namespace
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, dropout, linear
 from tqdm import tqdm
 
+import runs
 import seqfast.nn
 
 END, UNKNOWN = "<eos>", "<unk>"  # the end of a line; every word that training does not know
@@ -41,8 +36,8 @@ FORMAT = "seqfast word_lm 1"  # of checkpoints
 TURN = 5  # training steps before the other implementation's turn
 NON_MONOTONE = 5  # averaging begins when validation is worse than that of so many epochs before
 
-# What shapes a run and so must be the same when it is resumed: for a short run, in the paper, what.
-SETTINGS: dict[str, tuple[Any, Any, str]] = {
+# For a short run, in the paper, what.
+SETTINGS: runs.Settings = {
     "cell": ("lstm", "lstm", "lstm, gru or rnn"),
     "layers": (2, 3, "recurrent layers"),
     "embedding": (256, 400, "units of the embedding and of the last layer"),
@@ -74,18 +69,8 @@ LAYERS = {"lstm": seqfast.nn.LSTM, "gru": seqfast.nn.GRU, "rnn": seqfast.nn.RNN}
 
 
 def read_words(path: Path) -> list[str]:
-    """The words of a file, plain or .xz, with the end of every line as a word of its own."""
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".xz":
-            content = lzma.decompress(content)
-        text = content.decode("utf-8")
-    except OSError as error:
-        sys.exit(f"word_lm: cannot read {path}: {error.strerror}")
-    except lzma.LZMAError as error:
-        sys.exit(f"word_lm: {path} is not an .xz file: {error}")
-    except UnicodeDecodeError as error:
-        sys.exit(f"word_lm: {path} is not UTF-8 text: {error.reason} at byte {error.start}")
+    """The words of a file, plain, .xz or .gz, with the end of every line as a word of its own."""
+    text = runs.read_text("word_lm", path)
     lines = text.removesuffix("\n").split("\n") if text else []
     return [word for line in lines for word in (*line.split(), END)]
 
@@ -454,11 +439,11 @@ class Trainer:
         """The model with the averaged parameters, if there are any, and back."""
         own = [parameter.data for parameter in self.parameters]
         try:
-            with held_interrupts():
+            with runs.held_interrupts():
                 put(self.average or own, self.parameters)
             yield self.model
         finally:
-            with held_interrupts():
+            with runs.held_interrupts():
                 put(own, self.parameters)
 
     def speed(self) -> float:
@@ -493,68 +478,6 @@ class Trainer:
             torch.cuda.set_rng_state(state["random"][1], self.data.device)
 
 
-@contextmanager
-def held_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the block is done."""
-    came = False
-
-    def note(*_: object) -> None:
-        nonlocal came
-        came = True
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
-
-
-# --- checkpoints --------------------------------------------------------------------------------
-
-
-def save_checkpoint(path: Path, payload: dict[str, Any]) -> None:
-    """Written beside the old one and put in its place when whole."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with held_interrupts():
-            with part.open("wb") as file:
-                torch.save(payload, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-    except OSError as error:
-        sys.exit(f"word_lm: cannot write {path}: {error.strerror}")
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        sys.exit(f"word_lm: cannot read checkpoint {path}: {error.strerror}")
-    try:
-        # torch does not look at the checksums it wrote.
-        if broken := zipfile.ZipFile(io.BytesIO(content)).testzip():
-            raise ValueError(f"the checksum of {broken} is wrong")
-        payload = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        sys.exit(f"word_lm: checkpoint {path} is damaged: {reason}")
-    got = payload.get("format") if isinstance(payload, dict) else type(payload).__name__
-    if got != FORMAT:
-        sys.exit(f"word_lm: {path} must be a checkpoint of format {FORMAT!r}, got {got!r}")
-    return payload
-
-
-def fingerprint(ids: np.ndarray) -> str:
-    return hashlib.sha256(ids.tobytes()).hexdigest()
-
-
 # --- the program --------------------------------------------------------------------------------
 
 
@@ -578,21 +501,13 @@ def parse_args(argv: list[str] | None) -> tuple[Namespace, dict[str, Any]]:
     parser.add_argument("--top-k", type=int, default=0, help="choose among so many; 0: all")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--paper", action="store_true", help="the paper's settings (NT-ASGD)")
-    group = parser.add_argument_group("settings", "kept in the checkpoint: default, the paper's")
-    for name, (default, paper, text) in SETTINGS.items():
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=type(default),
-            choices=CHOICES.get(name),
-            help=f"{text}: {default}, {paper}",
-        )
+    runs.add_settings(parser, SETTINGS, "the paper's", CHOICES)
     args = parser.parse_args(argv)
-    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    given = runs.given_settings(args, SETTINGS)
 
     def check(good: bool, name: str, wanted: str) -> None:
         if not good:
-            option, got = name.replace("_", "-"), getattr(args, name)
-            parser.error(f"--{option} must be {wanted}, got {got}")
+            parser.error(f"{runs.option(name)} must be {wanted}, got {getattr(args, name)}")
 
     for name in ("layers", "embedding", "hidden", "batch", "bptt", "lr", "clip", "min_count"):
         check(given.get(name, 1) > 0, name, "positive")
@@ -615,21 +530,9 @@ def parse_args(argv: list[str] | None) -> tuple[Namespace, dict[str, Any]]:
 
 
 def settle(args: Namespace, given: dict[str, Any], saved: dict[str, Any] | None) -> None:
-    """Sets each of SETTINGS: as given, as in the checkpoint, as in the paper, or by default."""
-    if saved is None:
-        chosen = {name: values[args.paper] for name, values in SETTINGS.items()} | given
-    else:
-        if args.paper:
-            given = {name: values[1] for name, values in SETTINGS.items()} | given
-        # More or fewer epochs change the rate from here on; a sample has a seed of its own.
-        free = {"epochs"} if args.sample is None else {"epochs", "seed"}
-        wrong = [name for name in given if name not in free and given[name] != saved.get(name)]
-        if wrong:
-            lines = [f"--{n.replace('_', '-')} {given[n]}, there {saved.get(n)}" for n in wrong]
-            sys.exit(f"word_lm: {args.checkpoint} was made with others: {'; '.join(lines)}")
-        chosen = saved | given
-    for name in SETTINGS:
-        setattr(args, name, chosen[name])
+    # More or fewer epochs change the rate from here on; a sample has a seed of its own.
+    free = {"epochs"} if args.sample is None else {"epochs", "seed"}
+    runs.settle("word_lm", SETTINGS, args, given, saved, args.paper, free)
 
 
 def write_sample(args: Namespace, payload: dict[str, Any]) -> None:
@@ -683,7 +586,7 @@ def train(
             if trainer.position >= length:
                 mean = to_perplexity(trainer.loss / (length * batch))
                 validation = validate()
-                with held_interrupts():
+                with runs.held_interrupts():
                     trainer.end_epoch(validation)
                 bar.write(
                     f"epoch {trainer.epoch}: perplexity {mean:.1f} in training, "
@@ -692,7 +595,7 @@ def train(
                 save()
                 continue
             position = trainer.position
-            with held_interrupts():
+            with runs.held_interrupts():
                 trainer.step()
             bar.update((trainer.position - position) * batch)
             if trainer.steps % 20 == 0:
@@ -710,7 +613,9 @@ def main(argv: list[str] | None = None) -> int:
     if trains and args.checkpoint.exists() and not (args.resume or args.overwrite):
         choices = "--resume goes on with it, --overwrite begins anew"
         sys.exit(f"word_lm: checkpoint {args.checkpoint} exists: {choices}")
-    payload = load_checkpoint(args.checkpoint) if args.resume or args.sample is not None else None
+    payload = None
+    if args.resume or args.sample is not None:
+        payload = runs.load_checkpoint("word_lm", args.checkpoint, FORMAT)
     settle(args, given, payload and payload["settings"])
     try:
         torch.zeros(1, device=args.device)
@@ -730,7 +635,7 @@ def main(argv: list[str] | None = None) -> int:
     ids = dict(zip(SPLITS, map(vocabulary.encode, texts), strict=True))
     sizes = ", ".join(f"{len(text):,} {split}" for split, text in zip(SPLITS, texts, strict=True))
     print(f"words: {sizes}; {len(vocabulary.words):,} different")
-    corpus = fingerprint(ids["train"])
+    corpus = runs.fingerprint(ids["train"].tobytes())
     if payload and (payload["words"] != vocabulary.words or payload["corpus"] != corpus):
         sys.exit(f"word_lm: checkpoint {args.checkpoint} was trained on another text")
     tensors = {split: torch.from_numpy(array).to(args.device) for split, array in ids.items()}
@@ -762,7 +667,8 @@ def main(argv: list[str] | None = None) -> int:
     def save() -> None:
         settings = {name: getattr(args, name) for name in SETTINGS}
         about = {"format": FORMAT, "settings": settings, "corpus": corpus}
-        save_checkpoint(args.checkpoint, about | {"words": vocabulary.words} | trainer.state())
+        payload = about | {"words": vocabulary.words} | trainer.state()
+        runs.save_checkpoint("word_lm", args.checkpoint, payload)
 
     def evaluate(split: str) -> float:
         with trainer.evaluated() as model:

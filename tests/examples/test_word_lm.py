@@ -500,8 +500,8 @@ def test_vocabulary_is_of_the_training_text(word_lm: ModuleType) -> None:
     ("name", "content", "message"),
     [
         ("train.txt", b"\xff\xfe\x00", "is not UTF-8 text: invalid start byte at byte 0"),
-        ("train.txt.xz", b"plain", r"train\.txt\.xz is not an \.xz file"),
-        ("train.txt.xz", lzma.compress(b"a b")[:-9], r"train\.txt\.xz is not an \.xz file"),
+        ("train.txt.xz", b"plain", r"train\.txt\.xz is no \.xz file"),
+        ("train.txt.xz", lzma.compress(b"a b")[:-9], r"train\.txt\.xz is no \.xz file"),
         ("train.txt", b"", "need 6 words in the train split, got 0"),
         ("train.txt", b"a b c d", "need 6 words in the train split, got 5"),
         ("valid.txt", b"", "need 1 words in the valid split, got 0"),
