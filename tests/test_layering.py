@@ -39,7 +39,7 @@ CPP_ROOMS = {
     "bindings": room("bindings cpu cuda host_executor core", outside="pybind11"),
 }
 PYTHON_ROOMS = {
-    "seqfast": room("seqfast _C ops nn embeddings reference", outside="numpy torch"),
+    "seqfast": room("seqfast _C ops nn decoding embeddings reference", outside="numpy torch"),
     "ops": room("ops _C", outside="numpy torch"),
     "reference": room("reference", outside="numpy"),
     "nn": room("nn ops", outside="numpy torch"),
@@ -79,7 +79,9 @@ TORCH_FREE = [
     "seqfast.ops",
     "seqfast.embeddings",
     "seqfast.embeddings.word2vec",
+    "seqfast.decoding",
     "seqfast.ops.corpus",
+    "seqfast.ops.ctc",
     "seqfast.ops.rnn",
     "seqfast.ops.top_k",
     "seqfast.ops.word2vec",

@@ -8,6 +8,7 @@ namespace seqfast::bindings {
 void register_build_info(pybind11::module_& module);
 void register_rnn(pybind11::module_& module);
 void register_corpus(pybind11::module_& module);
+void register_ctc(pybind11::module_& module);
 void register_cuda_rnn(pybind11::module_& module);
 void register_host_executor(pybind11::module_& module);
 void register_top_k(pybind11::module_& module);

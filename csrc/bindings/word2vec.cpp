@@ -1,6 +1,6 @@
 // Word vectors: integers to typed pointers, the GIL released, nothing checked.
 #include "cuda/word2vec.h"
-#include "bindings/address.h"
+#include "bindings/dictionary.h"
 #include "bindings/register.h"
 #include "cpu/dispatch.h"
 
@@ -8,16 +8,6 @@ namespace py = pybind11;
 
 namespace seqfast::bindings {
 namespace {
-
-template <class T>
-T at(const py::dict& from, const char* name) {
-    return from[name].cast<T>();
-}
-
-template <class T>
-T* pointer(const py::dict& from, const char* name) {
-    return static_cast<T*>(out(at<Address>(from, name)));
-}
 
 // A dict with the names of Word2VecArgs: one call trains for a while, so it may be read slowly.
 Word2VecArgs read_args(const py::dict& from) {

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "cpu/ctc_table.h"
 #include "cpu/rnn_table.h"
 #include "cpu/top_k_table.h"
 #include "cpu/word2vec_table.h"
@@ -39,10 +40,11 @@ struct Isa {
     const Kernels* kernels;
     const Word2VecKernels* word2vec;
     const TopKKernels* top_k;
+    const CtcKernels* ctc;
     bool available;
 };
 
-#define SEQFAST_TABLES_OF(isa) &isa::kernels, &isa::word2vec, &isa::top_k
+#define SEQFAST_TABLES_OF(isa) &isa::kernels, &isa::word2vec, &isa::top_k, &isa::ctc
 
 std::vector<Isa> make_isas() {
     std::vector<Isa> all;
@@ -92,13 +94,16 @@ size_t element_size(DType dtype) {
     return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
 }
 
+char* aligned(void* workspace) {
+    const uintptr_t start = reinterpret_cast<uintptr_t>(workspace);
+    return reinterpret_cast<char*>((start + kAlignment - 1) / kAlignment * kAlignment);
+}
+
 template <class Args>
 void prepare(Args& args) {
     use_huge_pages(args.workspace, args.workspace_size);
     args.sizes.threads = usable_threads(args.sizes.threads);
-    const uintptr_t start = reinterpret_cast<uintptr_t>(args.workspace);
-    const uintptr_t aligned = (start + kAlignment - 1) / kAlignment * kAlignment;
-    char* base = static_cast<char*>(args.workspace) + (aligned - start);
+    char* base = aligned(args.workspace);
     args.order = {nullptr, nullptr};
     if (args.lengths) {
         const int64_t batch = args.sizes.batch;
@@ -112,6 +117,12 @@ void prepare(Args& args) {
         args.order = {row, steps};
     }
     args.workspace = base + order_size(args.sizes.batch);
+}
+
+// A row is worth a thread, and no more.
+int ctc_threads(const CtcBeamArgs& args) {
+    const int64_t rows = std::max<int64_t>(args.input.batch, 1);
+    return static_cast<int>(std::min<int64_t>(usable_threads(args.threads), rows));
 }
 
 }  // namespace
@@ -218,8 +229,7 @@ size_t word2vec_workspace_size(Word2VecArgs args) {
 
 void word2vec_train(Word2VecArgs args) {
     args.threads = usable_threads(args.threads);
-    const uintptr_t start = reinterpret_cast<uintptr_t>(args.workspace);
-    args.workspace = reinterpret_cast<void*>((start + kAlignment - 1) / kAlignment * kAlignment);
+    args.workspace = aligned(args.workspace);
     active.load()->word2vec->train(args);
 }
 
@@ -228,6 +238,31 @@ void top_k(TopKArgs args) {
     const int64_t worth = 1 + args.rows * args.columns / 32768;
     args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
     active.load()->top_k->top_k(args);
+}
+
+size_t ctc_greedy_workspace_size(CtcGreedyArgs args) {
+    args.threads = usable_threads(args.threads);
+    return kAlignment + active.load()->ctc->greedy_workspace(args);
+}
+
+void ctc_greedy(CtcGreedyArgs args) {
+    // A thread is worth waking for some microseconds of work.
+    const int64_t worth = 1 + args.input.batch * args.input.frames * args.input.vocab / 32768;
+    const int64_t most = std::min(worth, std::max<int64_t>(args.input.batch, 1));
+    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), most));
+    args.workspace = aligned(args.workspace);
+    active.load()->ctc->greedy(args);
+}
+
+size_t ctc_beam_search_workspace_size(CtcBeamArgs args) {
+    args.threads = ctc_threads(args);
+    return kAlignment + active.load()->ctc->beam_workspace(args);
+}
+
+void ctc_beam_search(CtcBeamArgs args) {
+    args.threads = ctc_threads(args);
+    args.workspace = aligned(args.workspace);
+    active.load()->ctc->beam_search(args);
 }
 
 }  // namespace seqfast::cpu

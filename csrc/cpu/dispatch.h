@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/ctc.h"
 #include "core/random.h"
 #include "core/rnn.h"
 #include "core/top_k.h"
@@ -34,6 +35,10 @@ double measure_fma_peak(double seconds, int threads);
 size_t word2vec_workspace_size(Word2VecArgs args);
 void word2vec_train(Word2VecArgs args);
 void top_k(TopKArgs args);
+size_t ctc_greedy_workspace_size(CtcGreedyArgs args);
+void ctc_greedy(CtcGreedyArgs args);
+size_t ctc_beam_search_workspace_size(CtcBeamArgs args);
+void ctc_beam_search(CtcBeamArgs args);
 
 // Asks for huge pages below an array that nobody has touched yet.
 void use_huge_pages(void* array, size_t bytes);

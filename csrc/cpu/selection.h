@@ -10,16 +10,17 @@
 namespace seqfast::cpu::SEQFAST_ISA {
 
 // Keys above the pivot, then the pivot, then the others; where the pivot is.
-SEQFAST_INLINE int64_t partition_keys(uint64_t* keys, int64_t count, uint64_t& random) {
+template <class Key>
+SEQFAST_INLINE int64_t partition_keys(Key* keys, int64_t count, uint64_t& random) {
     random = random * 6364136223846793005u + 1442695040888963407u;
     const int64_t chosen =
         static_cast<int64_t>((random >> 32) * static_cast<uint64_t>(count) >> 32);
-    const uint64_t pivot = keys[chosen];
+    const Key pivot = keys[chosen];
     keys[chosen] = keys[count - 1];
     int64_t above = 0;
     // No branch depends on a key.
     for (int64_t i = 0; i < count - 1; ++i) {
-        const uint64_t key = keys[i];
+        const Key key = keys[i];
         keys[i] = keys[above];
         keys[above] = key;
         above += key > pivot;
@@ -31,7 +32,8 @@ SEQFAST_INLINE int64_t partition_keys(uint64_t* keys, int64_t count, uint64_t& r
 
 // The `wanted` largest of different keys to the front, in any order, the smallest of them last;
 // 0 < wanted <= count.
-inline void select_keys(uint64_t* keys, int64_t count, int64_t wanted) {
+template <class Key>
+inline void select_keys(Key* keys, int64_t count, int64_t wanted) {
     uint64_t random = 1;
     while (count > 1) {
         const int64_t above = partition_keys(keys, count, random);
@@ -47,7 +49,8 @@ inline void select_keys(uint64_t* keys, int64_t count, int64_t wanted) {
 }
 
 // By falling key.
-inline void sort_keys(uint64_t* keys, int64_t count) {
+template <class Key>
+inline void sort_keys(Key* keys, int64_t count) {
     uint64_t random = 1;
     while (count > 24) {
         const int64_t above = partition_keys(keys, count, random);
@@ -63,9 +66,9 @@ inline void sort_keys(uint64_t* keys, int64_t count) {
         }
     }
     for (int64_t i = 1; i < count; ++i) {
-        const uint64_t key = keys[i];
+        const Key key = keys[i];
         int64_t place = i;
-        for (; place > 0 && keys[place - 1] < key; --place) keys[place] = keys[place - 1];
+        for (; place > 0 && key > keys[place - 1]; --place) keys[place] = keys[place - 1];
         keys[place] = key;
     }
 }

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/ctc.h"
 #include "cuda/rnn.h"
 #include "cuda/top_k.h"
 #include "cuda/word2vec.h"
@@ -35,5 +36,9 @@ size_t word2vec_workspace_size(const GpuPlace&, const Word2VecArgs&) {
 }
 void word2vec_train(const GpuPlace&, const Word2VecArgs&) { refuse("word2vec_train"); }
 void top_k(const GpuPlace&, const TopKArgs&) { refuse("top_k"); }
+size_t ctc_beam_search_workspace_size(const GpuPlace&, const CtcBeamArgs&) {
+    refuse("ctc_beam_search_workspace_size");
+}
+void ctc_beam_search(const GpuPlace&, const CtcBeamArgs&) { refuse("ctc_beam_search"); }
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

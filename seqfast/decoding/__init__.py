@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["Bleu", "bleu"]
+__all__ = ["Bleu", "CtcResult", "bleu", "ctc_beam_search", "ctc_greedy"]
 
-_HOMES = {"Bleu": "_bleu", "bleu": "_bleu"}
+_HOMES = {
+    "Bleu": "_bleu",
+    "CtcResult": "ctc",
+    "bleu": "_bleu",
+    "ctc_beam_search": "ctc",
+    "ctc_greedy": "ctc",
+}
 
 
 # At first use: `import seqfast.decoding` must import neither torch nor what an extra brings.

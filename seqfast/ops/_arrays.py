@@ -30,10 +30,12 @@ class ArrayLibrary(Protocol):
     def strides(self, array: Array) -> Shape: ...
     def address(self, array: Array) -> int: ...
     def empty(self, like: Array, shape: Shape) -> Array: ...
+    def empty_of(self, like: Array, shape: Shape, dtype: str) -> Array: ...
     def zeros(self, like: Array, shape: Shape) -> Array: ...
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array: ...
     def accumulator_dtype(self, like: Array) -> Any: ...
     def int64(self, array: Array) -> Array: ...
+    def cast(self, array: Array, dtype: Any) -> Array: ...
     def copy(self, array: Array) -> Array: ...
 
 
@@ -94,6 +96,9 @@ class NumPyArrays:
     def empty(self, like: Array, shape: Shape) -> Array:
         return np.empty(shape, like.dtype)
 
+    def empty_of(self, like: Array, shape: Shape, dtype: str) -> Array:
+        return np.empty(shape, dtype)
+
     def zeros(self, like: Array, shape: Shape) -> Array:
         return np.zeros(shape, like.dtype)
 
@@ -105,6 +110,9 @@ class NumPyArrays:
 
     def int64(self, array: Array) -> Array:
         return np.ascontiguousarray(array, np.int64)
+
+    def cast(self, array: Array, dtype: Any) -> Array:
+        return array.astype(dtype, copy=False)
 
     def copy(self, array: Array) -> Array:
         return np.array(array, order="C")
@@ -175,6 +183,9 @@ class TorchArrays:
     def empty(self, like: Array, shape: Shape) -> Array:
         return like.new_empty(shape)
 
+    def empty_of(self, like: Array, shape: Shape, dtype: str) -> Array:
+        return like.new_empty(shape, dtype=getattr(self._torch, dtype))
+
     def zeros(self, like: Array, shape: Shape) -> Array:
         return like.new_zeros(shape)
 
@@ -187,6 +198,9 @@ class TorchArrays:
 
     def int64(self, array: Array) -> Array:
         return self.contiguous(array.to(self._torch.int64))
+
+    def cast(self, array: Array, dtype: Any) -> Array:
+        return array.to(dtype)
 
     def copy(self, array: Array) -> Array:
         return array.detach().resolve_neg().clone(memory_format=self._torch.contiguous_format)
@@ -245,6 +259,30 @@ def check_place(xp: ArrayLibrary, operation: str, name: str, array: Array, wante
     if place != wanted:
         where = "the CPU" if wanted == "cpu" else f"{wanted}, as input is"
         raise ValueError(f"{operation}: {name} must be a dense array on {where}, got {place}")
+
+
+def check_lengths(
+    xp: ArrayLibrary, operation: str, lengths: Array, input: Array, *, batch: int, most: int
+) -> Array:
+    """int64, where `input` is or on the CPU; there they must be from 0 to `most`."""
+    if not xp.owns(lengths):
+        raise TypeError(f"{operation}: lengths must be {xp.name}, got {type(lengths).__name__}")
+    if not xp.is_integer(lengths):
+        raise TypeError(f"{operation}: lengths must be integers, got {lengths.dtype}")
+    if tuple(lengths.shape) != (batch,):
+        raise ValueError(f"{operation}: lengths must be [{batch}], got {list(lengths.shape)}")
+    on_cpu = xp.place(lengths) == "cpu"
+    if not on_cpu:
+        check_place(xp, operation, "lengths", lengths, xp.place(input))
+    lengths = xp.int64(lengths)
+    # To look at a GPU's memory is to wait for it; there the kernels clamp.
+    if on_cpu and batch:
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 0 or high > most:
+            raise ValueError(
+                f"{operation}: lengths must be from 0 to {most}, got {low if low < 0 else high}"
+            )
+    return lengths
 
 
 def check_seed(xp: ArrayLibrary, operation: str, seed: Array, input: Array) -> Array:

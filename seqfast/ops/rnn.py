@@ -14,6 +14,7 @@ from seqfast.ops._arrays import (
     Workspace,
     check_array,
     check_contiguous,
+    check_lengths,
     check_place,
     check_seed,
     dtype_name,
@@ -582,7 +583,7 @@ def _check_layer(
         shape = (directions, batch, hidden_size)
         cell = check_contiguous(xp, operation, "cell", cell, input, shape, input.dtype)
     if lengths is not None:
-        lengths = _check_lengths(xp, operation, lengths, input)
+        lengths = check_lengths(xp, operation, lengths, input, batch=input.shape[1], most=input.shape[0])
     if reset is not None:
         reset = _check_reset(xp, operation, reset, input, directions)
     if seed is not None:
@@ -747,28 +748,6 @@ def _check_like_first(operation: str, first: Weights, second: Weights) -> None:
         one, other = (len(row) > slot and row[slot] is not None for row in (first, second))
         if one != other:
             raise ValueError(f"{operation}: {name} must be given for both directions or for none")
-
-
-def _check_lengths(xp: ArrayLibrary, operation: str, lengths: Array, input: Array) -> Array:
-    steps, batch, _ = input.shape
-    if not xp.owns(lengths):
-        raise TypeError(f"{operation}: lengths must be {xp.name}, got {type(lengths).__name__}")
-    if not xp.is_integer(lengths):
-        raise TypeError(f"{operation}: lengths must be integers, got {lengths.dtype}")
-    if tuple(lengths.shape) != (batch,):
-        raise ValueError(f"{operation}: lengths must be [{batch}], got {list(lengths.shape)}")
-    on_cpu = xp.place(lengths) == "cpu"
-    if not on_cpu:
-        check_place(xp, operation, "lengths", lengths, xp.place(input))
-    lengths = xp.int64(lengths)
-    # To look at a GPU's memory is to wait for it; there the kernels clamp.
-    if on_cpu and batch:
-        low, high = int(lengths.min()), int(lengths.max())
-        if low < 0 or high > steps:
-            raise ValueError(
-                f"{operation}: lengths must be from 0 to {steps}, got {low if low < 0 else high}"
-            )
-    return lengths
 
 
 def _check_reset(

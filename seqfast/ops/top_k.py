@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import operator
 
-import numpy as np
-
 from seqfast import _C
 from seqfast.ops._arrays import (
     Array,
@@ -63,13 +61,13 @@ def top_k(scores: Array, k: int, exclude: Array | None = None) -> tuple[Array, A
     if exclude is not None:
         exclude = _checked_exclude(xp, exclude, scores)
     if rows * k == 0:
-        return xp.empty(scores, (rows, k)), _empty_indices(scores, k)
+        return xp.empty(scores, (rows, k)), xp.empty_of(scores, (rows, k), "int64")
     scores = xp.rows(scores)
     if backend != "cpu":
         from seqfast.ops import _cuda_top_k  # it imports torch
 
         return _cuda_top_k.top_k(scores, k, exclude, backend)
-    values, indices = xp.empty(scores, (rows, k)), _empty_indices(scores, k)
+    values, indices = xp.empty(scores, (rows, k)), xp.empty_of(scores, (rows, k), "int64")
     excluded = 0 if exclude is None else exclude.shape[1]
     threads = thread_count()
     with Workspace(_C.top_k_workspace_size(rows, columns, k, excluded, threads)) as workspace:
@@ -100,12 +98,3 @@ def _checked_exclude(xp: ArrayLibrary, exclude: Array, scores: Array) -> Array:
         )
     check_place(xp, "top_k", "exclude", exclude, xp.place(scores))
     return xp.int64(exclude)
-
-
-def _empty_indices(scores: Array, k: int) -> Array:
-    shape = (scores.shape[0], k)
-    if isinstance(scores, np.ndarray):
-        return np.empty(shape, np.int64)
-    import torch
-
-    return scores.new_empty(shape, dtype=torch.int64)
