@@ -39,7 +39,7 @@ struct CtcBeamArgs {
     double beam_threshold;  // +inf: none
     // Frames of this call: the first one begins the search, the last one writes the results.
     int64_t frame_begin, frame_end;
-    const double* lm;  // [batch, beam_size, vocab], weighted, of each prefix; null: none
+    const double* lm;    // [batch, beam_size, vocab], weighted, of each prefix; null: none
     int64_t* source;     // [batch, beam_size] or null: where each prefix, or what it extends, stood
     int64_t* added;      // [batch, beam_size] or null: the token that extends it; -1 where none
     int64_t* tokens;     // [batch, n_best, frames]; -1 behind the last
@@ -64,7 +64,7 @@ SEQFAST_INLINE int64_t ctc_length(const CtcInput& input, int64_t row) {
 struct CtcNode {
     int32_t parent, token;
     int32_t slot;  // in the beam; -1 outside
-    int32_t next;  // of those with the same hash; 0 after the last
+    int32_t next;  // on the CPU: of those with the same hash; 0 after the last
 };
 // Where a token of an alignment begins, and the beginnings before it. Number 0 is none.
 struct CtcLink {
@@ -73,10 +73,10 @@ struct CtcLink {
 
 // The prefixes of a beam; the letters of docs/equations.md.
 struct CtcBeams {
-    double *blank, *token, *total;             // b, e and their sum, as logarithms
-    double *best_blank, *best_token;           // of the best alignment of each kind
-    double* lm;                                // weighted
-    int32_t *node, *link_blank, *link_token;   // links of the best alignments
+    double *blank, *token, *total;            // b, e and their sum, as logarithms
+    double *best_blank, *best_token;          // of the best alignment of each kind
+    double* lm;                               // weighted
+    int32_t *node, *link_blank, *link_token;  // links of the best alignments
 };
 
 SEQFAST_INLINE int64_t ctc_padded(int64_t beam_size) { return (beam_size + 15) / 16 * 16; }
@@ -107,15 +107,9 @@ struct CtcState {
 
 // Places in a row's memory, in bytes; each aligned to 64.
 struct CtcLayout {
-    int64_t state, nodes, heads, links, beams, stays, size;
+    int64_t state, nodes, links, beams, stays, size;
 };
 
-// Heads of the lists of nodes with the same hash, for so many frames: a power of two.
-SEQFAST_INLINE int64_t ctc_heads(int64_t frames, int64_t beam_size) {
-    int64_t heads = 16;
-    while (heads < frames * beam_size) heads *= 2;
-    return heads;
-}
 SEQFAST_INLINE int64_t ctc_align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 SEQFAST_INLINE CtcLayout ctc_layout(const CtcBeamArgs& args) {
     // A frame adds at most one node and one link for each place of the beam.
@@ -124,27 +118,114 @@ SEQFAST_INLINE CtcLayout ctc_layout(const CtcBeamArgs& args) {
     CtcLayout at{};
     at.nodes = ctc_align(sizeof(CtcState));
     at.links = at.nodes + ctc_align(most * int64_t(sizeof(CtcNode)));
-    at.heads = at.links + ctc_align(most * int64_t(sizeof(CtcLink)));
-    at.beams =
-        at.heads + ctc_align(ctc_heads(args.input.frames, args.beam_size) * int64_t(sizeof(int32_t)));
+    at.beams = at.links + ctc_align(most * int64_t(sizeof(CtcLink)));
     at.stays = at.beams + 2 * beams;
     at.size = at.stays + beams;
     return at;
 }
 
-// Which list of nodes a prefix is in.
-SEQFAST_INLINE int64_t ctc_hash(int32_t parent, int32_t token, int64_t heads) {
-    const uint64_t both = static_cast<uint64_t>(static_cast<uint32_t>(parent)) << 32 |
-                          static_cast<uint32_t>(token);
-    return static_cast<int64_t>((both * 0x9E3779B97F4A7C15u) >> 32) & (heads - 1);
+// Places of a table that finds prefixes by their hash, for so many frames: a power of two.
+SEQFAST_INLINE int64_t ctc_table_size(int64_t frames, int64_t beam_size) {
+    int64_t size = 16;
+    while (size < frames * beam_size) size *= 2;
+    return size;
 }
-// The number of that prefix; 0 where nobody has seen it.
-SEQFAST_INLINE int32_t ctc_find(const CtcNode* nodes, const int32_t* heads, int64_t head_count,
-                                int32_t parent, int32_t token) {
-    int32_t node = heads[ctc_hash(parent, token, head_count)];
-    while (node != 0 && (nodes[node].parent != parent || nodes[node].token != token))
-        node = nodes[node].next;
-    return node;
+SEQFAST_INLINE int64_t ctc_hash(int32_t parent, int32_t token, int64_t table_size) {
+    const uint64_t both =
+        static_cast<uint64_t>(static_cast<uint32_t>(parent)) << 32 | static_cast<uint32_t>(token);
+    return static_cast<int64_t>((both * 0x9E3779B97F4A7C15u) >> 32) & (table_size - 1);
+}
+
+// ---- the equations, prefix by prefix ----
+
+// A score and its place, greater for whoever comes first.
+struct CtcRanked {
+    double score;
+    int64_t place;
+};
+SEQFAST_INLINE bool operator>(const CtcRanked& a, const CtcRanked& b) {
+    return (a.score > b.score) | ((a.score == b.score) & (a.place < b.place));
+}
+
+struct CtcEmission {
+    double all, best;
+    int32_t link;
+};
+// What a token can follow in the prefix at that place: its repetition only a blank.
+SEQFAST_INLINE CtcEmission ctc_emission(const CtcBeams& now, const CtcNode* nodes, int64_t k,
+                                        int32_t token) {
+    const bool repeats = nodes[now.node[k]].token == token;
+    const bool token_wins = !repeats && now.best_token[k] > now.best_blank[k];
+    return {repeats ? now.blank[k] : now.total[k],
+            token_wins ? now.best_token[k] : now.best_blank[k],
+            token_wins ? now.link_token[k] : now.link_blank[k]};
+}
+
+// The prefix gets no new token: a blank follows, or its last token again, whose log-probabilities
+// these are. Returns what joins stays.token from its parent, where that is in the beam too.
+SEQFAST_INLINE double ctc_stay(const CtcBeams& now, const CtcNode* nodes, int64_t k, double blank,
+                               double again, const CtcBeams& stays) {
+    const double none = -__builtin_inf();
+    const CtcNode node = nodes[now.node[k]];
+    const bool token_wins = now.best_token[k] > now.best_blank[k];
+    stays.blank[k] = now.total[k] + blank;
+    stays.best_blank[k] = (token_wins ? now.best_token : now.best_blank)[k] + blank;
+    stays.link_blank[k] = (token_wins ? now.link_token : now.link_blank)[k];
+    stays.token[k] = now.token[k] + again;
+    stays.best_token[k] = now.best_token[k] + again;
+    stays.link_token[k] = now.link_token[k];
+    const int32_t slot = node.parent < 0 ? -1 : nodes[node.parent].slot;
+    if (slot < 0) return none;
+    const CtcEmission from = ctc_emission(now, nodes, slot, node.token);
+    if (from.best + again > stays.best_token[k]) {
+        stays.best_token[k] = from.best + again;
+        stays.link_token[k] = ~from.link;  // a new link, if the prefix stays
+    }
+    return from.all + again;
+}
+
+// A place of the next beam for a prefix that stays; the link of its last token is another's care.
+SEQFAST_INLINE void ctc_keep(const CtcBeams& now, const CtcBeams& stays, int64_t from,
+                             const CtcBeams& next, int64_t k) {
+    next.blank[k] = stays.blank[from];
+    next.token[k] = stays.token[from];
+    next.total[k] = stays.total[from];
+    next.best_blank[k] = stays.best_blank[from];
+    next.best_token[k] = stays.best_token[from];
+    next.lm[k] = now.lm[from];
+    next.node[k] = now.node[from];
+    next.link_blank[k] = stays.link_blank[from];
+}
+
+// A place for a prefix with one token more; its node is another's care, and its last link, before
+// which the one returned comes.
+SEQFAST_INLINE int32_t ctc_extend(const CtcBeams& now, const CtcNode* nodes, int64_t from,
+                                  int32_t token, double log_prob, double lm, const CtcBeams& next,
+                                  int64_t k) {
+    const CtcEmission emitted = ctc_emission(now, nodes, from, token);
+    next.blank[k] = next.best_blank[k] = -__builtin_inf();
+    next.token[k] = next.total[k] = emitted.all + log_prob;
+    next.best_token[k] = emitted.best + log_prob;
+    next.lm[k] = now.lm[from] + lm;
+    next.link_blank[k] = 0;
+    return emitted.link;
+}
+
+// The tokens and where they begin, to results that have room for all frames; how many they are.
+SEQFAST_INLINE int64_t ctc_walk(const CtcBeams& last, const CtcNode* nodes, const CtcLink* links,
+                                int64_t k, int64_t* tokens, int64_t* timesteps) {
+    int64_t count = 0;
+    for (int32_t node = last.node[k]; node != 0; node = nodes[node].parent) ++count;
+    const bool token_wins = last.best_token[k] > last.best_blank[k];
+    int32_t node = last.node[k];
+    int32_t link = (token_wins ? last.link_token : last.link_blank)[k];
+    for (int64_t i = count - 1; i >= 0; --i) {
+        tokens[i] = nodes[node].token;
+        timesteps[i] = links[link].frame;
+        node = nodes[node].parent;
+        link = links[link].previous;
+    }
+    return count;
 }
 
 // How many tokens can extend the prefix at that place of a sorted beam and get into a beam of that

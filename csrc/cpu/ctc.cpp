@@ -125,14 +125,7 @@ class Frame {
     const int64_t vocab_;
 };
 
-// A score and its place, greater for whoever comes first.
-struct Ranked {
-    double score;
-    int64_t place;
-};
-SEQFAST_INLINE bool operator>(const Ranked& a, const Ranked& b) {
-    return (a.score > b.score) | ((a.score == b.score) & (a.place < b.place));
-}
+using Ranked = CtcRanked;
 
 struct Scratch {
     int64_t frame, largest, tokens, candidates, arriving, size;
@@ -152,6 +145,12 @@ Scratch scratch_of(const CtcBeamArgs& args) {
     return at;
 }
 
+// A row's memory: the heads of lists of nodes with the same hash stand at its end.
+int64_t row_size_of(const CtcBeamArgs& args) {
+    const int64_t heads = ctc_table_size(args.input.frames, args.beam_size);
+    return ctc_layout(args).size + ctc_align(heads * int64_t(sizeof(int32_t)));
+}
+
 // Rows that are in memory at once: with a language model all, as it is asked between frames.
 int64_t rows_kept(const CtcBeamArgs& args) { return args.lm ? args.input.batch : args.threads; }
 
@@ -164,15 +163,14 @@ class Search {
     void run() {
         if (args_.frame_begin == 0) begin();
         for (int64_t t = args_.frame_begin; t < args_.frame_end && t < length_; ++t) {
-            if (state_.count == 0) break;
             if (!frame_.read(args_.input, row_, t)) {
                 args_.refused[row_] = t;
                 state_.count = 0;
                 break;
             }
-            step(static_cast<int32_t>(t));
+            if (state_.count > 0) step(static_cast<int32_t>(t));
         }
-        if (args_.source && args_.frame_begin >= length_) stand_still();
+        if (args_.source && (args_.frame_begin >= length_ || state_.count == 0)) stand_still();
         if (args_.frame_end == args_.input.frames) write_results();
     }
 
@@ -186,8 +184,8 @@ class Search {
           state_(*reinterpret_cast<CtcState*>(memory + at.state)),
           nodes_(reinterpret_cast<CtcNode*>(memory + at.nodes)),
           links_(reinterpret_cast<CtcLink*>(memory + at.links)),
-          heads_(reinterpret_cast<int32_t*>(memory + at.heads)),
-          head_count_(ctc_heads(length_, args.beam_size)),
+          heads_(reinterpret_cast<int32_t*>(memory + at.size)),
+          head_count_(ctc_table_size(length_, args.beam_size)),
           beams_(memory + at.beams),
           stays_(ctc_beams_at(memory + at.stays, args.beam_size)),
           frame_(reinterpret_cast<double*>(scratch + in.frame),
@@ -235,9 +233,8 @@ class Search {
         }
         if (args_.top_n >= args_.input.vocab) return;
         int64_t count = 0;
-        frame_.for_each_above<true>(limit_of_top_n(), [&](int64_t token) {
-            tokens_[count++] = {frame_[token], token};
-        });
+        frame_.for_each_above<true>(
+            limit_of_top_n(), [&](int64_t token) { tokens_[count++] = {frame_[token], token}; });
         if (count < args_.top_n) return;
         select_keys(tokens_, count, args_.top_n);
         const Ranked last = tokens_[args_.top_n - 1];
@@ -270,7 +267,8 @@ class Search {
         } else {
             // What rounding might hide is looked at again when it is added.
             const double best = now_.total[0];
-            limit = limit - best - 1e-12 * ((best < 0 ? -best : best) + (limit < 0 ? -limit : limit));
+            limit =
+                limit - best - 1e-12 * ((best < 0 ? -best : best) + (limit < 0 ? -limit : limit));
         }
         // From an infinite limit comes NaN or -inf: all.
         if (!(limit > -kInfinity)) limit = -kInfinity;
@@ -290,51 +288,18 @@ class Search {
 
     // ---- candidates ----
 
-    // Prefixes that get no new token: a blank, the last token again, or, as their parent is in the
-    // beam too, that one's extension.
     void stay() {
         const double blank = log_prob(args_.input.blank);
         for (int64_t k = 0; k < state_.count; ++k) {
-            const CtcNode& node = nodes_[now_.node[k]];
-            stays_.blank[k] = now_.total[k] + blank;
-            const bool token_wins = now_.best_token[k] > now_.best_blank[k];
-            stays_.best_blank[k] = (token_wins ? now_.best_token : now_.best_blank)[k] + blank;
-            stays_.link_blank[k] = (token_wins ? now_.link_token : now_.link_blank)[k];
-            stays_.token[k] = stays_.best_token[k] = arriving_[k] = -kInfinity;
-            stays_.link_token[k] = 0;
-            if (node.token < 0) continue;
-            const double again = log_prob(node.token);
-            stays_.token[k] = now_.token[k] + again;
-            stays_.best_token[k] = now_.best_token[k] + again;
-            stays_.link_token[k] = now_.link_token[k];
-            const int32_t slot = nodes_[node.parent].slot;
-            if (slot < 0) continue;
-            const Emission from = emission(slot, node.token);
-            arriving_[k] = from.all + again;
-            if (from.best + again > stays_.best_token[k]) {
-                stays_.best_token[k] = from.best + again;
-                stays_.link_token[k] = ~from.link;  // a new link, if the prefix stays
-            }
+            const int32_t last = nodes_[now_.node[k]].token;
+            const double again = last < 0 ? -kInfinity : log_prob(last);
+            arriving_[k] = ctc_stay(now_, nodes_, k, blank, again, stays_);
         }
         for (int64_t k = 0; k < state_.count; k += kLanesOf) {
             const V token = log_add<double>(load(stays_.token + k), load(arriving_ + k));
             store(stays_.token + k, token);
             store(stays_.total + k, log_add<double>(load(stays_.blank + k), token));
         }
-    }
-
-    struct Emission {
-        double all, best;
-        int32_t link;
-    };
-
-    // What a token can follow in the prefix at that place: its repetition only a blank.
-    SEQFAST_INLINE Emission emission(int64_t k, int32_t token) const {
-        const bool repeats = nodes_[now_.node[k]].token == token;
-        const bool token_wins = !repeats && now_.best_token[k] > now_.best_blank[k];
-        return {repeats ? now_.blank[k] : now_.total[k],
-                token_wins ? now_.best_token[k] : now_.best_blank[k],
-                token_wins ? now_.link_token[k] : now_.link_blank[k]};
     }
 
     void offer_stays() {
@@ -376,7 +341,7 @@ class Search {
     }
 
     void offer(int32_t node, int32_t token, Ranked candidate) {
-        const int32_t child = ctc_find(nodes_, heads_, head_count_, node, token);
+        const int32_t child = find(node, token);
         if (child != 0 && nodes_[child].slot >= 0) return;  // it stays
         candidates_[candidate_count_++] = candidate;
         if (candidate_count_ < most_candidates(beam_size_)) return;
@@ -422,32 +387,19 @@ class Search {
     }
 
     void keep(const CtcBeams& next, int64_t k, int64_t from, int32_t t) {
-        next.blank[k] = stays_.blank[from];
-        next.token[k] = stays_.token[from];
-        next.total[k] = stays_.total[from];
-        next.best_blank[k] = stays_.best_blank[from];
-        next.best_token[k] = stays_.best_token[from];
-        next.lm[k] = now_.lm[from];
-        next.node[k] = now_.node[from];
-        next.link_blank[k] = stays_.link_blank[from];
+        ctc_keep(now_, stays_, from, next, k);
         const int32_t link = stays_.link_token[from];
         next.link_token[k] = link < 0 ? new_link(~link, t) : link;
     }
 
     void extend(const CtcBeams& next, int64_t k, int64_t from, const Ranked& ranked, int32_t t) {
         const int32_t parent = now_.node[from], token = static_cast<int32_t>(ranked.place);
-        const Emission emitted = emission(from, token);
-        next.blank[k] = next.best_blank[k] = -kInfinity;
-        next.token[k] = next.total[k] = emitted.all + ranked.score;
-        next.best_token[k] = emitted.best + ranked.score;
-        next.lm[k] = now_.lm[from];
-        if (args_.lm) {
-            const int64_t at = (row_ * beam_size_ + from) * args_.input.vocab + token;
-            next.lm[k] += args_.lm[at];
-        }
-        next.link_blank[k] = 0;
-        next.link_token[k] = new_link(emitted.link, t);
-        int32_t node = ctc_find(nodes_, heads_, head_count_, parent, token);
+        const double* lm = args_.lm;
+        if (lm) lm += (row_ * beam_size_ + from) * args_.input.vocab + token;
+        const int32_t link =
+            ctc_extend(now_, nodes_, from, token, ranked.score, lm ? *lm : 0.0, next, k);
+        next.link_token[k] = new_link(link, t);
+        int32_t node = find(parent, token);
         if (node == 0) {
             node = static_cast<int32_t>(state_.nodes++);
             int32_t& head = heads_[ctc_hash(parent, token, head_count_)];
@@ -455,6 +407,14 @@ class Search {
             head = node;
         }
         next.node[k] = node;
+    }
+
+    // The number of that prefix; 0 where nobody has seen it.
+    SEQFAST_INLINE int32_t find(int32_t parent, int32_t token) const {
+        int32_t node = heads_[ctc_hash(parent, token, head_count_)];
+        while (node != 0 && (nodes_[node].parent != parent || nodes_[node].token != token))
+            node = nodes_[node].next;
+        return node;
     }
 
     int32_t new_link(int32_t previous, int32_t t) {
@@ -482,17 +442,7 @@ class Search {
             args_.scores[at] = -kInfinity;
             if (place < state_.count) {
                 args_.scores[at] = last.total[place] + last.lm[place];
-                const int32_t end = last.node[place];
-                for (int32_t node = end; node != 0; node = nodes_[node].parent) ++count;
-                const bool token_wins = last.best_token[place] > last.best_blank[place];
-                int32_t node = end;
-                int32_t link = (token_wins ? last.link_token : last.link_blank)[place];
-                for (int64_t i = count - 1; i >= 0; --i) {
-                    tokens[i] = nodes_[node].token;
-                    timesteps[i] = links_[link].frame;
-                    node = nodes_[node].parent;
-                    link = links_[link].previous;
-                }
+                count = ctc_walk(last, nodes_, links_, place, tokens, timesteps);
             }
             args_.counts[at] = count;
             for (int64_t i = count; i < args_.input.frames; ++i) tokens[i] = timesteps[i] = -1;
@@ -534,12 +484,12 @@ void for_each_row(int64_t rows, int threads, F&& f) {
 }
 
 size_t beam_workspace(const CtcBeamArgs& args) {
-    return static_cast<size_t>(rows_kept(args) * ctc_layout(args).size +
+    return static_cast<size_t>(rows_kept(args) * row_size_of(args) +
                                args.threads * scratch_of(args).size);
 }
 
 void beam_search(const CtcBeamArgs& args) {
-    const int64_t row_size = ctc_layout(args).size, scratch_size = scratch_of(args).size;
+    const int64_t row_size = row_size_of(args), scratch_size = scratch_of(args).size;
     char* scratch = args.workspace + rows_kept(args) * row_size;
     for_each_row(args.input.batch, args.threads, [&](int64_t row, int thread) {
         Search(args, row, args.workspace + (args.lm ? row : thread) * row_size,

@@ -20,16 +20,18 @@ SEQFAST_DEVICE int power_of_two_above(int x) {
     return power;
 }
 
-struct SelectionMemory {
-    uint64_t keys[2 * kSelectionBatch];
+template <class Key>
+struct SelectionMemoryOf {
+    Key keys[2 * kSelectionBatch];
     uint32_t count;
 };
 
-// Keeps the `wanted` largest of the keys that all threads of a block offer it.
-class Selection {
+// Keeps the `wanted` largest of the keys that all threads of a block offer it; Key{} is below all.
+template <class Key>
+class SelectionOf {
   public:
     // Every thread; the memory is the block's.
-    SEQFAST_DEVICE Selection(SelectionMemory& memory, int wanted)
+    SEQFAST_DEVICE SelectionOf(SelectionMemoryOf<Key>& memory, int wanted)
         : memory_(memory), wanted_(wanted) {
         if (thread_index() == 0) memory_.count = 0;
         block_sync();
@@ -37,7 +39,7 @@ class Selection {
 
     // By all lanes of a warp. Between two calls of `compact_if_full` a block offers at most
     // kSelectionBatch keys.
-    SEQFAST_DEVICE void offer(uint64_t key, bool offered) {
+    SEQFAST_DEVICE void offer(Key key, bool offered) {
         const uint32_t lanes = ballot(offered);
         if (lanes == 0) return;
         uint32_t place = 0;
@@ -66,8 +68,8 @@ class Selection {
     }
 
     SEQFAST_DEVICE int count() const { return int(memory_.count); }
-    SEQFAST_DEVICE uint64_t* keys() { return memory_.keys; }
-    SEQFAST_DEVICE uint64_t key(int place) const { return memory_.keys[place]; }
+    SEQFAST_DEVICE Key* keys() { return memory_.keys; }
+    SEQFAST_DEVICE Key key(int place) const { return memory_.keys[place]; }
     // Forgets all keys.
     SEQFAST_DEVICE void clear() {
         block_sync();
@@ -76,17 +78,17 @@ class Selection {
     }
 
   private:
-    // Bitonic, by falling key; zeros fill up to a power of two.
+    // Bitonic, by falling key; empty ones fill up to a power of two.
     SEQFAST_DEVICE void sort(int count) {
-        uint64_t* keys = memory_.keys;
+        Key* keys = memory_.keys;
         const int size = power_of_two_above(count);
-        for (int i = count + thread_index(); i < size; i += kSelectionThreads) keys[i] = 0;
+        for (int i = count + thread_index(); i < size; i += kSelectionThreads) keys[i] = Key{};
         for (int run = 2; run <= size; run *= 2) {
             for (int distance = run / 2; distance > 0; distance /= 2) {
                 block_sync();
                 for (int i = thread_index(); i < size / 2; i += kSelectionThreads) {
                     const int low = 2 * i - i % distance, high = low + distance;
-                    const uint64_t a = keys[low], b = keys[high];
+                    const Key a = keys[low], b = keys[high];
                     const bool falling = (low & run) == 0;
                     if ((a < b) == falling) {
                         keys[low] = b;
@@ -97,8 +99,11 @@ class Selection {
         }
     }
 
-    SelectionMemory& memory_;
+    SelectionMemoryOf<Key>& memory_;
     int wanted_;
 };
+
+using SelectionMemory = SelectionMemoryOf<uint64_t>;
+using Selection = SelectionOf<uint64_t>;
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

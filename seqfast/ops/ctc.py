@@ -123,16 +123,17 @@ def ctc_beam_search(
     model = None
     if lm is not None:
         model = _PrefixScores(xp, log_probs, lm, lm_weight, beam_size, blank)
-    if backend != "cpu":
-        from seqfast.ops import _cuda_ctc  # it imports torch
-
-        return _cuda_ctc.beam_search(log_probs, lengths, blank, limits, model, backend)
     results = _Results(xp, log_probs, (batch, n_best), frames)
     call = _input(xp, log_probs, lengths, blank) | limits | results.addresses()
     call |= {"ranked": 0, "ranks": 0, "workspace": 0, "threads": thread_count()}
     call |= {"lm": 0, "source": 0, "added": 0, "frame_begin": 0, "frame_end": frames}
     if model is not None:
         call |= model.addresses()
+    if backend != "cpu":
+        from seqfast.ops import _cuda_ctc  # it imports torch
+
+        _cuda_ctc.beam_search(log_probs, lengths, call, results, model, backend)
+        return results.result()
     with Workspace(_C.ctc_beam_search_workspace_size(call)) as workspace:
         call["workspace"] = workspace
         if model is None:
@@ -156,6 +157,11 @@ class _Results:
     def addresses(self) -> dict[str, Any]:
         names = ("tokens", "counts", "scores", "timesteps", "refused")
         return {name: self.xp.address(getattr(self, name)) for name in names}
+
+    def poison(self) -> None:
+        for array in (self.tokens, self.counts, self.timesteps):
+            array[...] = -2
+        self.scores[...] = math.inf
 
     def result(self) -> Result:
         scores = self.xp.cast(self.scores, self.xp.accumulator_dtype(self.like))
@@ -250,13 +256,9 @@ class _PrefixScores:
                 f"ctc_beam_search: lm must return {xp.name}, got {type(scores).__name__}"
             )
         if xp.dtype_code(scores) is None:
-            raise TypeError(
-                f"ctc_beam_search: lm must return floating numbers, got {scores.dtype}"
-            )
+            raise TypeError(f"ctc_beam_search: lm must return floating numbers, got {scores.dtype}")
         if list(scores.shape) != wanted:
-            raise ValueError(
-                f"ctc_beam_search: lm must return {wanted}, got {list(scores.shape)}"
-            )
+            raise ValueError(f"ctc_beam_search: lm must return {wanted}, got {list(scores.shape)}")
         check_place(xp, "ctc_beam_search", "what lm returns", scores, xp.place(self.like))
         if not isinstance(scores, np.ndarray):
             scores = scores.detach()

@@ -15,7 +15,6 @@ from seqfast.ops._arrays import (
     check_array,
     check_contiguous,
     check_lengths,
-    check_place,
     check_seed,
     dtype_name,
     library_of,
@@ -583,7 +582,7 @@ def _check_layer(
         shape = (directions, batch, hidden_size)
         cell = check_contiguous(xp, operation, "cell", cell, input, shape, input.dtype)
     if lengths is not None:
-        lengths = check_lengths(xp, operation, lengths, input, batch=input.shape[1], most=input.shape[0])
+        lengths = check_lengths(xp, operation, lengths, input, batch=batch, most=steps)
     if reset is not None:
         reset = _check_reset(xp, operation, reset, input, directions)
     if seed is not None:

@@ -148,7 +148,8 @@ def _stay(
     prefix: Prefix, known: dict[Tokens, Prefix], logp: Array, blank: int, frame: int
 ) -> Prefix:
     """The prefix after a frame that adds a blank, its last token again, or its last token."""
-    new_token, new_best = -np.inf, (-np.inf, ())
+    new_token = -np.inf
+    new_best: tuple[float, Tokens] = (-np.inf, ())
     if prefix.tokens:
         again = logp[prefix.last]
         new_token = prefix.token + again

@@ -20,9 +20,7 @@ from seqfast.decoding import CtcResult, ctc_beam_search, ctc_greedy
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "ctc-handwriting"
 # Of a recogniser of handwriting; the blank is the last.
-CHARACTERS = (
-    " !\"#&'()*+,-./0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-)
+CHARACTERS = " !\"#&'()*+,-./0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BLANK = len(CHARACTERS)
 
 
@@ -151,7 +149,9 @@ def test_equals_the_sum_over_all_alignments(backend_once: Backend) -> None:
     for row in range(2):
         sums: dict[tuple[int, ...], float] = defaultdict(float)
         for alignment in itertools.product(range(vocab), repeat=frames):
-            probability = math.exp(sum(float(log_probs[row, t, c]) for t, c in enumerate(alignment)))
+            probability = math.exp(
+                sum(float(log_probs[row, t, c]) for t, c in enumerate(alignment))
+            )
             sums[tuple(c for c, _ in itertools.groupby(alignment) if c)] += probability
         found = ctc_beam_search(log_probs, beam_size=200, n_best=len(sums))
         assert {tuple(t) for t in found.lists()[row]} == set(sums)

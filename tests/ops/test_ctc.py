@@ -1,4 +1,4 @@
-"""The CTC decoders against their twin: every instruction set, every order of threads, every dtype."""
+"""The CTC decoders against their twin: every instruction set, order of threads and dtype."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def check(
     assert all(x.device.type == backend.device for x in found)
     if backend.device == "cpu":
         lengths = None if lengths is None else np.array(lengths)
-        found = getattr(ops, function)(log_probs, lengths, **options | {"lm": lm} if lm else options)
+        found = getattr(ops, function)(
+            log_probs, lengths, **options | {"lm": lm} if lm else options
+        )
         compare(found, wanted)
 
 
@@ -249,7 +251,9 @@ def test_far_apart(kernels: Backend) -> None:
     log_probs = draw(2, 8, 6) * 300
     log_probs[1] += 1e4
     check("ctc_beam_search", kernels, log_probs, beam_size=10, n_best=10)
-    check("ctc_beam_search", kernels, np.ascontiguousarray(log_probs[:, :3]), beam_size=500, n_best=90)
+    check(
+        "ctc_beam_search", kernels, np.ascontiguousarray(log_probs[:, :3]), beam_size=500, n_best=90
+    )
 
 
 def test_equal_log_probs(kernels: Backend) -> None:
@@ -343,7 +347,9 @@ def test_anything(kernels: Backend, data: st.DataObject) -> None:
     options["n_best"] = data.draw(st.integers(1, options["beam_size"]))
     if data.draw(st.booleans()):
         options |= {"lm": bigram(vocab), "lm_weight": data.draw(st.floats(-1, 2))}
-    lengths = data.draw(st.none() | st.lists(st.integers(0, frames), min_size=batch, max_size=batch))
+    lengths = data.draw(
+        st.none() | st.lists(st.integers(0, frames), min_size=batch, max_size=batch)
+    )
     check("ctc_beam_search", kernels, log_probs, lengths, **options)
 
 
@@ -390,7 +396,12 @@ BAD_SEARCH: list[tuple[Any, Any, type[Exception], str]] = [
     ((Z,), {"lm_weight": INF}, ValueError, "lm_weight must be finite, got inf"),
     ((Z,), returning(np.zeros((2, 5))), TypeError, "lm must return a torch tensor, got ndarray"),
     ((Z,), returning(torch.zeros(2, 4)), ValueError, r"lm must return \[2, 5\], got \[2, 4\]"),
-    ((Z,), returning(Z[:, 0].long()), TypeError, "lm must return floating numbers, got torch.int64"),
+    (
+        (Z,),
+        returning(Z[:, 0].long()),
+        TypeError,
+        "lm must return floating numbers, got torch.int64",
+    ),
     ((Z,), returning(Z[:, 0] + NAN), ValueError, "lm_weight times .* must be numbers below inf"),
     (
         (Z,),

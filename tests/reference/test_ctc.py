@@ -103,7 +103,9 @@ def test_beam_threshold() -> None:
     logp = draw(5, 4, 9)
     all_scores = ctc_beam_search(logp[None], beam_size=WIDE, n_best=300)[2][0]
     for threshold in (0.0, 0.5, 2.0):
-        scores = ctc_beam_search(logp[None], beam_size=WIDE, n_best=300, beam_threshold=threshold)[2]
+        scores = ctc_beam_search(logp[None], beam_size=WIDE, n_best=300, beam_threshold=threshold)[
+            2
+        ]
         kept = scores[0][scores[0] > -np.inf]
         assert len(kept) < (all_scores > -np.inf).sum()
         assert (kept >= kept[0] - threshold).all()
@@ -151,9 +153,7 @@ def test_the_language_model_is_part_of_the_rank() -> None:
     tokens, lengths, scores, _ = ctc_beam_search(
         logp[None], beam_size=WIDE, n_best=len(wanted), lm=bigram, lm_weight=0.7
     )
-    found = {
-        tuple(t[:n]): s for t, n, s in zip(tokens[0], lengths[0], scores[0], strict=True)
-    }
+    found = {tuple(t[:n]): s for t, n, s in zip(tokens[0], lengths[0], scores[0], strict=True)}
     assert set(found) == set(wanted) <= asked
     for transcript, score in wanted.items():
         assert found[transcript] == pytest.approx(score, rel=1e-12)
