@@ -14,7 +14,8 @@ SEQFAST_INLINE Vector<Real> log_add(Vector<Real> a, Vector<Real> b) {
     V r;
     const V n = M::reduce(M::clamp(low - high, M::C::exp_limit), r);
     const V y = M::scale((M::exp_tail(r) * r + 1) * r + 1, n);
-    // log(1 + y) = 2 artanh(s), a series in s^2 <= 1/9: so many terms leave less than rounding does.
+    // log(1 + y) = 2 artanh(s), a series in s^2 <= 1/9: so many terms leave less than rounding
+    // does.
     const V s = y / (2 + y), square = s * s;
     constexpr int terms = sizeof(Real) == 4 ? 8 : 17;
     V series = broadcast(Real(1) / (2 * terms - 1));

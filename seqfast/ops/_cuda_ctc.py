@@ -19,9 +19,8 @@ _MOST_BEAMS = 1024  # kSelectionMost
 def greedy(log_probs: Any, lengths: Any, blank: int, backend: str) -> tuple[Any, Any, Any, Any]:
     """`seqfast.ops.ctc.ctc_greedy` of checked arguments."""
     if isinstance(log_probs, np.ndarray):
-        arrays: Any = _as_arrays(
-            greedy(_as_tensors(log_probs), _as_tensors(lengths), blank, backend)
-        )
+        tensors = greedy(_as_tensors(log_probs), _as_tensors(lengths), blank, backend)
+        arrays: tuple[Any, Any, Any, Any] = _as_arrays(tensors)
         return arrays
     log_probs = log_probs.detach()
     batch, frames, _ = log_probs.shape
