@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import lzma
 import math
 import os
@@ -13,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -21,13 +20,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_cases import EXAMPLES, SHARED, assert_same, interrupt_at, load, load_program
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tqdm")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PROGRAM = REPOSITORY / "examples" / "word_lm.py"
-WIKITEXT = REPOSITORY.parent / "shared" / "data" / "wikitext-2"
+PROGRAM = EXAMPLES / "word_lm.py"
+WIKITEXT = SHARED / "wikitext-2"
 TOY = ["--embedding", "6", "--hidden", "10", "--batch", "3", "--bptt", "8", "--epochs", "2"]
 TOY += ["--samples", "0", "--warmup", "3", "--lr", "0.01"]
 LEARN = ["--epochs", "10", "--lr", "0.1", "--dropout", "0", "--dropout-input", "0"]
@@ -38,20 +38,7 @@ DRAWS += ["--alpha", "1", "--beta", "1"]
 
 @pytest.fixture(scope="module")
 def word_lm() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("word_lm", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Toy models gain nothing from threads, and those suffer where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    torch.set_num_threads(threads)
+    return load_program("word_lm")
 
 
 def sentences(count: int, seed: int = 0) -> str:
@@ -81,28 +68,6 @@ def corpus(tmp_path: Path) -> Path:
 @pytest.fixture
 def arguments(corpus: Path, tmp_path: Path) -> list[str]:
     return ["--data", str(corpus), "--checkpoint", str(tmp_path / "lm.pt"), *TOY]
-
-
-def load(path: Path) -> dict[str, Any]:
-    return torch.load(path, weights_only=True)
-
-
-def assert_same(got: Any, wanted: Any, where: str = "checkpoint") -> None:
-    """Bit for bit, whatever the tensors are nested in."""
-    assert type(got) is type(wanted), where
-    if isinstance(wanted, torch.Tensor):
-        assert got.dtype == wanted.dtype, where
-        assert torch.equal(got, wanted), where
-    elif isinstance(wanted, dict):
-        assert list(got) == list(wanted), where
-        for key in wanted:
-            assert_same(got[key], wanted[key], f"{where}[{key!r}]")
-    elif isinstance(wanted, (list, tuple)):
-        assert len(got) == len(wanted), where
-        for i, pair in enumerate(zip(got, wanted, strict=True)):
-            assert_same(*pair, f"{where}[{i}]")
-    else:
-        assert got == wanted, where
 
 
 # --- runs ---------------------------------------------------------------------------------------
@@ -203,23 +168,6 @@ def test_wikitext(
 
 
 # --- interrupts and checkpoints -----------------------------------------------------------------
-
-
-def interrupt_at(
-    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int
-) -> Callable[[], int]:
-    """Ctrl-C in the middle of that call; returns how many calls there were."""
-    original, calls = getattr(owner, name), 0
-
-    def called(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            signal.raise_signal(signal.SIGINT)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, called)
-    return lambda: calls
 
 
 @pytest.mark.parametrize(
