@@ -118,20 +118,19 @@ class Run:
         return self.vocabulary + EPOCHS * self.training[0]
 
 
+def settings(method: Method, size: int, window: int, threads: int) -> dict[str, Any]:
+    """What both sides are told by the same names."""
+    common = {"min_count": MIN_COUNT, "sample": SAMPLE, "seed": 1}
+    sizes = {"vector_size": size, "window": window, "workers": threads}
+    return {**common, **sizes, **method.options}
+
+
 class Peer(Run):
     def __init__(self, text: Text, method: Method, size: int, window: int, threads: int) -> None:
         super().__init__()
         self.file = str(text.path)
         start = time.perf_counter()
-        self.model = gensim_models.Word2Vec(
-            vector_size=size,
-            window=window,
-            min_count=MIN_COUNT,
-            sample=SAMPLE,
-            workers=threads,
-            seed=1,
-            **method.options,
-        )
+        self.model = gensim_models.Word2Vec(**settings(method, size, window, threads))
         self.model.build_vocab(corpus_file=self.file)
         self.vocabulary = time.perf_counter() - start
 
@@ -162,15 +161,7 @@ class Ours(Run):
         self.file = str(text.path)
         start = time.perf_counter()
         self.model = seqfast.Word2Vec(
-            vector_size=size,
-            window=window,
-            min_count=MIN_COUNT,
-            sample=SAMPLE,
-            workers=threads,
-            seed=1,
-            progress=False,
-            **method.options,
-            **side.options,
+            progress=False, **settings(method, size, window, threads), **side.options
         )
         self.model.build_vocab(self.file)
         self.vocabulary = time.perf_counter() - start

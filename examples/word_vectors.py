@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -190,34 +191,19 @@ def print_analogies(model: seqfast.Word2Vec) -> None:
 # --- both libraries -----------------------------------------------------------------------------
 
 
+def settings(args: Namespace) -> dict[str, Any]:
+    names = ("window", "min_count", "sample", "epochs", "workers", "seed")
+    return {"vector_size": args.size, "sg": 1, **{name: getattr(args, name) for name in names}}
+
+
 def train_ours(args: Namespace, corpus: Path) -> seqfast.Word2Vec:
-    return seqfast.Word2Vec(
-        corpus,
-        vector_size=args.size,
-        window=args.window,
-        min_count=args.min_count,
-        sample=args.sample,
-        epochs=args.epochs,
-        workers=args.workers,
-        seed=args.seed,
-        progress=sys.stderr.isatty(),
-    )
+    return seqfast.Word2Vec(corpus, progress=sys.stderr.isatty(), **settings(args))
 
 
 def train_peer(args: Namespace, corpus: Path) -> None:
     from gensim.models import Word2Vec
 
-    Word2Vec(
-        corpus_file=str(corpus),
-        vector_size=args.size,
-        window=args.window,
-        min_count=args.min_count,
-        sample=args.sample,
-        epochs=args.epochs,
-        workers=args.workers,
-        seed=args.seed,
-        sg=1,
-    )
+    Word2Vec(corpus_file=str(corpus), **settings(args))
 
 
 def parse_args(argv: list[str] | None) -> Namespace:

@@ -74,4 +74,33 @@ struct Word2VecArgs {
     size_t workspace_size;
 };
 
+// Of a round of this epoch, on the way from alpha to min_alpha.
+SEQFAST_INLINE float learning_rate(const Word2VecArgs& args, int64_t round) {
+    const double progress = static_cast<double>(args.tokens_before + round * kWord2VecRound) /
+                            static_cast<double>(args.tokens_total);
+    const double rate = args.alpha - (args.alpha - args.min_alpha) * progress;
+    const double low = args.alpha < args.min_alpha ? args.alpha : args.min_alpha;
+    const double high = args.alpha < args.min_alpha ? args.min_alpha : args.alpha;
+    return static_cast<float>(rate < low ? low : rate > high ? high : rate);
+}
+
+// Contexts on each side at most, out of word 0 of a centre where windows shrink.
+SEQFAST_INLINE int shrunk_window(const Word2VecArgs& args, uint32_t word) {
+    const uint64_t product = static_cast<uint64_t>(word) * static_cast<uint32_t>(args.window);
+    return args.window - static_cast<int>(product >> 32);
+}
+
+// A negative, out of a word of its own: first where in the alias table to look.
+struct AliasDraw {
+    int32_t place;
+    uint32_t fraction;
+};
+SEQFAST_INLINE AliasDraw alias_draw(const Word2VecArgs& args, uint32_t word) {
+    const uint64_t product = static_cast<uint64_t>(word) * static_cast<uint64_t>(args.vocabulary);
+    return {static_cast<int32_t>(product >> 32), static_cast<uint32_t>(product)};
+}
+SEQFAST_INLINE int32_t negative_of(const Word2VecArgs& args, const AliasDraw& draw) {
+    return draw.fraction <= args.alias_threshold[draw.place] ? draw.place : args.alias[draw.place];
+}
+
 }  // namespace seqfast

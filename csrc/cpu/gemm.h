@@ -4,21 +4,10 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "cpu/range.h"
 #include "cpu/simd.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
-
-// Part `index` of `total` things cut into `parts` whose sizes differ by at most one.
-struct Range {
-    int64_t begin, end;
-    int64_t size() const { return end - begin; }
-};
-SEQFAST_INLINE Range part_of(int64_t total, int64_t parts, int64_t index) {
-    const int64_t size = total / parts, larger = total % parts;
-    const int64_t begin = index * size + (index < larger ? index : larger);
-    return {begin, begin + size + (index < larger ? 1 : 0)};
-}
-SEQFAST_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Columns cut into vectors, vectors into panels of at most four: panel p covers the vectors of
 // part p. A packed panel holds [depth][vectors in it][lanes], zero-padded on the right.

@@ -2,28 +2,12 @@
 #pragma once
 
 #include "core/rnn.h"
+#include "cpu/arena.h"
 #include "cpu/gemm.h"
 #include "cpu/simd.h"
 #include "cpu/team.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
-
-// Carves arrays out of the workspace; with base 0 it only counts.
-struct Arena {
-    uintptr_t base;
-    size_t used = 0;
-
-    template <class T>
-    T* take(int64_t count) {
-        used = (used + 63) / 64 * 64;
-        T* array = reinterpret_cast<T*>(base + used);
-        used += static_cast<size_t>(count) * sizeof(T);
-        return array;
-    }
-};
-
-SEQFAST_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-SEQFAST_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 template <class Real>
 int64_t padded(int64_t columns) {

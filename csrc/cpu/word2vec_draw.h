@@ -4,7 +4,8 @@
 
 #include "core/random.h"
 #include "core/word2vec.h"
-#include "cpu/rnn_team.h"
+#include "cpu/arena.h"
+#include "cpu/range.h"
 #include "cpu/simd.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
@@ -178,11 +179,13 @@ class KeptTokens {
         if (group == group_ || !args_->keep) return group_words_;
         group_ = group;
         counters_.clear();
-        for (int i = 0; i < 16; ++i) counters_.add(group * 16 + i, kSubsampleStream);
+        const int64_t first = static_cast<int64_t>(subsample_counter(group * 64).group);
+        for (int i = 0; i < 16; ++i) counters_.add(first + i, kSubsampleStream);
         counters_.draw(args_->seed, args_->epoch);
-        for (uint32_t w = 0; w < 4; ++w) {
-            for (int i = 0; i < 16; ++i)
-                group_words_[w * 16 + static_cast<uint32_t>(i)] = counters_.word(i, w);
+        for (int i = 0; i < 64; ++i) {
+            const TokenCounter at = subsample_counter(i);
+            group_words_[i] =
+                counters_.word(static_cast<int64_t>(at.group), static_cast<uint32_t>(at.word));
         }
         return group_words_;
     }
@@ -210,7 +213,6 @@ class KeptTokens {
 
     // From whole sentences to as many tokens as each window reaches.
     void reach_of_windows() {
-        const int64_t window = args_->window;
         for (int64_t w = 0; w < count_;) {
             const int64_t stop = smaller(count_, w + 256);
             if (args_->shrink_windows) {
@@ -221,12 +223,9 @@ class KeptTokens {
                 counters_.draw(args_->seed, args_->epoch);
             }
             for (int64_t i = 0; w < stop; ++w, ++i) {
-                int64_t reach = window;
-                if (args_->shrink_windows) {
-                    reach -= static_cast<int64_t>(static_cast<uint64_t>(counters_.word(i, 0)) *
-                                                      static_cast<uint64_t>(window) >>
-                                                  32);
-                }
+                const int64_t reach = args_->shrink_windows
+                                          ? shrunk_window(*args_, counters_.word(i, 0))
+                                          : args_->window;
                 Window& of = windows_[w];
                 of.begin = static_cast<int32_t>(larger(of.begin, of.centre - reach));
                 of.end = static_cast<int32_t>(smaller(of.end, of.centre + reach + 1));
@@ -267,7 +266,7 @@ class Examples {
         negatives_ = arena.take<int32_t>(most_examples * args.negative + 1);
         const int64_t counters = larger(512, counters_of(args));
         counters_.take(arena, counters);
-        draws_ = arena.take<Draw>(4 * counters + kWordLanes * 4);
+        draws_ = arena.take<AliasDraw>(4 * counters + kWordLanes * 4);
     }
 
     SEQFAST_INLINE int64_t count() const { return count_; }
@@ -335,12 +334,11 @@ class Examples {
             const Range words = words_of(examples_[i]);
             counter -= words.begin / 4;
             for (int64_t w = words.begin; w < words.end; ++w, ++drawn) {
-                const uint64_t word = counters_.word(counter + w / 4, static_cast<uint32_t>(w % 4));
-                const uint64_t product = word * static_cast<uint64_t>(args_->vocabulary);
-                const int32_t place = static_cast<int32_t>(product >> 32);
-                draws_[drawn] = {place, static_cast<uint32_t>(product)};
-                __builtin_prefetch(args_->alias_threshold + place);
-                __builtin_prefetch(args_->alias + place);
+                const uint32_t word = counters_.word(counter + w / 4, static_cast<uint32_t>(w % 4));
+                const AliasDraw draw = alias_draw(*args_, word);
+                draws_[drawn] = draw;
+                __builtin_prefetch(args_->alias_threshold + draw.place);
+                __builtin_prefetch(args_->alias + draw.place);
             }
             counter += (words.end - 1) / 4 + 1;
         }
@@ -358,10 +356,7 @@ class Examples {
             uint64_t seen = 0;
             bool repeats = false;
             for (int64_t w = words.begin; w < words.end; ++w, ++drawn) {
-                const Draw& draw = draws_[drawn];
-                const int32_t id = draw.fraction <= args_->alias_threshold[draw.place]
-                                       ? draw.place
-                                       : args_->alias[draw.place];
+                const int32_t id = negative_of(*args_, draws_[drawn]);
                 negatives_[filled_] = id;
                 filled_ += id != centre;
                 const uint64_t bit = uint64_t{1} << (id & 63);
@@ -373,17 +368,12 @@ class Examples {
         }
     }
 
-    struct Draw {
-        int32_t place;
-        uint32_t fraction;
-    };
-
     const Word2VecArgs* args_;
     int64_t most_, count_, filled_;
     int64_t window_, pair_;  // what comes next
     Example* examples_;
     int32_t* negatives_;
-    Draw* draws_;
+    AliasDraw* draws_;
     CounterWords counters_;
 };
 

@@ -2,8 +2,8 @@
 // and the rows changed.
 #pragma once
 
+#include "cpu/arena.h"
 #include "cpu/gemm.h"
-#include "cpu/rnn_team.h"
 #include "cpu/simd.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {

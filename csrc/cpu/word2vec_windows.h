@@ -8,15 +8,6 @@
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
-inline float learning_rate(const Word2VecArgs& args, int64_t round) {
-    const double progress = static_cast<double>(args.tokens_before + round * kWord2VecRound) /
-                            static_cast<double>(args.tokens_total);
-    const double rate = args.alpha - (args.alpha - args.min_alpha) * progress;
-    const double low = args.alpha < args.min_alpha ? args.alpha : args.min_alpha;
-    const double high = args.alpha < args.min_alpha ? args.min_alpha : args.alpha;
-    return static_cast<float>(rate < low ? low : rate > high ? high : rate);
-}
-
 inline bool full_softmax(const Word2VecArgs& args) {
     return args.negative == 0 && !args.hierarchical;
 }

@@ -196,7 +196,8 @@ word2vec_tables_kernel(SEQFAST_GRID_CONSTANT Word2VecArgs args,
                 weight = 0;
             }
         } else if (k > 0) {
-            code = negative_of(args, centre_word(args, place, pair * args.negative + k));
+            code = negative_of(
+                args, alias_draw(args, centre_word(args, place, pair * args.negative + k)));
             weight = code == centre ? 0.0f : -1.0f;
         }
         if (batch.contexts(w) == 0) weight = 0;
@@ -499,33 +500,37 @@ SEQFAST_DEVICE void apply_changes(const Word2VecArgs& args, const BatchesPlan& p
 }
 
 // Of a cooperative launch: batch after batch, with barriers of the grid between their parts.
-SEQFAST_KERNEL(batch_threads, 1)
-word2vec_batches_kernel(SEQFAST_GRID_CONSTANT Word2VecArgs args,
-                        SEQFAST_GRID_CONSTANT BatchesPlan plan, int64_t first_batch,
-                        int64_t batches) {
+template <class Changes>
+SEQFAST_DEVICE void walk_batches(const Word2VecArgs& args, const BatchesPlan& plan,
+                                 int64_t first_batch, int64_t batches, Changes&& find_changes) {
     for (int64_t member = 0; member < batches; ++member) {
         const Batch batch(args, plan, member);
         const int64_t number = first_batch + member;
-        const float rate = learning_rate(args, number * kWord2VecBatch / kWord2VecRound);
-        find_errors(args, plan, batch, rate);
-        grid_sync();
-        if (!args.cbow) {
-            sum_changes(args, plan, batch);
-            grid_sync();
-        }
+        find_changes(batch, learning_rate(args, number * kWord2VecBatch / kWord2VecRound));
         apply_changes(args, plan, batch, number);
         grid_sync();
     }
 }
 
 SEQFAST_KERNEL(batch_threads, 1)
+word2vec_batches_kernel(SEQFAST_GRID_CONSTANT Word2VecArgs args,
+                        SEQFAST_GRID_CONSTANT BatchesPlan plan, int64_t first_batch,
+                        int64_t batches) {
+    walk_batches(args, plan, first_batch, batches, [&](const Batch& batch, float rate) {
+        find_errors(args, plan, batch, rate);
+        grid_sync();
+        if (!args.cbow) {
+            sum_changes(args, plan, batch);
+            grid_sync();
+        }
+    });
+}
+
+SEQFAST_KERNEL(batch_threads, 1)
 word2vec_softmax_batches_kernel(SEQFAST_GRID_CONSTANT Word2VecArgs args,
                                 SEQFAST_GRID_CONSTANT BatchesPlan plan, int64_t first_batch,
                                 int64_t batches) {
-    for (int64_t member = 0; member < batches; ++member) {
-        const Batch batch(args, plan, member);
-        const int64_t number = first_batch + member;
-        const float rate = learning_rate(args, number * kWord2VecBatch / kWord2VecRound);
+    walk_batches(args, plan, first_batch, batches, [&](const Batch& batch, float rate) {
         write_examples(args, plan, batch);
         grid_sync();
         find_logits(args, plan, batch);
@@ -534,9 +539,7 @@ word2vec_softmax_batches_kernel(SEQFAST_GRID_CONSTANT Word2VecArgs args,
         grid_sync();
         sum_softmax_changes(args, plan, batch);
         grid_sync();
-        apply_changes(args, plan, batch, number);
-        grid_sync();
-    }
+    });
 }
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

@@ -266,7 +266,8 @@ class PlainWorker {
                 if (k < 0)
                     ahead()[lane_] = reach_of(args_, word);
                 else
-                    ahead()[centres_ahead + lane_ * args_.negative + k] = negative_of(args_, word);
+                    ahead()[centres_ahead + lane_ * args_.negative + k] =
+                        negative_of(args_, alias_draw(args_, word));
             }
         }
         warp_sync();
@@ -409,7 +410,8 @@ class PlainWorker {
                 const int row =
                     plan_.draws_ahead
                         ? ahead()[centres_ahead + i * args_.negative + k - 1]
-                        : negative_of(args_, centre_word(args_, place, first_word + k - 1));
+                        : negative_of(args_, alias_draw(args_, centre_word(args_, place,
+                                                                           first_word + k - 1)));
                 target(k) = {row, row == id ? 0.0f : -1.0f};
             }
             count = args_.negative + 1;

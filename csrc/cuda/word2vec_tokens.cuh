@@ -30,29 +30,13 @@ SEQFAST_DEVICE bool keeps_token(const Word2VecArgs& args, int64_t token, int32_t
     return pick_word(words, at.word) <= args.keep[id];
 }
 
-// Contexts on each side, out of the first word of a centre.
 SEQFAST_DEVICE int reach_of(const Word2VecArgs& args, uint32_t word) {
-    if (!args.shrink_windows) return args.window;
-    return args.window - int(uint64_t(word) * uint32_t(args.window) >> 32);
-}
-SEQFAST_DEVICE int32_t negative_of(const Word2VecArgs& args, uint32_t word) {
-    const uint64_t product = uint64_t(word) * uint64_t(args.vocabulary);
-    const auto place = int32_t(product >> 32);
-    return uint32_t(product) <= args.alias_threshold[place] ? place : args.alias[place];
+    return args.shrink_windows ? shrunk_window(args, word) : args.window;
 }
 SEQFAST_DEVICE uint32_t centre_word(const Word2VecArgs& args, int64_t token, int64_t word) {
     uint32_t words[4];
     draw_words(args, uint64_t(token), kWindowStream + uint32_t(word / 4), words);
     return pick_word(words, int(word % 4));
-}
-
-SEQFAST_INLINE float learning_rate(const Word2VecArgs& args, int64_t round) {
-    const double progress =
-        double(args.tokens_before + round * kWord2VecRound) / double(args.tokens_total);
-    const double rate = args.alpha - (args.alpha - args.min_alpha) * progress;
-    const double low = args.alpha < args.min_alpha ? args.alpha : args.min_alpha;
-    const double high = args.alpha < args.min_alpha ? args.min_alpha : args.alpha;
-    return float(rate < low ? low : rate > high ? high : rate);
 }
 
 // A target's row: of output, or, from -1 down, of nodes.

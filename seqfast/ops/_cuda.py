@@ -36,7 +36,7 @@ def rnn_forward(layer: _Layer, save: bool) -> _Results:
     """Of a checked layer that is not empty: output, hidden_n, cell_n, cells, gates, statistics."""
     with torch.no_grad(), _no_autocast(layer):
         if isinstance(layer.input, np.ndarray):
-            results: _Results = _as_arrays(_forward(_as_tensors(layer), save))
+            results: _Results = as_arrays(_forward(as_tensors(layer), save))
             return results
         return _forward(layer, save)
 
@@ -52,8 +52,8 @@ def rnn_backward(
     `grads`: of output, hidden_n, cell_n, cells; `kept`: output, cells, gates, statistics."""
     with torch.no_grad(), _no_autocast(layer):
         if isinstance(layer.input, np.ndarray):
-            tensors = (_as_tensors(value) for value in (layer, grads, kept))
-            found: _Gradients = _as_arrays(_Backward(*tensors).gradients(needs))
+            tensors = (as_tensors(value) for value in (layer, grads, kept))
+            found: _Gradients = as_arrays(_Backward(*tensors).gradients(needs))
             return found
         return _Backward(layer, grads, kept).gradients(needs)
 
@@ -63,8 +63,8 @@ def dropout(
 ) -> Any:
     """`seqfast.ops.random.dropout` of checked arguments: contiguous, not empty, with a seed."""
     if isinstance(input, np.ndarray):
-        tensors = _as_tensors((input, seed))
-        return _as_arrays(dropout(tensors[0], probability, tensors[1], stream, per_step, backend))
+        tensors = as_tensors((input, seed))
+        return as_arrays(dropout(tensors[0], probability, tensors[1], stream, per_step, backend))
     output = torch.empty_like(input, requires_grad=False)
     steps, rows, units = input.shape
     _C.cuda_dropout(
@@ -536,7 +536,7 @@ def _address(array: Tensor | None) -> int:
     return 0 if array is None else array.data_ptr()
 
 
-def _as_tensors(value: Any) -> Any:
+def as_tensors(value: Any) -> Any:
     """NumPy arrays as tensors that share their memory, however nested."""
     if isinstance(value, np.ndarray):
         if not value.flags.writeable:
@@ -546,13 +546,13 @@ def _as_tensors(value: Any) -> Any:
         return torch.from_numpy(value)
     if isinstance(value, (tuple, list)):
         make = getattr(value, "_make", type(value))
-        return make(_as_tensors(item) for item in value)
+        return make(as_tensors(item) for item in value)
     return value
 
 
-def _as_arrays(value: Any) -> Any:
+def as_arrays(value: Any) -> Any:
     if isinstance(value, Tensor):
         if value.dtype == torch.bfloat16:
             return value.view(torch.int16).numpy().view("bfloat16")
         return value.numpy()
-    return tuple(_as_arrays(item) for item in value) if isinstance(value, tuple) else value
+    return tuple(as_arrays(item) for item in value) if isinstance(value, tuple) else value

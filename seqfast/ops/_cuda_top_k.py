@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqfast import _C
-from seqfast.ops._cuda import _as_arrays, _as_tensors, _place
+from seqfast.ops._cuda import _place, as_arrays, as_tensors
 
 # What the kernels can select from a row (kSelectionMost); torch's sort does the others.
 _MOST_SELECTED = 1024
@@ -22,8 +22,8 @@ _HOST_MULTIPROCESSORS = 2
 def top_k(scores: Any, k: int, exclude: Any, backend: str) -> tuple[Any, Any]:
     """`seqfast.ops.top_k.top_k` of checked arguments: rows and k not 0, rows of `scores` dense."""
     if isinstance(scores, np.ndarray):
-        arrays: tuple[Any, Any] = _as_arrays(
-            top_k(_as_tensors(scores), k, _as_tensors(exclude), backend)
+        arrays: tuple[Any, Any] = as_arrays(
+            top_k(as_tensors(scores), k, as_tensors(exclude), backend)
         )
         return arrays
     rows, columns = scores.shape
