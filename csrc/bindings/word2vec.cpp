@@ -66,6 +66,13 @@ void train(const py::dict& from) {
     cpu::word2vec_train(args);
 }
 
+void first_vectors(int64_t rows, int64_t size, int64_t stride, int64_t first_row, int64_t seed,
+                   Address vectors, int threads) {
+    py::gil_scoped_release release;
+    cpu::word2vec_first_vectors(
+        {rows, size, stride, first_row, seed, static_cast<float*>(out(vectors)), threads});
+}
+
 size_t cuda_workspace_size(bool on_host, int device, Address stream, const py::dict& args) {
     return (on_host ? cuda_host::word2vec_workspace_size : cuda::word2vec_workspace_size)(
         {device, out(stream)}, read_args(args));
@@ -84,6 +91,7 @@ void use_huge_pages(Address array, size_t bytes) { cpu::use_huge_pages(out(array
 void register_word2vec(py::module_& module) {
     module.def("word2vec_workspace_size", &workspace_size);
     module.def("word2vec_train", &train);
+    module.def("word2vec_first_vectors", &first_vectors);
     module.def("cuda_word2vec_workspace_size", &cuda_workspace_size);
     module.def("cuda_word2vec_train", &cuda_train);
     module.def("use_huge_pages", &use_huge_pages);

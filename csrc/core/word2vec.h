@@ -20,6 +20,7 @@ constexpr int64_t kWord2VecBatch = 32;
 // in the corpus or of its group, epoch).
 constexpr uint32_t kSubsampleStream = 0xF0000000u;
 constexpr uint32_t kWindowStream = 0xF1000000u;  // + the number of the counter: up to 2^24
+constexpr uint32_t kFirstVectorStream = 0xF2000000u;
 
 // Where token p finds the word that tells whether it is kept: 64 tokens share 16 counters.
 struct TokenCounter {
@@ -72,6 +73,16 @@ struct Word2VecArgs {
     int threads;        // on the CPU
     void* workspace;
     size_t workspace_size;
+};
+
+// First vectors, from (-0.5, 0.5) / size: column c of row r is drawn by the word of unit c, row r
+// and step 0 in core/random.h, and lies in the middle of one of 2^23 intervals.
+struct FirstVectorsArgs {
+    int64_t rows, size, stride;
+    int64_t first_row;  // the number of the first of them
+    int64_t seed;
+    float* vectors;  // [rows, stride]; columns from size on are left alone
+    int threads;
 };
 
 // Of a round of this epoch, on the way from alpha to min_alpha.

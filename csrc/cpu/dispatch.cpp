@@ -233,6 +233,13 @@ void word2vec_train(Word2VecArgs args) {
     active.load()->word2vec->train(args);
 }
 
+void word2vec_first_vectors(FirstVectorsArgs args) {
+    // A thread is worth waking for some microseconds of work.
+    const int64_t worth = 1 + args.rows * args.size / 32768;
+    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
+    active.load()->word2vec->first_vectors(args);
+}
+
 void top_k(TopKArgs args) {
     // A thread is worth waking for some microseconds of work.
     const int64_t worth = 1 + args.rows * args.columns / 32768;

@@ -34,6 +34,7 @@ void dropout(DType dtype, const DropoutArgs& args, int threads);
 double measure_fma_peak(double seconds, int threads);
 size_t word2vec_workspace_size(Word2VecArgs args);
 void word2vec_train(Word2VecArgs args);
+void word2vec_first_vectors(FirstVectorsArgs args);
 void top_k(TopKArgs args);
 size_t ctc_greedy_workspace_size(CtcGreedyArgs args);
 void ctc_greedy(CtcGreedyArgs args);

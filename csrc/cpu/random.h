@@ -17,10 +17,9 @@ struct DrawAt {
     uint32_t row, step, stream;
 };
 
-// to[i] = `event` or `otherwise` for units [64 * group, 64 * group + 64).
-template <class Real>
-void draw_group(Real* to, const DrawAt& at, int64_t group, uint32_t threshold, Real event,
-                Real otherwise) {
+// f(i, words) for the units [64 * group, 64 * group + 64): words of those from i of the group on.
+template <class F>
+SEQFAST_INLINE void draw_words(const DrawAt& at, int64_t group, F&& f) {
     const uint64_t key = static_cast<uint64_t>(at.seed);
     for (int first = 0; first < 16; first += kWordLanes) {
         uint32_t index[kWordLanes];
@@ -30,20 +29,26 @@ void draw_group(Real* to, const DrawAt& at, int64_t group, uint32_t threshold, R
         Words counter[4] = {bit_cast<Words>(index), Words{} + at.row, Words{} + at.step,
                             Words{} + at.stream};
         philox<VectorWords>(counter, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-        for (int word = 0; word < 4; ++word) {
-            const Words is_event = (Words)((counter[word] >> 8) < threshold);
-            Real* target = to + word * 16 + first;
-            if constexpr (sizeof(Real) == 4) {
-                using Int = typename VectorTypes<Real>::Int;
-                store(target,
-                      (Vector<Real>)((Int)is_event ? broadcast(event) : broadcast(otherwise)));
-            } else {
-                uint32_t events[kWordLanes];
-                __builtin_memcpy(events, &is_event, sizeof(events));
-                for (int l = 0; l < kWordLanes; ++l) target[l] = events[l] ? event : otherwise;
-            }
-        }
+        for (int word = 0; word < 4; ++word) f(word * 16 + first, counter[word]);
     }
+}
+
+// to[i] = `event` or `otherwise` for units [64 * group, 64 * group + 64).
+template <class Real>
+void draw_group(Real* to, const DrawAt& at, int64_t group, uint32_t threshold, Real event,
+                Real otherwise) {
+    draw_words(at, group, [&](int first, Words words) {
+        const Words is_event = (Words)((words >> 8) < threshold);
+        Real* target = to + first;
+        if constexpr (sizeof(Real) == 4) {
+            using Int = typename VectorTypes<Real>::Int;
+            store(target, (Vector<Real>)((Int)is_event ? broadcast(event) : broadcast(otherwise)));
+        } else {
+            uint32_t events[kWordLanes];
+            __builtin_memcpy(events, &is_event, sizeof(events));
+            for (int l = 0; l < kWordLanes; ++l) target[l] = events[l] ? event : otherwise;
+        }
+    });
 }
 
 // Units [begin, end) of a row; `to` stands for unit begin / 64 * 64 and has whole groups.

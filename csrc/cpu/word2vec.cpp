@@ -1,6 +1,7 @@
 // Word vectors by the kernels of one instruction set.
 #include "core/word2vec.h"
 
+#include "cpu/random.h"
 #include "cpu/team.h"
 #include "cpu/word2vec_rounds.h"
 #include "cpu/word2vec_table.h"
@@ -73,8 +74,35 @@ void train(const Word2VecArgs& args) {
     if (!run(args, useful_threads(args))) run(args, 1);
 }
 
+bool draw_first_vectors(const FirstVectorsArgs& args, int threads) {
+    return run_team(threads, [&](int thread) {
+        const Range rows = part_of(args.rows, threads, thread);
+        const Vector<float> size = broadcast(static_cast<float>(args.size));
+        alignas(64) float drawn[kDrawUnits];
+        for (int64_t row = rows.begin; row < rows.end; ++row) {
+            const DrawAt at{args.seed, static_cast<uint32_t>(args.first_row + row), 0,
+                            kFirstVectorStream};
+            for (int64_t unit = 0; unit < args.size; unit += kDrawUnits) {
+                draw_words(at, unit / kDrawUnits, [&](int first, Words words) {
+                    // Exact in float32 up to the division, and never 0 or 1 before it.
+                    const auto interval = __builtin_convertvector(
+                        (typename VectorTypes<float>::Int)(words >> 9), Vector<float>);
+                    store(drawn + first, ((interval + 0.5f) * 0x1p-23f - 0.5f) / size);
+                });
+                const int64_t count = smaller(args.size - unit, kDrawUnits);
+                __builtin_memcpy(args.vectors + row * args.stride + unit, drawn,
+                                 static_cast<size_t>(count) * sizeof(float));
+            }
+        }
+    });
+}
+
+void first_vectors(const FirstVectorsArgs& args) {
+    if (!draw_first_vectors(args, args.threads)) draw_first_vectors(args, 1);
+}
+
 }  // namespace
 
-extern const Word2VecKernels word2vec = {&workspace, &train};
+extern const Word2VecKernels word2vec = {&workspace, &train, &first_vectors};
 
 }  // namespace seqfast::cpu::SEQFAST_ISA

@@ -10,6 +10,7 @@ namespace seqfast::cpu {
 struct Word2VecKernels {
     size_t (*workspace)(const Word2VecArgs&);
     void (*train)(const Word2VecArgs&);
+    void (*first_vectors)(const FirstVectorsArgs&);
 };
 
 SEQFAST_IN_EACH_ISA(extern const Word2VecKernels word2vec;)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 _SPAN_SECONDS = 0.3
-_BLOCK = 1 << 15  # random words at a time: what they become stays in the cache
 _FREQUENT = 64  # words; what is wrong anywhere soon reaches them
 _FIRST_SPAN = 64  # rounds; enough to learn how fast they go
 
@@ -96,29 +95,6 @@ class Run:
         self.loss_before += self.loss
         self.kept_before += self.kept
         self.loss, self.kept, self.examples = 0.0, 0, 0
-
-
-def first_vectors(vectors: Array, seed: int, first_row: int) -> None:
-    """Fills float32 [rows, size] from (-0.5, 0.5) / size, the scale of word2vec.c and gensim.
-
-    A row's numbers depend on `seed`, the number of the row (`first_row` is that of the first one)
-    and the size alone; they are words of the generator Philox4x64-10.
-    """
-    rows, size = vectors.shape
-    words = -(-size // 8) * 4  # 64-bit words of a row: two numbers each, four to a counter
-    block = max(_BLOCK // words, 1)
-    for start in range(0, rows, block):
-        part = vectors[start : start + block]
-        counter = (first_row + start) * (words // 4)
-        generator = np.random.Philox(key=seed % 2**64, counter=[counter, 0, 0, 0])
-        raw = np.asarray(generator.random_raw(len(part) * words), np.uint64)
-        halves = raw.astype("<u8", copy=False).view("<u4").reshape(len(part), 2 * words)
-        # The middle of each of 2^23 intervals: exact in float32, and never 0 or 1.
-        part[...] = halves[:, :size] >> 9
-        part += np.float32(0.5)
-        part *= np.float32(2.0**-23)
-        part -= np.float32(0.5)
-        part /= np.float32(size)
 
 
 def noise_weights(counts: Array, exponent: float) -> Array:

@@ -26,6 +26,7 @@ from seqfast.embeddings.corpus import (
 from seqfast.embeddings.distributed import Group, own_device
 from seqfast.embeddings.vectors import Queries
 from seqfast.ops._matrix import matrix
+from seqfast.ops.word2vec import first_vectors
 
 if TYPE_CHECKING:
     import torch
@@ -451,7 +452,7 @@ class Word2Vec(Queries):
                 self.locked = locked.astype(bool)
         else:
             self._forget_training()
-        _training.first_vectors(vectors[known:], self.seed, known)
+        first_vectors(vectors[known:], self.seed, known, threads=self.workers)
         if self.initial_vectors is not None:
             _take_vectors(vectors, vocabulary, self.initial_vectors, known)
         self.vocabulary, self._matrices = vocabulary, matrices

@@ -78,9 +78,9 @@ class Training:
         for name, flag in zip(_FLAGS, flags, strict=True):
             if not isinstance(flag, (bool, np.bool_)):
                 raise TypeError(f"word2vec: {name} must be True or False, got {flag!r}")
-        size = _integer("size", size, 1, 2**31 - 1)
-        window = _integer("window", window, 1, 2**30 - 1)
-        negative = _integer("negative", negative, 0, _MOST_WORDS - 1)
+        size = integer("word2vec", "size", size, 1, 2**31 - 1)
+        window = integer("word2vec", "window", window, 1, 2**30 - 1)
+        negative = integer("word2vec", "negative", negative, 0, _MOST_WORDS - 1)
 
         words, stride = self._check_matrix("input", input, size, None)
         if words > 2**31 - 1:
@@ -166,23 +166,23 @@ class Training:
                 raise ValueError(f"word2vec: {name} must be at least 0, got {rate!r}")
         last = self.rounds
         if last_round is not None:
-            last = _integer("last_round", last_round, 0, self.rounds)
-        first = _integer("first_round", first_round, 0, last)
+            last = integer("word2vec", "last_round", last_round, 0, self.rounds)
+        first = integer("word2vec", "first_round", first_round, 0, last)
         if tokens_total is None:
             tokens_total = max(self._tokens, 1)
         arguments = {
             **self._arguments,
-            "seed": _integer("seed", seed, -(2**63), 2**63 - 1),
-            "epoch": _integer("epoch", epoch, 0, 2**32 - 1),
-            "tokens_before": _integer("tokens_before", tokens_before, 0, 2**62),
-            "tokens_total": _integer("tokens_total", tokens_total, 1, 2**63 - 1),
+            "seed": integer("word2vec", "seed", seed, -(2**63), 2**63 - 1),
+            "epoch": integer("word2vec", "epoch", epoch, 0, 2**32 - 1),
+            "tokens_before": integer("word2vec", "tokens_before", tokens_before, 0, 2**62),
+            "tokens_total": integer("word2vec", "tokens_total", tokens_total, 1, 2**63 - 1),
             "alpha": float(alpha),
             "min_alpha": float(min_alpha),
             "first_round": first,
             "last_round": last,
             "threads": thread_count()
             if threads is None
-            else _integer("threads", threads, 1, 2**31 - 1),
+            else integer("word2vec", "threads", threads, 1, 2**31 - 1),
             # What has yet to be allocated.
             **dict.fromkeys(("loss", "kept", "examples", "workspace", "workspace_size"), 0),
         }
@@ -328,11 +328,12 @@ def _as_tensors(results: tuple[Array, Array, Array]) -> tuple[Array, Array, Arra
     return from_numpy(loss), from_numpy(kept), from_numpy(examples)
 
 
-def _integer(name: str, value: object, low: int, high: int) -> int:
+def integer(operation: str, name: str, value: object, low: int, high: int) -> int:
+    """An argument that must be one, from `low` to `high`."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"word2vec: {name} must be an integer, got {value!r}")
+        raise TypeError(f"{operation}: {name} must be an integer, got {value!r}")
     if not low <= value <= high:
-        raise ValueError(f"word2vec: {name} must be from {low} to {high}, got {value}")
+        raise ValueError(f"{operation}: {name} must be from {low} to {high}, got {value}")
     return int(value)
 
 

@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqfast.ops._arrays import Array
+from seqfast import _C
+from seqfast.ops._arrays import Array, thread_count
 from seqfast.ops._cells import is_number
-from seqfast.ops._word2vec import ROUND, Training
+from seqfast.ops._word2vec import ROUND, Training, integer
 
-__all__ = ["Training", "alias_table", "huffman_paths", "keep_thresholds", "rounds_of", "train"]
+__all__ = [
+    "Training",
+    "alias_table",
+    "first_vectors",
+    "huffman_paths",
+    "keep_thresholds",
+    "rounds_of",
+    "train",
+]
 
 Alias = tuple[Array, Array]
 Paths = tuple[Array, Array, Array]
@@ -125,6 +134,46 @@ def train(
 def rounds_of(tokens: int) -> int:
     """Rounds of a corpus of so many tokens: 256 tokens each, the last one may have less."""
     return -(-tokens // ROUND)
+
+
+def first_vectors(
+    vectors: Array, seed: int, first_row: int = 0, *, threads: int | None = None
+) -> None:
+    """Fills `vectors` from (-0.5, 0.5) / size, the scale of word2vec.c and gensim.
+
+    Same results as `seqfast.reference.word2vec.first_vectors`, whatever the number of threads.
+
+    `vectors`: NumPy, float32 [rows, size], its rows dense, any distance apart. `first_row`: the
+    number of the first row; rows are numbered below 2**32. What a row gets depends on its number,
+    the int64 `seed` and the size alone; Philox4x32-10 (Salmon et al. 2011) draws it. `threads`:
+    None for torch's number where torch is loaded, else OpenMP's.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, layout or number.
+    """
+    if not isinstance(vectors, np.ndarray):
+        got = type(vectors).__name__
+        raise TypeError(f"first_vectors: vectors must be a NumPy array, got {got}")
+    if vectors.dtype != np.float32:
+        raise TypeError(f"first_vectors: vectors must be float32, got {vectors.dtype}")
+    if vectors.ndim != 2:
+        raise ValueError(f"first_vectors: vectors must be [rows, size], got {list(vectors.shape)}")
+    rows, size = vectors.shape
+    seed = integer("first_vectors", "seed", seed, -(2**63), 2**63 - 1)
+    first_row = integer("first_vectors", "first_row", first_row, 0, 2**32 - rows)
+    if threads is None:
+        threads = thread_count()
+    else:
+        threads = integer("first_vectors", "threads", threads, 1, 2**31 - 1)
+    if not rows * size:
+        return
+    between, within = vectors.strides
+    dense = within == 4 or size == 1
+    apart = (between >= 4 * size and between % 4 == 0) or rows == 1
+    if not (dense and apart and vectors.flags.aligned and vectors.flags.writeable):
+        raise ValueError("first_vectors: vectors must be writable, with dense rows in rising order")
+    _C.word2vec_first_vectors(
+        rows, size, between // 4, first_row, seed, vectors.ctypes.data, threads
+    )
 
 
 def keep_thresholds(counts: Array, sample: float) -> npt.NDArray[np.uint32]:

@@ -70,23 +70,31 @@ def events(
     """Independent events, each of `probability` (to 24 bits): bool [steps, rows, units].
 
     `seed`: an int64, or an array of one. `steps` None: what step 0 draws, [1, rows, units], to be
-    broadcast over a sequence.
+    broadcast over a sequence. The upper 24 bits of a word below `probability * 2**24` are an event.
+    """
+    words = words_of_units(seed, stream, 1 if steps is None else steps, np.arange(rows), units)
+    return np.asarray((words >> np.uint32(8)) < int(probability * 2**24))
+
+
+def words_of_units(
+    seed: Array | int, stream: int, steps: int, rows: npt.NDArray[np.int64], units: int
+) -> Words:
+    """A random word for each step from 0 on, row of these numbers, and unit: [steps, rows, units].
 
     Unit u of (row, step, stream) finds its word in counter `(u // 64 * 16 + u % 16, row, step,
-    stream)` at place `u // 16 % 4`; its upper 24 bits below `probability * 2**24` are the event.
+    stream)` at place `u // 16 % 4`.
     """
     groups = -(-units // 64)
-    counter = np.empty((1 if steps is None else steps, rows, groups * 16, 4), np.uint32)
+    counter = np.empty((steps, len(rows), groups * 16, 4), np.uint32)
     counter[..., 0] = np.arange(groups * 16)
-    counter[..., 1] = np.arange(rows)[:, None]
-    counter[..., 2] = np.arange(counter.shape[0])[:, None, None]
+    counter[..., 1] = rows[:, None]
+    counter[..., 2] = np.arange(steps)[:, None, None]
     counter[..., 3] = stream
     key = int(np.asarray(seed).reshape(())) % 2**64
     words = philox(counter, (key % 2**32, key // 2**32))
     # Of each group: [16 counters, 4 words] to units in the order word, counter.
     words = words.reshape(*counter.shape[:2], groups, 16, 4).swapaxes(-1, -2)
-    words = words.reshape(*counter.shape[:2], groups * 64)[..., :units]
-    return np.asarray((words >> np.uint32(8)) < int(probability * 2**24))
+    return words.reshape(*counter.shape[:2], groups * 64)[..., :units]
 
 
 def kept_scale(probability: float) -> float:

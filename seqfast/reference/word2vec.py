@@ -10,9 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from seqfast.reference._philox import Words, philox
+from seqfast.reference._philox import Words, philox, words_of_units
 
-__all__ = ["alias_table", "huffman_paths", "keep_thresholds", "rounds_of", "train"]
+__all__ = [
+    "alias_table",
+    "first_vectors",
+    "huffman_paths",
+    "keep_thresholds",
+    "rounds_of",
+    "train",
+]
 
 Array = npt.NDArray[Any]
 Alias = tuple[Array, Array]
@@ -20,7 +27,8 @@ Paths = tuple[Array, Array, Array]
 
 _ROUND = 256  # tokens
 _BATCH = 32  # tokens of a deterministic batch; a round is a whole number of them
-_SUBSAMPLE, _WINDOW = 0xF0000000, 0xF1000000  # streams: the last word of a counter
+# Streams: the last word of a counter.
+_SUBSAMPLE, _WINDOW, _FIRST_VECTORS = 0xF0000000, 0xF1000000, 0xF2000000
 _ONE = 2**32
 _ALWAYS = 2**32 - 1
 
@@ -130,6 +138,22 @@ def train(
 def rounds_of(tokens: int) -> int:
     """Rounds of a corpus of so many tokens: 256 tokens each, the last one may have less."""
     return -(-tokens // _ROUND)
+
+
+def first_vectors(
+    vectors: Array, seed: int, first_row: int = 0, *, threads: int | None = None
+) -> None:
+    """Fills `vectors`, float32 [rows, size], from (-0.5, 0.5) / size, as word2vec.c and gensim do.
+
+    Column c of row r, the first of which has the number `first_row`, is drawn by the word of unit c
+    of row r and step 0 (docs/equations.md), and lies in the middle of one of 2**23 intervals.
+    `threads` is for the fast twin.
+    """
+    rows, size = vectors.shape
+    numbers = first_row + np.arange(rows)
+    (words,) = words_of_units(seed, _FIRST_VECTORS, 1, numbers, size)
+    middle = ((words >> np.uint32(9)) + 0.5) * 2.0**-23 - 0.5
+    vectors[...] = middle.astype(np.float32) / np.float32(size)
 
 
 def keep_thresholds(counts: Array, sample: float) -> Words:

@@ -64,7 +64,7 @@ def by_twin(sentences: list[list[str]], epochs: int, **options: Any) -> tuple[An
     counts, size = vocabulary.counts, SMALL["vector_size"]
     vectors, output = (matrix(len(vocabulary), size) for _ in range(2))
     nodes = matrix(len(vocabulary) - 1, size)
-    _training.first_vectors(vectors[:, :size], 1, 0)
+    twin.first_vectors(vectors[:, :size], 1)
     hs, negative = options.pop("hs", 0), options.get("negative", 5)
     alpha = options.pop("alpha", 0.025)
     losses = []

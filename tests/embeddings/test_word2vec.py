@@ -12,8 +12,8 @@ import pytest
 
 import seqfast
 from seqfast import Word2Vec
-from seqfast.embeddings import _training
 from seqfast.embeddings.corpus import RULE_DISCARD, RULE_KEEP
+from seqfast.reference import word2vec as twin
 
 from . import planted
 
@@ -136,26 +136,14 @@ def test_only_the_matrices_that_are_used_exist(model: Word2Vec) -> None:
         _ = Word2Vec().vectors
 
 
-def test_first_vectors_are_by_row() -> None:
-    whole = np.empty((300, 20), np.float32)
-    _training.first_vectors(whole, 7, 0)
-    assert np.abs(whole).max() <= 0.5 / 20
-    assert abs(whole.mean()) < 1e-3
-    assert whole.std() == pytest.approx(1 / 20 / 12**0.5, rel=0.02)
-    part = np.empty((100, 20), np.float32)
-    _training.first_vectors(part, 7, 150)
-    np.testing.assert_array_equal(part, whole[150:250])
-    _training.first_vectors(part, 8, 150)
-    assert not (part == whole[150:250]).any()
-
-
-def test_first_vectors_fill_large_matrices_in_blocks() -> None:
-    whole = np.empty((20_000, 400), np.float32)
-    _training.first_vectors(whole, -3, 0)
-    part = np.empty((5, 400), np.float32)
-    _training.first_vectors(part, -3, 15_000)
-    np.testing.assert_array_equal(part, whole[15_000:15_005])
-    assert len(np.unique(whole[:, 0])) > 19_900
+def test_first_vectors_are_those_of_the_twin() -> None:
+    """Also of words that come later, by their ids."""
+    model = Word2Vec(**{**SMALL, "workers": 3})
+    model.build_vocab(SENTENCES[:100])
+    model.build_vocab([["a", "word", "not", "met"]], update=True)
+    wanted = np.empty((len(model), 24), np.float32)
+    twin.first_vectors(wanted, model.seed)
+    np.testing.assert_array_equal(model.vectors, wanted)
 
 
 def test_to_embedding(model: Word2Vec) -> None:

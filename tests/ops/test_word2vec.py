@@ -49,7 +49,8 @@ def assert_same_bits(found: Any, wanted: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "alias_table", "huffman_paths", "keep_thresholds", "rounds_of"]
+    "name",
+    ["train", "alias_table", "first_vectors", "huffman_paths", "keep_thresholds", "rounds_of"],
 )
 def test_twins_have_the_same_signature(name: str) -> None:
     fast = inspect.signature(getattr(word2vec, name)).parameters
@@ -340,6 +341,53 @@ def tables() -> Iterator[np.ndarray]:
         yield (10_000 / np.arange(1, words + 1)).astype(np.int64)
         yield 2 ** np.minimum(np.arange(words), 40)[::-1]
         yield np.round(1.6 ** np.minimum(np.arange(words), 60)).astype(np.int64)
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 63, 64, 65, 100, 300])
+def test_first_vectors_are_the_twins(cpu_isa: str, size: int) -> None:
+    for rows, seed, first_row in ((0, 1, 0), (1, -(2**63), 0), (37, 2**63 - 1, 2**32 - 37)):
+        wanted = np.empty((rows, size), np.float32)
+        twin.first_vectors(wanted, seed, first_row)
+        found = np.full((rows, size + 5), 7, np.float32)
+        word2vec.first_vectors(found[:, :size], seed, first_row, threads=1)
+        np.testing.assert_array_equal(found[:, :size], wanted)
+        assert (found[:, size:] == 7).all()
+
+
+def test_first_vectors_are_by_row() -> None:
+    """Whoever draws them, and whichever rows are drawn at once."""
+    whole, apart = np.empty((2, 3000, 100), np.float32)
+    word2vec.first_vectors(whole, 5, threads=1)
+    for first in (0, 1, 1200):
+        word2vec.first_vectors(apart[first:], 5, first, threads=3)
+        np.testing.assert_array_equal(apart, whole)
+    word2vec.first_vectors(apart, 6)
+    assert (apart == whole).mean() < 0.001
+
+
+def test_first_vectors_of_no_use() -> None:
+    good = np.empty((4, 3), np.float32)
+    fixed = good.copy()
+    fixed.flags.writeable = False
+    odd = np.empty(4 * 4 * 3 + 1, np.uint8)[1:].view(np.float32).reshape(4, 3)
+    for vectors in (good.T, good[::-1], good[:, ::-1], np.empty((4, 6), np.float32)[:, ::2], fixed):
+        with pytest.raises(ValueError, match="vectors must be writable, with dense rows"):
+            word2vec.first_vectors(vectors, 1)
+    for vectors in (odd, np.broadcast_to(good[0], (4, 3))):
+        with pytest.raises(ValueError, match="vectors must be writable, with dense rows"):
+            word2vec.first_vectors(vectors, 1)
+    with pytest.raises(TypeError, match="vectors must be a NumPy array, got list"):
+        word2vec.first_vectors([[1.0]], 1)
+    with pytest.raises(TypeError, match="vectors must be float32, got float64"):
+        word2vec.first_vectors(good.astype(np.float64), 1)
+    with pytest.raises(ValueError, match=r"vectors must be \[rows, size\], got \[4\]"):
+        word2vec.first_vectors(good[:, 0], 1)
+    with pytest.raises(TypeError, match=r"first_vectors: seed must be an integer, got 1\.5"):
+        word2vec.first_vectors(good, 1.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="first_row must be from 0 to 4294967292, got 4294967293"):
+        word2vec.first_vectors(good, 1, 2**32 - 3)
+    with pytest.raises(ValueError, match="threads must be from 1 to 2147483647, got 0"):
+        word2vec.first_vectors(good, 1, threads=0)
 
 
 def test_tables_are_the_twins() -> None:

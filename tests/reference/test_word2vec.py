@@ -603,6 +603,21 @@ def test_counters_of_far_places() -> None:
             assert centres[i, w] == philox_word(counter, w % 4, -3)
 
 
+def test_first_vectors() -> None:
+    """Even, between -1/2 and 1/2 over the size, each by a counter as the equations say."""
+    vectors = np.empty((400, 70), np.float32)
+    reference.first_vectors(vectors, -3, 2**32 - 400)
+    for row, column in itertools.product((0, 1, 399), (0, 15, 16, 63, 64, 69)):
+        counter = (column // 64 * 16 + column % 16, 2**32 - 400 + row, 0, 0xF2000000)
+        draw = philox_word(counter, column // 16 % 4, -3) // 2**9
+        exact = Fraction(2 * draw + 1, 2**24) - Fraction(1, 2)
+        assert vectors[row, column] == np.float32(float(exact)) / np.float32(70)
+    assert np.abs(vectors).max() < 0.5 / 70
+    assert abs(vectors.mean()) < 1e-4
+    assert vectors.std() == pytest.approx(1 / 70 / 12**0.5, rel=0.01)
+    assert len(np.unique(vectors)) > 0.99 * vectors.size
+
+
 def test_as_many_are_kept_and_windows_as_large_as_said() -> None:
     words = make_words(200_000, 10, 1, negative=0, sample=0.1)
     corpus = reference._kept_corpus(
