@@ -20,7 +20,8 @@
 namespace seqfast::cpu {
 namespace {
 
-constexpr int kBatch = 64;
+// A word's slot is sent for when the word is met; so many words later it is looked at.
+constexpr int kBatch = 128;
 // Text is looked at in steps of 64 bytes, which may begin at its last byte.
 constexpr size_t kPadding = 64;
 constexpr size_t kInline = 16;
@@ -266,29 +267,26 @@ class WordReader::Table {
         if (!is_short(word)) return number_long(word, times);
         make_room(1);
         const Key key = key_of(word.data(), word.size());
-        return number_short(key, place(key), times);
+        return number_short(key, secret_.hash(key), times);
     }
 
-    // Numbers `count` keys, at most kBatch, each of which comes once more.
-    void number(const Key* keys, int count, int32_t* numbers) {
+    // The hash of a key that will soon be looked for; its slot is on its way to the cache.
+    uint64_t expect(Key key) const {
+        const uint64_t hash = secret_.hash(key);
+        __builtin_prefetch(&short_[hash >> shift_]);
+        return hash;
+    }
+
+    // Numbers `count` keys, each of which comes once more.
+    void number(const Key* keys, const uint64_t* hashes, size_t count, int32_t* numbers) {
         make_room(count);
-        size_t places[kBatch];
-        for (int i = 0; i < count; ++i) {
-            places[i] = place(keys[i]);
-            __builtin_prefetch(&short_[places[i]]);
-        }
-        for (int i = 0; i < count; ++i) numbers[i] = number_short(keys[i], places[i], 1);
+        for (size_t i = 0; i < count; ++i) numbers[i] = number_short(keys[i], hashes[i], 1);
     }
 
     // The same of a table that stays as it is; -1: not in it.
-    void find(const Key* keys, int count, int32_t* numbers) const {
-        size_t places[kBatch];
-        for (int i = 0; i < count; ++i) {
-            places[i] = place(keys[i]);
-            __builtin_prefetch(&short_[places[i]]);
-        }
-        for (int i = 0; i < count; ++i) {
-            size_t at = places[i];
+    void find(const Key* keys, const uint64_t* hashes, size_t count, int32_t* numbers) const {
+        for (size_t i = 0; i < count; ++i) {
+            size_t at = hashes[i] >> shift_;
             while (short_[at].key.low != 0 && !same(short_[at].key, keys[i])) at = next(at);
             numbers[i] = short_[at].key.low != 0 ? short_[at].number : -1;
         }
@@ -326,7 +324,7 @@ class WordReader::Table {
             const ShortSlot& slot = other.short_[i];
             if (!slot.key.low) continue;
             make_room(1);
-            places[slot.number] = number_short(slot.key, place(slot.key), slot.times);
+            places[slot.number] = number_short(slot.key, secret_.hash(slot.key), slot.times);
         }
         for (size_t i = 0; i < other.long_.size(); ++i) {
             const LongSlot& slot = other.long_[i];
@@ -349,7 +347,6 @@ class WordReader::Table {
     };
 
     static bool same(Key a, Key b) { return ((a.low ^ b.low) | (a.high ^ b.high)) == 0; }
-    size_t place(Key key) const { return secret_.hash(key) >> shift_; }
     size_t next(size_t at) const { return (at + 1) & (short_.size() - 1); }
 
     size_t long_place(std::string_view word, uint64_t hash) const {
@@ -361,7 +358,8 @@ class WordReader::Table {
         return at;
     }
 
-    int32_t number_short(Key key, size_t at, uint64_t times) {
+    int32_t number_short(Key key, uint64_t hash, uint64_t times) {
+        size_t at = hash >> shift_;
         while (!same(short_[at].key, key)) {
             if (short_[at].key.low == 0) {
                 char text[kInline];
@@ -398,7 +396,7 @@ class WordReader::Table {
         fit();
         for (size_t i = 0; i < grown.size(); ++i) {
             if (!grown[i].key.low) continue;
-            size_t at = place(grown[i].key);
+            size_t at = secret_.hash(grown[i].key) >> shift_;
             while (short_[at].key.low) at = next(at);
             short_[at] = grown[i];
         }
@@ -433,7 +431,9 @@ struct WordReader::Worker {
 
     // Where `limit` is not 0, returns behind the first sentence that leaves more words than that.
     const char* read(const char* at, const char* end, int32_t* out, int32_t limit) {
+        const Table& table = shared ? *shared : own;
         Key batch[kBatch];
+        uint64_t hashes[kBatch];
         int waiting = 0;
         count = 0;
         sentences = invalid = 0;
@@ -442,14 +442,15 @@ struct WordReader::Worker {
         new_words[0] = first;
         const auto flush = [&] {
             if (shared) {
-                shared->find(batch, waiting, out + count);
+                shared->find(batch, hashes, static_cast<size_t>(waiting), out + count);
             } else {
-                own.number(batch, waiting, out + count);
+                own.number(batch, hashes, static_cast<size_t>(waiting), out + count);
             }
             count += waiting;
             waiting = 0;
         };
         const auto add = [&](Key key) {
+            hashes[waiting] = table.expect(key);
             batch[waiting++] = key;
             if (waiting == kBatch) flush();
         };
