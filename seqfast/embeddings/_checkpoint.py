@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from seqfast.embeddings import _settings
 from seqfast.embeddings._files import PathLike, atomic_file, remove_partial
 from seqfast.embeddings._training import Run
 from seqfast.embeddings.corpus import Vocabulary
+from seqfast.ops.corpus import fingerprint
 
 if TYPE_CHECKING:
     from seqfast.embeddings.word2vec import Word2Vec
@@ -36,7 +37,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_BLOCK = 1 << 24  # bytes of rows that are made contiguous at a time
+_DIGITS = 16  # of a fingerprint
+_BLOCK = 1 << 24  # bytes of rows that are made contiguous, and have a sum, at a time
 _WHOLE = ("epochs_trained", "train_count", "corpus_count", "corpus_total_words", "raw_types")
 _LONGEST_HEADER = 100_000_000  # what the safetensors library reads
 
@@ -45,17 +47,23 @@ def write(path: PathLike, tensors: Mapping[str, Array], state: Mapping[str, Any]
     """Writes arrays and `state` (what JSON can say) to `path`, whole or not at all.
 
     The file is a safetensors file (https://github.com/huggingface/safetensors): the tensors by
-    their names, `state` as JSON in the metadata entry "state". Arrays may be views with padded
+    their names, `state` as JSON in the metadata entry "state". In the entry "sums" are
+    fingerprints of the state and of each block of rows of a tensor. Arrays may be views with padded
     rows. Raises OSError, and then `path` is as it was.
     """
+    arrays = {name: _storable(name, array) for name, array in tensors.items()}
+    text_of_state = json.dumps(state, allow_nan=False)
+    sums = {"state": _sum_of_text(text_of_state)}
+    for name, array in arrays.items():
+        sums[name] = "".join(map(fingerprint, _blocks(array)))
     header: dict[str, Any] = {
         "__metadata__": {
             "format": FORMAT,
             "version": str(VERSION),
-            "state": json.dumps(state, allow_nan=False),
+            "state": text_of_state,
+            "sums": json.dumps(sums),
         }
     }
-    arrays = {name: _storable(name, array) for name, array in tensors.items()}
     offset = 0
     for name, array in arrays.items():
         header[name] = {
@@ -69,7 +77,8 @@ def write(path: PathLike, tensors: Mapping[str, Array], state: Mapping[str, Any]
     with atomic_file(path) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for array in arrays.values():
-            _write_rows(file, array)
+            for block in _blocks(array):
+                file.write(block.data)
 
 
 def _storable(name: str, array: Array) -> Array:
@@ -79,10 +88,19 @@ def _storable(name: str, array: Array) -> Array:
     return array.astype(little, copy=False)
 
 
-def _write_rows(file: BinaryIO, array: Array) -> None:
-    rows = max(_BLOCK * len(array) // max(array.nbytes, 1), 1)
+def _blocks(array: Array) -> Iterator[Array]:
+    """Its rows without what pads them, some at a time."""
+    rows = _rows_of_block(array.nbytes // max(len(array), 1))
     for first in range(0, len(array), rows):
-        file.write(np.ascontiguousarray(array[first : first + rows]).data)
+        yield np.ascontiguousarray(array[first : first + rows])
+
+
+def _rows_of_block(width: int) -> int:
+    return max(_BLOCK // max(width, 1), 1)
+
+
+def _sum_of_text(text: str) -> str:
+    return fingerprint(np.frombuffer(text.encode(), np.uint8))
 
 
 @dataclass
@@ -92,6 +110,7 @@ class Stored:
     path: Path
     state: dict[str, Any]
     tensors: dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]  # dtype, shape, first byte
+    sums: dict[str, str]  # a fingerprint for each block; empty in files of older versions
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
@@ -113,7 +132,7 @@ class Stored:
                 f"checkpoint: {name} of {self.path} must be {list(array.shape)}, got {list(shape)}"
             )
         width = dtype.itemsize * int(np.prod(shape[1:]))
-        rows = max(_BLOCK // max(width, 1), 1)
+        rows = _rows_of_block(width)
         with open(self.path, "rb") as file:
             file.seek(first)
             for row in range(0, len(array), rows):
@@ -121,7 +140,11 @@ class Stored:
                 data = file.read(width * len(part))
                 if len(data) != width * len(part):
                     raise _damaged(self.path, "it ends early")
-                part[...] = np.frombuffer(data, dtype).reshape(part.shape)
+                block = np.frombuffer(data, dtype)
+                place = row // rows * _DIGITS
+                if self.sums and fingerprint(block) != self.sums[name][place : place + _DIGITS]:
+                    raise ValueError(f"{name} is not what was written")
+                part[...] = block.reshape(part.shape)
 
 
 def read(path: PathLike) -> Stored:
@@ -151,7 +174,10 @@ def read(path: PathLike) -> Stored:
         state = _parsed(metadata["state"])
         if not isinstance(state, dict):
             raise TypeError(f"its state is {type(state).__name__}")
-        return Stored(path, state, _placed(header, 8 + length, size))
+        sums = _parsed(metadata.get("sums", "{}"))
+        if sums and sums["state"] != _sum_of_text(metadata["state"]):
+            raise ValueError("its state is not what was written")
+        return Stored(path, state, _placed(header, 8 + length, size), sums)
 
 
 def _parsed(text: bytes | str) -> Any:
@@ -259,7 +285,10 @@ def _plain(value: Any) -> Any:
 def settings_of(stored: Stored, others: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a file, each looked at; `others`: those that a file does not carry."""
     with _understood(stored.path, "a setting"):
-        settings = {name: stored.state["settings"][name] for name in _settings.NAMES}
+        carried = stored.state["settings"]
+        # Files of older versions do not have all of them.
+        names = [name for name in _settings.NAMES if name in carried or name not in _settings.LATER]
+        settings = {name: carried[name] for name in names}
         _settings.check({**others, **settings})
     return settings
 

@@ -29,8 +29,10 @@ NAMES = (
     "epochs",
     "shrink_windows",
     "deterministic",
+    "tokens_per_period",
     "comment",
 )
+LATER = ("tokens_per_period",)  # those that the first checkpoints did not carry
 # Name: smallest and largest value. The largest keep what kernels count with within 32 bits.
 _WHOLE = {
     "vector_size": (1, 1 << 20),

@@ -121,7 +121,6 @@ class Group:
         """What decides the result, by name; that of the run counts where the model's is other."""
         state = {name: getattr(model, name) for name in _settings.NAMES}
         state |= vars(run)
-        state["tokens_per_period"] = self._tokens
         state["shapes"] = {name: list(matrix.shape) for name, matrix in kernels.matrices.items()}
         words, offsets = pack_words(model.index_to_key)
         state["index_to_key"] = _fingerprint(words, offsets)

@@ -673,8 +673,9 @@ class Word2Vec(Queries):
 
     def save(self, path: PathLike) -> None:
         """Writes everything to one safetensors file, whole or not at all: words, counts, vectors,
-        the other matrices, settings, and an unfinished run. What is no part of the result is left
-        out: the corpus, `trim_rule`, callbacks, device and workers. Raises OSError.
+        the other matrices, settings, an unfinished run, and sums by which `load` finds damage. What
+        is no part of the result is left out: the corpus, `trim_rule`, callbacks, device and
+        workers. Raises OSError.
         """
         if not len(self):
             raise RuntimeError("Word2Vec: there is nothing to save before build_vocab")

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from seqfast import Word2Vec
 from seqfast.embeddings import Callback, Progress, _checkpoint, _files, _training
+from seqfast.ops.corpus import fingerprint
 
 from . import planted
 
@@ -178,6 +179,41 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         Word2Vec.load(tmp_path)
 
 
+def test_a_byte_that_is_another_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is: in any block of any tensor, and in the state."""
+    monkeypatch.setattr(_checkpoint, "_BLOCK", 1000)
+    path = tmp_path / "model"
+    small(epochs=1, locked=["the"]).save(path)
+    whole = path.read_bytes()
+    header, _, _ = header_of(whole)
+    start = 8 + struct.unpack("<Q", whole[:8])[0]
+    for name in header.keys() - {"__metadata__"}:
+        first, last = header[name]["data_offsets"]
+        for place in {first, (first + last) // 2, last - 1}:
+            bad = bytearray(whole)
+            bad[start + place] ^= 1
+            path.write_bytes(bad)
+            with pytest.raises(ValueError, match=f"model must be .* whole.*{name} is not what"):
+                Word2Vec.load(path)
+    path.write_bytes(whole.replace(b'\\"epochs_trained\\": 1', b'\\"epochs_trained\\": 2'))
+    with pytest.raises(ValueError, match="its state is not what was written"):
+        Word2Vec.load(path)
+    path.write_bytes(whole)
+    assert len(Word2Vec.load(path))
+
+
+def test_files_of_the_first_version_are_read(tmp_path: Path) -> None:
+    """They had no sums, and did not say how long a period is."""
+    model = small(epochs=1, tokens_per_period=700)
+    model.save(tmp_path / "new")
+    header, state, data = header_of((tmp_path / "new").read_bytes())
+    del header["__metadata__"]["sums"], state["settings"]["tokens_per_period"]
+    (tmp_path / "old").write_bytes(with_header(header, state, data))
+    assert_same(Word2Vec.load(tmp_path / "old", tokens_per_period=700), model)
+    assert Word2Vec.load(tmp_path / "old").tokens_per_period is None
+    assert Word2Vec.load(tmp_path / "new").tokens_per_period == 700
+
+
 def test_load_is_not_told_what_the_file_knows(tmp_path: Path) -> None:
     small(epochs=1).save(tmp_path / "model")
     with pytest.raises(TypeError, match="window must be left to the file"):
@@ -213,6 +249,14 @@ def header_of(whole: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
 def with_header(header: dict[str, Any], state: Any, data: bytes) -> bytes:
     if isinstance(header.get("__metadata__"), dict) and "state" in header["__metadata__"]:
         header["__metadata__"]["state"] = json.dumps(state)
+        try:
+            sums = json.loads(header["__metadata__"]["sums"])
+            sums["state"] = fingerprint(
+                np.frombuffer(header["__metadata__"]["state"].encode(), np.uint8)
+            )
+            header["__metadata__"]["sums"] = json.dumps(sums)
+        except (KeyError, TypeError, ValueError):
+            pass  # damaged themselves
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
 
