@@ -11,7 +11,7 @@ from torch import Tensor
 from seqfast import _C
 from seqfast.ops import _cuda_top_k
 from seqfast.ops._arrays import FLOAT32, FLOAT64
-from seqfast.ops._cuda import _as_arrays, _as_tensors, _place
+from seqfast.ops._cuda import _place, as_arrays, as_tensors
 
 _MOST_BEAMS = 1024  # kSelectionMost
 
@@ -19,8 +19,8 @@ _MOST_BEAMS = 1024  # kSelectionMost
 def greedy(log_probs: Any, lengths: Any, blank: int, backend: str) -> tuple[Any, Any, Any, Any]:
     """`seqfast.ops.ctc.ctc_greedy` of checked arguments."""
     if isinstance(log_probs, np.ndarray):
-        tensors = greedy(_as_tensors(log_probs), _as_tensors(lengths), blank, backend)
-        arrays: tuple[Any, Any, Any, Any] = _as_arrays(tensors)
+        tensors = greedy(as_tensors(log_probs), as_tensors(lengths), blank, backend)
+        arrays: tuple[Any, Any, Any, Any] = as_arrays(tensors)
         return arrays
     log_probs = log_probs.detach()
     batch, frames, _ = log_probs.shape
@@ -54,10 +54,10 @@ def beam_search(
             f"ctc_beam_search: beam_size must be at most {_MOST_BEAMS} on a GPU, got {beam_size}"
         )
     on_host = backend == "cuda-host"
-    tensor = _as_tensors(log_probs).detach()
+    tensor = as_tensors(log_probs).detach()
     # The kernel reads two types; the wider one has all numbers of the narrow ones.
     tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
-    where = _lengths(tensor, _as_tensors(lengths))
+    where = _lengths(tensor, as_tensors(lengths))
     refused = _refused(tensor, where)
     ranks = vocab
     if top_n < vocab:
