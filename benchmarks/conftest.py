@@ -13,7 +13,10 @@ import torch
 from benchmarks import harness
 
 # Suites whose peer is not torch, and the packages whose versions matter there.
-PACKAGES = {"word2vec": ("gensim", "numpy", "scipy", "torch")}
+PACKAGES = {
+    "ctc": ("flashlight-text", "numpy", "torch"),
+    "word2vec": ("gensim", "numpy", "scipy", "torch"),
+}
 ROWS: pytest.StashKey[dict[str, list[dict[str, Any]]]] = pytest.StashKey()
 
 
