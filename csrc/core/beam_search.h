@@ -1,0 +1,143 @@
+// One step of batched beam search, and the walk back along its pointers: arguments and rules that
+// all backends share. docs/decoding.md has the equations; seqfast/reference/beam_search.py the twin.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/config.h"
+#include "core/dtype.h"
+#include "core/random.h"
+
+namespace seqfast {
+
+// Real below: double for float64 logits, else float.
+
+// What a hypothesis that has just ended needs to be kept.
+enum class EosPool : int {
+    top_k = 0,      // its rank among the candidates of its group is below the group's beams
+    top_2k = 1,     // ... below twice that
+    any = 2,        // nothing: every living beam's EOS is
+    in_beam = 3,    // as top_k, and it takes a beam's place in this step
+    competing = 4,  // ended and living ones compete by key for one set of places (stochastic beams)
+};
+
+// When a group of a sentence is done, beside having no living beam.
+enum class StopRule : int {
+    bound = 0,     // `wanted` are kept and no living one can reach the worst of those
+    first_k = 1,   // as many are kept as the group has beams; none gives way to a later one
+    top_beam = 2,  // the best candidate of a step ended, and `wanted` are kept
+};
+
+struct BeamOptions {
+    int64_t beams, groups, vocabulary;  // beams of a sentence, a multiple of groups
+    int64_t proposals;                  // tokens that a row proposes; see beam_proposals
+    EosPool eos_pool;
+    StopRule stop;
+    int64_t pool, wanted;      // ended hypotheses kept by a group; see StopRule
+    int64_t min_length;        // tokens before an EOS
+    int64_t no_repeat_ngram;   // 0: off
+    double temperature;        // divides the logits
+    double repetition_penalty; // 1: off
+    double diversity;          // for each earlier group of the sentence that chose a token
+    bool renormalize;          // penalties and bans before the softmax, else after it
+    bool force_eos;            // a row's last step may choose EOS alone
+    bool score_prefix;         // given tokens count in log-probability and length
+    bool count_eos;            // EOS counts in the length
+    bool noise;                // Gumbel: keys are perturbed log-probabilities
+    int64_t eos_count, banned_count;
+};
+
+// Living beams are numbered [batch, beams], groups one after another; records [sentences, ...] keep
+// every sentence, also those that have left the batch. A living beam that is none has score -inf.
+struct BeamStepArgs {
+    DType dtype;
+    BeamOptions options;
+    int64_t batch, sentences, capacity;  // capacity: most steps
+    int threads;
+
+    const void* logits;      // [batch * beams, vocabulary], rows logits_stride apart
+    int64_t logits_stride;
+    const uint8_t* allowed;  // [batch * beams, vocabulary], rows allowed_stride apart; or nullptr
+    int64_t allowed_stride;
+
+    const int32_t* eos;              // [eos_count], rising
+    const int32_t* banned;           // [banned_count], rising
+    const int64_t* sentence;         // [batch] its row in the records
+    const int32_t* max_lengths;      // [sentences] most steps, prefix included; 1..capacity
+    const int32_t* prefix;           // [sentences, prefix_capacity] tokens to begin with; or nullptr
+    const int32_t* prefix_lengths;   // [sentences]
+    int64_t prefix_capacity;
+    // Of a hypothesis of length n (0..capacity): score = log-probability / divisor + addend.
+    const void* divisor;        // Real [capacity + 1]
+    const void* addend;         // Real [capacity + 1]
+    // The same of the best that a living one of length n may still become: as the stop rule has
+    // it, and as it is certain.
+    const void* bound_divisor;    // Real [capacity + 1]
+    const void* bound_addend;     // Real [capacity + 1]
+    const void* certain_divisor;  // Real [capacity + 1]
+    const void* certain_addend;   // Real [capacity + 1]
+    const int64_t* seed;        // [1]
+
+    int64_t* step;     // [1] steps done; counted on by the step itself
+    void* scores;      // Real [batch, beams] log-probabilities
+    void* keys;        // Real [batch, beams] with noise: what is compared; else nullptr
+    int32_t* history;  // [2, batch, beams, history_capacity] tokens so far, this step's half first
+                       // when `step` is even; or nullptr
+    const int32_t* history_start;  // [batch] tokens in it before step 0
+    int64_t history_capacity;
+    int64_t* next_tokens;  // [batch, beams] the tokens just chosen; eos[0] where there is none
+    int64_t* next_rows;    // [batch, beams] flat index [batch * beams] of the beam each goes on from
+
+    // Records.
+    int32_t* tokens;        // [capacity, sentences, beams]
+    int32_t* parents;       // [capacity, sentences, beams] a beam of the same sentence
+    void* logprobs;         // Real [capacity, sentences, beams] of the token alone
+    void* pool_scores;      // Real [sentences, groups, pool], falling (competing: by key); -inf: free
+    void* pool_logprobs;    // Real [sentences, groups, pool]
+    void* pool_last;        // Real [sentences, groups, pool] log-probability of the last token
+    void* pool_keys;        // Real [sentences, groups, pool] with noise; else nullptr
+    int32_t* pool_steps;    // [sentences, groups, pool] the step of the last token
+    int32_t* pool_parents;  // [sentences, groups, pool] the beam before it
+    int32_t* pool_tokens;   // [sentences, groups, pool] the last token
+    int32_t* pool_counts;   // [sentences, groups]
+    uint8_t* done;          // [sentences, groups] 1: done; 2: not, but a best candidate has ended
+    uint8_t* certified;     // [sentences, groups] done, and no living one could still have won
+    int64_t* living;        // [1] sentences with a group that is not done
+    int64_t* status;        // [1] first row with NaN or +inf among its logits; -1: none
+
+    void* workspace;
+    size_t workspace_size;
+};
+
+// The walk back: ended hypotheses of the records to sequences.
+struct BeamBacktrackArgs {
+    int64_t sentences, beams, hypotheses, capacity, length;  // length: of the results
+    bool wide;                      // Real is double
+    const int32_t* tokens;          // [capacity, sentences, beams]
+    const int32_t* parents;         // [capacity, sentences, beams]
+    const void* logprobs;           // Real [capacity, sentences, beams]
+    const int32_t* last_steps;      // [sentences, hypotheses]; -1: no such hypothesis
+    const int32_t* last_parents;    // [sentences, hypotheses]
+    const int32_t* last_tokens;     // [sentences, hypotheses]
+    const void* last_logprobs;      // Real [sentences, hypotheses]
+    int64_t pad;
+    int64_t* out_tokens;   // [sentences, hypotheses, length]; pad behind the end
+    int64_t* out_parents;  // [sentences, hypotheses, length] the beam each token went on from; -1
+    void* out_logprobs;    // Real [sentences, hypotheses, length]; 0 behind the end
+    int threads;
+};
+
+// As many as can matter: of a row's candidates at most `eos_count` end, and none ranks behind its
+// group's beams (or twice those) but is of use; earlier groups' tokens may push others ahead.
+SEQFAST_INLINE int64_t beam_proposals(const BeamOptions& o) {
+    const int64_t own = o.beams / o.groups;
+    int64_t wanted = own + o.eos_count;
+    if (o.eos_pool == EosPool::top_2k && wanted < 2 * own) wanted = 2 * own;
+    if (o.diversity != 0) wanted += o.beams - own;
+    return wanted < o.vocabulary ? wanted : o.vocabulary;
+}
+
+constexpr uint32_t kGumbelStream = 15;  // stream_of(Draw::other, 0, 1)
+
+}  // namespace seqfast
