@@ -1,5 +1,6 @@
 // One step of batched beam search, and the walk back along its pointers: arguments and rules that
-// all backends share. docs/decoding.md has the equations; seqfast/reference/beam_search.py the twin.
+// all backends share. docs/decoding.md has the equations; seqfast/reference/beam_search.py the
+// twin.
 #pragma once
 
 #include <cstddef>
@@ -34,17 +35,17 @@ struct BeamOptions {
     int64_t proposals;                  // tokens that a row proposes; see beam_proposals
     EosPool eos_pool;
     StopRule stop;
-    int64_t pool, wanted;      // ended hypotheses kept by a group; see StopRule
-    int64_t min_length;        // tokens before an EOS
-    int64_t no_repeat_ngram;   // 0: off
-    double temperature;        // divides the logits
-    double repetition_penalty; // 1: off
-    double diversity;          // for each earlier group of the sentence that chose a token
-    bool renormalize;          // penalties and bans before the softmax, else after it
-    bool force_eos;            // a row's last step may choose EOS alone
-    bool score_prefix;         // given tokens count in log-probability and length
-    bool count_eos;            // EOS counts in the length
-    bool noise;                // Gumbel: keys are perturbed log-probabilities
+    int64_t pool, wanted;       // ended hypotheses kept by a group; see StopRule
+    int64_t min_length;         // tokens before an EOS
+    int64_t no_repeat_ngram;    // 0: off
+    double temperature;         // divides the logits
+    double repetition_penalty;  // 1: off
+    double diversity;           // for each beam of the sentence's earlier groups that chose a token
+    bool renormalize;           // penalties and bans before the softmax, else after it
+    bool force_eos;             // a row's last step may choose EOS alone
+    bool score_prefix;          // given tokens count in log-probability and length
+    bool count_eos;             // EOS counts in the length
+    bool noise;                 // Gumbel: keys are perturbed log-probabilities
     int64_t eos_count, banned_count;
 };
 
@@ -56,28 +57,28 @@ struct BeamStepArgs {
     int64_t batch, sentences, capacity;  // capacity: most steps
     int threads;
 
-    const void* logits;      // [batch * beams, vocabulary], rows logits_stride apart
+    const void* logits;  // [batch * beams, vocabulary], rows logits_stride apart
     int64_t logits_stride;
     const uint8_t* allowed;  // [batch * beams, vocabulary], rows allowed_stride apart; or nullptr
     int64_t allowed_stride;
 
-    const int32_t* eos;              // [eos_count], rising
-    const int32_t* banned;           // [banned_count], rising
-    const int64_t* sentence;         // [batch] its row in the records
-    const int32_t* max_lengths;      // [sentences] most steps, prefix included; 1..capacity
-    const int32_t* prefix;           // [sentences, prefix_capacity] tokens to begin with; or nullptr
-    const int32_t* prefix_lengths;   // [sentences]
+    const int32_t* eos;             // [eos_count], rising
+    const int32_t* banned;          // [banned_count], rising
+    const int64_t* sentence;        // [batch] its row in the records
+    const int32_t* max_lengths;     // [sentences] most steps, prefix included; 1..capacity
+    const int32_t* prefix;          // [sentences, prefix_capacity] tokens to begin with; or nullptr
+    const int32_t* prefix_lengths;  // [sentences]
     int64_t prefix_capacity;
     // Of a hypothesis of length n (0..capacity): score = log-probability / divisor + addend.
-    const void* divisor;        // Real [capacity + 1]
-    const void* addend;         // Real [capacity + 1]
+    const void* divisor;  // Real [capacity + 1]
+    const void* addend;   // Real [capacity + 1]
     // The same of the best that a living one of length n may still become: as the stop rule has
     // it, and as it is certain.
     const void* bound_divisor;    // Real [capacity + 1]
     const void* bound_addend;     // Real [capacity + 1]
     const void* certain_divisor;  // Real [capacity + 1]
     const void* certain_addend;   // Real [capacity + 1]
-    const int64_t* seed;        // [1]
+    const int64_t* seed;          // [1]
 
     int64_t* step;     // [1] steps done; counted on by the step itself
     void* scores;      // Real [batch, beams] log-probabilities
@@ -87,24 +88,26 @@ struct BeamStepArgs {
     const int32_t* history_start;  // [batch] tokens in it before step 0
     int64_t history_capacity;
     int64_t* next_tokens;  // [batch, beams] the tokens just chosen; eos[0] where there is none
-    int64_t* next_rows;    // [batch, beams] flat index [batch * beams] of the beam each goes on from
+    int64_t* next_rows;  // [batch, beams] flat index [batch * beams] of the beam each goes on from
 
     // Records.
-    int32_t* tokens;        // [capacity, sentences, beams]
-    int32_t* parents;       // [capacity, sentences, beams] a beam of the same sentence
-    void* logprobs;         // Real [capacity, sentences, beams] of the token alone
-    void* pool_scores;      // Real [sentences, groups, pool], falling (competing: by key); -inf: free
-    void* pool_logprobs;    // Real [sentences, groups, pool]
-    void* pool_last;        // Real [sentences, groups, pool] log-probability of the last token
-    void* pool_keys;        // Real [sentences, groups, pool] with noise; else nullptr
-    int32_t* pool_steps;    // [sentences, groups, pool] the step of the last token
+    int32_t* tokens;      // [capacity, sentences, beams]
+    int32_t* parents;     // [capacity, sentences, beams] a beam of the same sentence
+    void* logprobs;       // Real [capacity, sentences, beams] of the token alone
+    void* pool_scores;    // Real [sentences, groups, pool], falling (competing: by key); -inf: free
+    void* pool_logprobs;  // Real [sentences, groups, pool]
+    void* pool_last;      // Real [sentences, groups, pool] log-probability of the last token
+    void* pool_keys;      // Real [sentences, groups, pool] with noise; else nullptr
+    int32_t* pool_steps;  // [sentences, groups, pool] the step of the last token
     int32_t* pool_parents;  // [sentences, groups, pool] the beam before it
     int32_t* pool_tokens;   // [sentences, groups, pool] the last token
     int32_t* pool_counts;   // [sentences, groups]
     uint8_t* done;          // [sentences, groups] 1: done; 2: not, but a best candidate has ended
     uint8_t* certified;     // [sentences, groups] done, and no living one could still have won
     int64_t* living;        // [1] sentences with a group that is not done
-    int64_t* status;        // [1] first row with NaN or +inf among its logits; -1: none
+    // [1] first living row with NaN or +inf among its logits; kBeamStepFine; kBeamStepOver. But for
+    // the second nothing has changed.
+    int64_t* status;
 
     void* workspace;
     size_t workspace_size;
@@ -113,14 +116,14 @@ struct BeamStepArgs {
 // The walk back: ended hypotheses of the records to sequences.
 struct BeamBacktrackArgs {
     int64_t sentences, beams, hypotheses, capacity, length;  // length: of the results
-    bool wide;                      // Real is double
-    const int32_t* tokens;          // [capacity, sentences, beams]
-    const int32_t* parents;         // [capacity, sentences, beams]
-    const void* logprobs;           // Real [capacity, sentences, beams]
-    const int32_t* last_steps;      // [sentences, hypotheses]; -1: no such hypothesis
-    const int32_t* last_parents;    // [sentences, hypotheses]
-    const int32_t* last_tokens;     // [sentences, hypotheses]
-    const void* last_logprobs;      // Real [sentences, hypotheses]
+    bool wide;                                               // Real is double
+    const int32_t* tokens;                                   // [capacity, sentences, beams]
+    const int32_t* parents;                                  // [capacity, sentences, beams]
+    const void* logprobs;                                    // Real [capacity, sentences, beams]
+    const int32_t* last_steps;    // [sentences, hypotheses]; -1: no such hypothesis
+    const int32_t* last_parents;  // [sentences, hypotheses]
+    const int32_t* last_tokens;   // [sentences, hypotheses]
+    const void* last_logprobs;    // Real [sentences, hypotheses]
     int64_t pad;
     int64_t* out_tokens;   // [sentences, hypotheses, length]; pad behind the end
     int64_t* out_parents;  // [sentences, hypotheses, length] the beam each token went on from; -1
@@ -137,6 +140,15 @@ SEQFAST_INLINE int64_t beam_proposals(const BeamOptions& o) {
     if (o.diversity != 0) wanted += o.beams - own;
     return wanted < o.vocabulary ? wanted : o.vocabulary;
 }
+
+// Of a group's candidates no more than these can matter: its beams are filled by so many that do
+// not end, and each of its beams may have all EOS before those.
+SEQFAST_INLINE int64_t beam_depth(const BeamOptions& o) {
+    return o.beams / o.groups * (1 + o.eos_count);
+}
+
+constexpr int64_t kBeamStepFine = -1;
+constexpr int64_t kBeamStepOver = -2;  // all steps that there is room for are done
 
 constexpr uint32_t kGumbelStream = 15;  // stream_of(Draw::other, 0, 1)
 

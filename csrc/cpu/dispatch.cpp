@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "cpu/beam_search_table.h"
 #include "cpu/ctc_table.h"
 #include "cpu/rnn_table.h"
 #include "cpu/top_k_table.h"
@@ -41,10 +42,12 @@ struct Isa {
     const Word2VecKernels* word2vec;
     const TopKKernels* top_k;
     const CtcKernels* ctc;
+    const BeamSearchKernels* beam_search;
     bool available;
 };
 
-#define SEQFAST_TABLES_OF(isa) &isa::kernels, &isa::word2vec, &isa::top_k, &isa::ctc
+#define SEQFAST_TABLES_OF(isa) \
+    &isa::kernels, &isa::word2vec, &isa::top_k, &isa::ctc, &isa::beam_search
 
 std::vector<Isa> make_isas() {
     std::vector<Isa> all;
@@ -270,6 +273,26 @@ void ctc_beam_search(CtcBeamArgs args) {
     args.threads = ctc_threads(args);
     args.workspace = aligned(args.workspace);
     active.load()->ctc->beam_search(args);
+}
+
+size_t beam_step_workspace_size(BeamStepArgs args) {
+    args.threads = usable_threads(args.threads);
+    return kAlignment + active.load()->beam_search->step_workspace(args);
+}
+
+void beam_step(BeamStepArgs args) {
+    const BeamOptions& o = args.options;
+    const int64_t worth = 1 + args.batch * o.beams * o.vocabulary / 32768;
+    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
+    args.workspace = aligned(args.workspace);
+    active.load()->beam_search->step(args);
+}
+
+void beam_backtrack(BeamBacktrackArgs args) {
+    // Each token is a cache miss of its own.
+    const int64_t worth = 1 + args.sentences * args.hypotheses * args.length / 4096;
+    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
+    active.load()->beam_search->backtrack(args);
 }
 
 }  // namespace seqfast::cpu

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/beam_search.h"
 #include "core/ctc.h"
 #include "core/random.h"
 #include "core/rnn.h"
@@ -40,6 +41,9 @@ size_t ctc_greedy_workspace_size(CtcGreedyArgs args);
 void ctc_greedy(CtcGreedyArgs args);
 size_t ctc_beam_search_workspace_size(CtcBeamArgs args);
 void ctc_beam_search(CtcBeamArgs args);
+size_t beam_step_workspace_size(BeamStepArgs args);
+void beam_step(BeamStepArgs args);
+void beam_backtrack(BeamBacktrackArgs args);
 
 // Asks for huge pages below an array that nobody has touched yet.
 void use_huge_pages(void* array, size_t bytes);

@@ -73,6 +73,37 @@ inline void sort_keys(Key* keys, int64_t count) {
     }
 }
 
+template <class Int>
+SEQFAST_INLINE bool any(Int x) {
+    uint64_t words[kVectorBytes / 8];
+    __builtin_memcpy(words, &x, sizeof(words));
+    uint64_t all = 0;
+    for (int i = 0; i < kVectorBytes / 8; ++i) all |= words[i];
+    return all != 0;
+}
+
+// found(v, lane) for every lane in which test(v) is true, of up to 32 vectors v; lane by lane.
+template <int count, class Real, class Test, class Found>
+SEQFAST_INLINE void each_lane_where(Test&& test, Found&& found) {
+    using Int = typename VectorTypes<Real>::Int;
+    constexpr int lanes = kLanes<Real>;
+    static_assert(count <= 32, "a bit for each");
+    Int reached{};
+#pragma GCC unroll 32
+    for (int v = 0; v < count; ++v) {
+        // Bit v of a lane: what is true of it in vector v.
+        reached |= test(v) & static_cast<int32_t>(1u << v);
+    }
+    if (!any(reached)) return;
+    decltype(reached[0] + 0) lane[lanes];
+    __builtin_memcpy(lane, &reached, sizeof(lane));
+    for (int l = 0; l < lanes; ++l) {
+        for (uint32_t bits = static_cast<uint32_t>(lane[l]); bits; bits &= bits - 1) {
+            found(__builtin_ctz(bits), l);
+        }
+    }
+}
+
 // Keeps the `wanted` largest of the scores that it is shown, in blocks of rising columns.
 class Selection {
   public:
@@ -98,7 +129,6 @@ class Selection {
 
   private:
     using V = Vector<float>;
-    using Int = typename VectorTypes<float>::Int;
     static constexpr int lanes = kLanes<float>;
     static constexpr int group = 8;  // vectors whose largest scores by lane make the first limit
 
@@ -137,7 +167,6 @@ class Selection {
         const V limit = broadcast(limit_);
         const int vectors = static_cast<int>(size / lanes);
         int v = 0;
-        // Bit v of a lane: its score in vector v reaches the limit.
         for (; v + 32 <= vectors; v += 32) scan_vectors<32>(row, begin + v * lanes, limit);
         for (; v + 4 <= vectors; v += 4) scan_vectors<4>(row, begin + v * lanes, limit);
         for (int64_t column = begin + v * lanes; column < begin + size; ++column) {
@@ -147,28 +176,9 @@ class Selection {
 
     template <int count>
     SEQFAST_INLINE void scan_vectors(const float* row, int64_t begin, V limit) {
-        Int reached{};
-#pragma GCC unroll 32
-        for (int v = 0; v < count; ++v) {
-            const Int bit = Int{} + static_cast<int32_t>(1u << v);
-            reached = load(row + begin + v * lanes) >= limit ? reached | bit : reached;
-        }
-        if (!any(reached)) return;
-        uint32_t lane[lanes];
-        __builtin_memcpy(lane, &reached, sizeof(lane));
-        for (int l = 0; l < lanes; ++l) {
-            for (uint32_t bits = lane[l]; bits; bits &= bits - 1) {
-                push(row, begin + __builtin_ctz(bits) * lanes + l);
-            }
-        }
-    }
-
-    static SEQFAST_INLINE bool any(Int x) {
-        uint64_t words[kVectorBytes / 8];
-        __builtin_memcpy(words, &x, sizeof(words));
-        uint64_t all = 0;
-        for (int i = 0; i < kVectorBytes / 8; ++i) all |= words[i];
-        return all != 0;
+        each_lane_where<count, float>(
+            [&](int v) { return load(row + begin + v * lanes) >= limit; },
+            [&](int v, int lane) { push(row, begin + v * lanes + lane); });
     }
 
     SEQFAST_INLINE void push(const float* row, int64_t column) {

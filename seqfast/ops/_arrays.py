@@ -35,6 +35,7 @@ class ArrayLibrary(Protocol):
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array: ...
     def accumulator_dtype(self, like: Array) -> Any: ...
     def int64(self, array: Array) -> Array: ...
+    def int32(self, array: Array) -> Array: ...
     def cast(self, array: Array, dtype: Any) -> Array: ...
     def copy(self, array: Array) -> Array: ...
 
@@ -110,6 +111,9 @@ class NumPyArrays:
 
     def int64(self, array: Array) -> Array:
         return np.ascontiguousarray(array, np.int64)
+
+    def int32(self, array: Array) -> Array:
+        return np.ascontiguousarray(array, np.int32)
 
     def cast(self, array: Array, dtype: Any) -> Array:
         return array.astype(dtype, copy=False)
@@ -198,6 +202,9 @@ class TorchArrays:
 
     def int64(self, array: Array) -> Array:
         return self.contiguous(array.to(self._torch.int64))
+
+    def int32(self, array: Array) -> Array:
+        return self.contiguous(array.to(self._torch.int32))
 
     def cast(self, array: Array, dtype: Any) -> Array:
         return array.to(dtype)

@@ -40,6 +40,10 @@ class BeamOptions:
     noise: bool = False
     banned: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("eos", "banned"):
+            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+
     @property
     def proposals(self) -> int:
         """Tokens that a row proposes: as many as can matter."""
@@ -87,9 +91,10 @@ class Beams:
     pool_parents: Array  # int32, the beam before it
     pool_tokens: Array  # int32
     pool_counts: Array  # int32 [sentences, groups]
-    done: Array  # uint8 [sentences, groups]
-    certified: Array  # uint8 [sentences, groups]
-    living: Array  # int64 [1]
+    done: Array  # uint8 [sentences, groups] 1: done; 2: not, but a best candidate has ended
+    certified: Array  # uint8 [sentences, groups] done, and no living one could still have won
+    living: Array  # int64 [1] sentences with a group that is not done
+    status: Array  # int64 [1] -1; of the fast twin, what was wrong in the last step
 
 
 def start_beams(
@@ -108,10 +113,11 @@ def start_beams(
 ) -> Beams:
     """A search that has not begun: in each group one living hypothesis of no tokens.
 
-    `max_lengths` [batch] from 1 to capacity, prefix included. `prefix` [batch, any] with
-    `prefix_lengths` [batch]. `tables`: divisor, addend, bound_*, certain_*, each [capacity + 1];
-    left out: 1 and 0. `history` [batch, any] with `history_lengths` [batch]: tokens before the
-    first step, as repetition penalty and n-gram blocking see them.
+    `max_lengths` [batch] from 1 to capacity, prefix included. `prefix` tokens [batch, any] to begin
+    with, of which `prefix_lengths` [batch] count (None: all). `tables`: divisor, addend, bound_*,
+    certain_*, each [capacity + 1]; left out: 1 and 0. `history` tokens [batch, any], of which
+    `history_lengths` [batch] count (None: all): what was before the first step, as repetition
+    penalty and n-gram blocking see it. (The fast twin has `like`: the library and the device.)
     """
     o, real = options, np.dtype(dtype)
     living = np.full((batch, o.beams), -np.inf, real)
@@ -122,9 +128,9 @@ def start_beams(
     if remembers:
         before = 0 if history is None else history.shape[1]
         memory = np.zeros((2, batch, o.beams, before + capacity), np.int32)
-        if history is not None and history_lengths is not None:
+        if history is not None:
             memory[0, :, :, :before] = history[:, None]
-            start = history_lengths.astype(np.int32)
+            start = _lengths(history, history_lengths)
     pool = (batch, o.groups, o.pool)
     records = (capacity, batch, o.beams)
     defaults = {
@@ -137,7 +143,9 @@ def start_beams(
         sentence=np.arange(batch),
         max_lengths=np.full(batch, capacity, np.int32) if max_lengths is None else max_lengths,
         prefix=prefix,
-        prefix_lengths=np.zeros(batch, np.int32) if prefix_lengths is None else prefix_lengths,
+        prefix_lengths=np.zeros(batch, np.int32)
+        if prefix is None
+        else _lengths(prefix, prefix_lengths),
         **{**defaults, **(tables or {})},
         seed=np.array([seed]),
         step=np.zeros(1, np.int64),
@@ -161,4 +169,11 @@ def start_beams(
         done=np.zeros((batch, o.groups), np.uint8),
         certified=np.zeros((batch, o.groups), np.uint8),
         living=np.array([batch]),
+        status=np.array([-1]),
     )
+
+
+def _lengths(tokens: Array, lengths: Array | None) -> Array:
+    if lengths is None:
+        return np.full(len(tokens), tokens.shape[1], np.int32)
+    return lengths.astype(np.int32)

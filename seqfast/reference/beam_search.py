@@ -124,7 +124,8 @@ def _proposals(
     if beams.keys is not None:
         # Sampling without replacement (Kool et al. 2019): conditioned on their largest.
         keys = _conditioned(score + order[best], score + order.max(), beams.keys[b, k])
-    return [Candidate(k, int(t), s, y, plain[t]) for t, s, y in zip(best, totals, keys, strict=True)]
+    chosen = zip(best, totals, keys, strict=True)
+    return [Candidate(k, int(token), s, key, plain[token]) for token, s, key in chosen]
 
 
 def _log_softmax(x: Array) -> Array:
@@ -134,9 +135,7 @@ def _log_softmax(x: Array) -> Array:
     return np.asarray(x - (largest + np.log(np.exp(x - largest).sum())))
 
 
-def _edited(
-    x: Array, allowed: Array | None, beams: Beams, step: int, b: int, k: int
-) -> Array:
+def _edited(x: Array, allowed: Array | None, beams: Beams, step: int, b: int, k: int) -> Array:
     """With penalties, and -inf where a token must not be chosen."""
     o, sentence = beams.options, beams.sentence[b]
     x = x.copy()
@@ -185,9 +184,7 @@ def _conditioned(keys: Array, largest: Any, wanted: Any) -> Array:
     return np.where(keys == -np.inf, keys, result).astype(keys.dtype)
 
 
-def _advance(
-    beams: Beams, step: int, b: int, group: int, candidates: list[Candidate]
-) -> list[int]:
+def _advance(beams: Beams, step: int, b: int, group: int, candidates: list[Candidate]) -> list[int]:
     """The group's next living beams and ended hypotheses; returns the tokens of the former."""
     o, sentence = beams.options, int(beams.sentence[b])
     own = o.beams // o.groups
@@ -217,8 +214,8 @@ def _advance(
     best = -np.inf
     for i in range(own):
         k = first + i
-        candidate = slots[i] if i < len(slots) else None
-        if candidate is None:
+        slot = slots[i] if i < len(slots) else None
+        if slot is None:
             beams.scores[b, k] = -np.inf
             beams.next_tokens[b, k] = o.eos[0]
             beams.next_rows[b, k] = b * o.beams + first
@@ -226,16 +223,16 @@ def _advance(
             beams.parents[step, sentence, k] = first
             beams.logprobs[step, sentence, k] = 0
             continue
-        chosen.append(candidate.token)
-        best = max(best, candidate.score)
-        beams.scores[b, k] = candidate.score
+        chosen.append(slot.token)
+        best = max(best, slot.score)
+        beams.scores[b, k] = slot.score
         if beams.keys is not None:
-            beams.keys[b, k] = candidate.key
-        beams.next_tokens[b, k] = candidate.token
-        beams.next_rows[b, k] = b * o.beams + candidate.beam
-        beams.tokens[step, sentence, k] = candidate.token
-        beams.parents[step, sentence, k] = candidate.beam
-        beams.logprobs[step, sentence, k] = candidate.logprob
+            beams.keys[b, k] = slot.key
+        beams.next_tokens[b, k] = slot.token
+        beams.next_rows[b, k] = b * o.beams + slot.beam
+        beams.tokens[step, sentence, k] = slot.token
+        beams.parents[step, sentence, k] = slot.beam
+        beams.logprobs[step, sentence, k] = slot.logprob
     _stop(beams, b, sentence, group, length, best)
     return chosen
 
@@ -252,7 +249,7 @@ def _keep(
     scores = beams.pool_scores[sentence, group]
     if count == o.pool and (o.stop == "first_k" or score <= scores[-1]):
         return
-    _insert(beams, step, sentence, group, int((scores >= score).sum()), candidate, score)
+    _insert(beams, step, sentence, group, int((scores[:count] >= score).sum()), candidate, score)
 
 
 def _insert(
@@ -295,7 +292,7 @@ def _compete(
     """Ended hypotheses keep their place only while their key is among the group's largest."""
     o = beams.options
     own = o.beams // o.groups
-    keys = beams.keys if beams.pool_keys is None else beams.pool_keys
+    keys = beams.pool_logprobs if beams.pool_keys is None else beams.pool_keys
     living: list[Candidate | None] = []
     places = own
     kept = 0  # of the pool, which falls by key

@@ -1,0 +1,170 @@
+// Beam search: integers to typed pointers, the GIL released, nothing checked.
+#include "core/beam_search.h"
+
+#include "bindings/address.h"
+#include "bindings/register.h"
+#include "cpu/dispatch.h"
+
+namespace py = pybind11;
+
+namespace seqfast::bindings {
+namespace {
+
+template <class T>
+T at(const py::dict& from, const char* name) {
+    return from[name].cast<T>();
+}
+
+template <class T>
+T* pointer(const py::dict& from, const char* name) {
+    return static_cast<T*>(out(at<Address>(from, name)));
+}
+
+BeamOptions read_options(const py::dict& from) {
+    BeamOptions o{};
+    o.beams = at<int64_t>(from, "beams");
+    o.groups = at<int64_t>(from, "groups");
+    o.vocabulary = at<int64_t>(from, "vocabulary");
+    o.eos_pool = static_cast<EosPool>(at<int>(from, "eos_pool"));
+    o.stop = static_cast<StopRule>(at<int>(from, "stop"));
+    o.pool = at<int64_t>(from, "pool");
+    o.wanted = at<int64_t>(from, "wanted");
+    o.min_length = at<int64_t>(from, "min_length");
+    o.no_repeat_ngram = at<int64_t>(from, "no_repeat_ngram");
+    o.temperature = at<double>(from, "temperature");
+    o.repetition_penalty = at<double>(from, "repetition_penalty");
+    o.diversity = at<double>(from, "diversity");
+    o.renormalize = at<bool>(from, "renormalize");
+    o.force_eos = at<bool>(from, "force_eos");
+    o.score_prefix = at<bool>(from, "score_prefix");
+    o.count_eos = at<bool>(from, "count_eos");
+    o.noise = at<bool>(from, "noise");
+    o.eos_count = at<int64_t>(from, "eos_count");
+    o.banned_count = at<int64_t>(from, "banned_count");
+    o.proposals = beam_proposals(o);
+    return o;
+}
+
+// A search's arguments: read once, as a step of a small search takes less time than reading them.
+class BeamStepCall {
+  public:
+    // A dict with the names of BeamStepArgs and BeamOptions; logits, allowed and workspace apart.
+    explicit BeamStepCall(const py::dict& from) {
+        args_.dtype = static_cast<DType>(at<int>(from, "dtype"));
+        args_.options = read_options(from);
+        args_.batch = at<int64_t>(from, "batch");
+        args_.sentences = at<int64_t>(from, "sentences");
+        args_.capacity = at<int64_t>(from, "capacity");
+        args_.threads = at<int>(from, "threads");
+        args_.eos = pointer<int32_t>(from, "eos");
+        args_.banned = pointer<int32_t>(from, "banned");
+        args_.sentence = pointer<int64_t>(from, "sentence");
+        args_.max_lengths = pointer<int32_t>(from, "max_lengths");
+        args_.prefix = pointer<int32_t>(from, "prefix");
+        args_.prefix_lengths = pointer<int32_t>(from, "prefix_lengths");
+        args_.prefix_capacity = at<int64_t>(from, "prefix_capacity");
+        args_.divisor = pointer<void>(from, "divisor");
+        args_.addend = pointer<void>(from, "addend");
+        args_.bound_divisor = pointer<void>(from, "bound_divisor");
+        args_.bound_addend = pointer<void>(from, "bound_addend");
+        args_.certain_divisor = pointer<void>(from, "certain_divisor");
+        args_.certain_addend = pointer<void>(from, "certain_addend");
+        args_.seed = pointer<int64_t>(from, "seed");
+        args_.step = pointer<int64_t>(from, "step");
+        args_.scores = pointer<void>(from, "scores");
+        args_.keys = pointer<void>(from, "keys");
+        args_.history = pointer<int32_t>(from, "history");
+        args_.history_start = pointer<int32_t>(from, "history_start");
+        args_.history_capacity = at<int64_t>(from, "history_capacity");
+        args_.next_tokens = pointer<int64_t>(from, "next_tokens");
+        args_.next_rows = pointer<int64_t>(from, "next_rows");
+        args_.tokens = pointer<int32_t>(from, "tokens");
+        args_.parents = pointer<int32_t>(from, "parents");
+        args_.logprobs = pointer<void>(from, "logprobs");
+        args_.pool_scores = pointer<void>(from, "pool_scores");
+        args_.pool_logprobs = pointer<void>(from, "pool_logprobs");
+        args_.pool_last = pointer<void>(from, "pool_last");
+        args_.pool_keys = pointer<void>(from, "pool_keys");
+        args_.pool_steps = pointer<int32_t>(from, "pool_steps");
+        args_.pool_parents = pointer<int32_t>(from, "pool_parents");
+        args_.pool_tokens = pointer<int32_t>(from, "pool_tokens");
+        args_.pool_counts = pointer<int32_t>(from, "pool_counts");
+        args_.done = pointer<uint8_t>(from, "done");
+        args_.certified = pointer<uint8_t>(from, "certified");
+        args_.living = pointer<int64_t>(from, "living");
+        args_.status = pointer<int64_t>(from, "status");
+    }
+
+    size_t workspace_size() const { return cpu::beam_step_workspace_size(args_); }
+
+    void set_workspace(Address workspace, size_t size) {
+        args_.workspace = out(workspace);
+        args_.workspace_size = size;
+    }
+
+    // Returns the status.
+    int64_t step(int dtype, Address logits, int64_t logits_stride, Address allowed,
+                 int64_t allowed_stride, int threads) const {
+        BeamStepArgs args = with(dtype, logits, logits_stride, allowed, allowed_stride);
+        if (threads < args.threads) args.threads = threads;
+        py::gil_scoped_release release;
+        cpu::beam_step(args);
+        return *args.status;
+    }
+
+  private:
+    BeamStepArgs with(int dtype, Address logits, int64_t logits_stride, Address allowed,
+                      int64_t allowed_stride) const {
+        BeamStepArgs args = args_;
+        args.dtype = static_cast<DType>(dtype);
+        args.logits = in(logits);
+        args.logits_stride = logits_stride;
+        args.allowed = static_cast<const uint8_t*>(in(allowed));
+        args.allowed_stride = allowed_stride;
+        return args;
+    }
+
+    BeamStepArgs args_{};
+};
+
+BeamBacktrackArgs read_backtrack_args(const py::dict& from) {
+    BeamBacktrackArgs args{};
+    args.sentences = at<int64_t>(from, "sentences");
+    args.beams = at<int64_t>(from, "beams");
+    args.hypotheses = at<int64_t>(from, "hypotheses");
+    args.capacity = at<int64_t>(from, "capacity");
+    args.length = at<int64_t>(from, "length");
+    args.wide = at<bool>(from, "wide");
+    args.tokens = pointer<int32_t>(from, "tokens");
+    args.parents = pointer<int32_t>(from, "parents");
+    args.logprobs = pointer<void>(from, "logprobs");
+    args.last_steps = pointer<int32_t>(from, "last_steps");
+    args.last_parents = pointer<int32_t>(from, "last_parents");
+    args.last_tokens = pointer<int32_t>(from, "last_tokens");
+    args.last_logprobs = pointer<void>(from, "last_logprobs");
+    args.pad = at<int64_t>(from, "pad");
+    args.out_tokens = pointer<int64_t>(from, "out_tokens");
+    args.out_parents = pointer<int64_t>(from, "out_parents");
+    args.out_logprobs = pointer<void>(from, "out_logprobs");
+    args.threads = at<int>(from, "threads");
+    return args;
+}
+
+void backtrack(const py::dict& from) {
+    const BeamBacktrackArgs args = read_backtrack_args(from);
+    py::gil_scoped_release release;
+    cpu::beam_backtrack(args);
+}
+
+}  // namespace
+
+void register_beam_search(py::module_& module) {
+    py::class_<BeamStepCall>(module, "BeamStepCall")
+        .def(py::init<const py::dict&>())
+        .def("workspace_size", &BeamStepCall::workspace_size)
+        .def("set_workspace", &BeamStepCall::set_workspace)
+        .def("step", &BeamStepCall::step);
+    module.def("beam_backtrack", &backtrack);
+}
+
+}  // namespace seqfast::bindings
