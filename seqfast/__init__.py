@@ -8,6 +8,7 @@ from typing import Any
 from seqfast import _C
 
 __all__ = [
+    "BeamSearch",
     "Word2Vec",
     "accelerate",
     "build_info",
@@ -38,6 +39,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"seqfast.{name}")
     if name == "accelerate":
         return importlib.import_module("seqfast.nn").accelerate
+    if name == "BeamSearch":
+        return importlib.import_module("seqfast.decoding").BeamSearch
     if name == "Word2Vec":
         return importlib.import_module("seqfast.embeddings").Word2Vec
     raise AttributeError(f"module 'seqfast' has no attribute {name!r}")

@@ -5,15 +5,32 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["Bleu", "CtcResult", "bleu", "ctc_beam_search", "ctc_greedy"]
-
 _HOMES = {
+    "BeamResult": "beam_search",
+    "BeamSearch": "beam_search",
     "Bleu": "_bleu",
     "CtcResult": "ctc",
+    "ErrorAnalysis": "analysis",
+    "RowsSoFar": "_masks",
+    "Sampler": "beam_search",
+    "Score": "sampling",
+    "StepError": "_model",
+    "along": "state",
     "bleu": "_bleu",
     "ctc_beam_search": "ctc",
     "ctc_greedy": "ctc",
+    "error_analysis": "analysis",
+    "exact_search": "exact",
+    "greedy": "sampling",
+    "per_sequence": "_masks",
+    "register_state": "state",
+    "sample": "sampling",
+    "score": "sampling",
+    "shared": "state",
+    "transformers_step": "transformers",
 }
+
+__all__ = list(_HOMES)
 
 
 # At first use: `import seqfast.decoding` must import neither torch nor what an extra brings.

@@ -1,0 +1,164 @@
+"""What a search is called with, checked and brought into the kernels' form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seqfast.ops._arrays import library_of
+from seqfast.ops._search_options import SearchOptions, check_whole
+
+Array = Any  # a numpy.ndarray or a torch.Tensor
+
+
+class Inputs:
+    """Of one search. `ids` int64 [batch]; the rest int32 on the host."""
+
+    def __init__(
+        self,
+        options: SearchOptions,
+        start_ids: Any,
+        prefix: Any,
+        prefix_lengths: Any,
+        max_length: Any,
+        history: Any,
+        history_lengths: Any,
+    ) -> None:
+        self._who = options.operation
+        self._xp = library_of(start_ids, self._who, "start_ids")
+        if not self._xp.is_integer(start_ids):
+            raise TypeError(f"{self._who}: start_ids must be integers, got {start_ids.dtype}")
+        if start_ids.ndim != 1:
+            raise ValueError(
+                f"{self._who}: start_ids must be [batch], one token for each sentence, "
+                f"got {list(start_ids.shape)}"
+            )
+        self.ids = self._xp.int64(start_ids)
+        self.batch = int(start_ids.shape[0])
+        limits = self._limits(options, max_length)
+        self.capacity = options.steps_for(int(limits.max(initial=1)))
+        self.max_lengths = _int32(limits + (self.capacity - limits.max(initial=1)))
+        self.prefix, self.prefix_lengths = self._prefix(prefix, prefix_lengths, limits)
+        given = 0
+        if self.prefix_lengths is not None and not options.score_prefix and self.batch:
+            given = int(self.prefix_lengths.min())
+        self.longest = self.capacity - given
+        self._history_is_start = history is None
+        self.history, self.history_lengths = self._history(history, history_lengths)
+
+    def check_vocabulary(self, vocabulary: int, remembers: bool) -> None:
+        """Tokens given must be in it; `remembers`: the history counts."""
+        if remembers and self._history_is_start:
+            # A start token need not be one that can be chosen.
+            outside = (self.history[:, 0] < 0) | (self.history[:, 0] >= vocabulary)
+            self.history = np.where(outside[:, None], 0, self.history)
+            self.history_lengths = _int32(~outside)
+        given = {"prefix": self.prefix, "history": self.history if remembers else None}
+        for name, tokens in given.items():
+            if tokens is None or 0 in tokens.shape:
+                continue
+            least, most = int(tokens.min()), int(tokens.max())
+            if least < 0 or most >= vocabulary:
+                raise ValueError(
+                    f"{self._who}: {name} must hold tokens in range [0, {vocabulary}), got "
+                    f"{least if least < 0 else most}"
+                )
+
+    def _whole(self, name: str, values: Any, ndim: int) -> Any:
+        """int64 on the host, [batch] or [batch, any]."""
+        array = values
+        if not isinstance(values, np.ndarray) and hasattr(values, "detach"):
+            array = values.detach().cpu().numpy()
+        try:
+            array = np.asarray(array)
+        except ValueError:
+            array = np.empty(0, object)
+        if array.dtype.kind not in "iu":
+            got = array.dtype if array.dtype != object else "rows of different lengths"
+            raise TypeError(f"{self._who}: {name} must be integers, got {got}")
+        wanted = [self.batch] if ndim == 1 else [self.batch, "any"]
+        if array.ndim != ndim or array.shape[0] != self.batch:
+            shown = str(wanted).replace("'", "")
+            raise ValueError(f"{self._who}: {name} must be {shown}, got {list(array.shape)}")
+        return array.astype(np.int64)
+
+    def _limits(self, options: SearchOptions, max_length: Any) -> Any:
+        if max_length is None:
+            max_length = options.max_length
+        if isinstance(max_length, (int, np.integer)) and not isinstance(max_length, bool):
+            check_whole(self._who, "max_length", max_length, 1, (1 << 31) - 2)
+            return np.full(self.batch, max_length, np.int64)
+        limits = self._whole("max_length", max_length, 1)
+        if self.batch and not 1 <= limits.min() <= limits.max() <= (1 << 31) - 2:
+            wrong = limits[(limits < 1) | (limits > (1 << 31) - 2)][0]
+            raise ValueError(f"{self._who}: max_length must be >= 1, got {wrong}")
+        return limits
+
+    def _prefix(self, prefix: Any, lengths: Any, limits: Any) -> tuple[Array | None, Array | None]:
+        if prefix is None:
+            if lengths is not None:
+                raise ValueError(f"{self._who}: prefix_lengths must be None without a prefix")
+            return None, None
+        if isinstance(prefix, (list, tuple)):
+            if lengths is not None:
+                raise ValueError(f"{self._who}: prefix_lengths must be None beside lists")
+            if len(prefix) != self.batch:
+                raise ValueError(
+                    f"{self._who}: prefix must have a list for each of {self.batch} sentences, "
+                    f"got {len(prefix)}"
+                )
+            rows = [np.asarray(_listed(row)) for row in prefix]
+            for row in rows:
+                if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
+                    raise TypeError(f"{self._who}: prefix must hold lists of tokens")
+            counts = np.array([row.size for row in rows], np.int64)
+            tokens = np.zeros((self.batch, int(counts.max(initial=0))), np.int64)
+            for i, row in enumerate(rows):
+                tokens[i, : row.size] = row
+        else:
+            tokens = self._whole("prefix", prefix, 2)
+            counts = np.full(self.batch, tokens.shape[1], np.int64)
+            if lengths is not None:
+                counts = self._whole("prefix_lengths", lengths, 1)
+                if self.batch and not 0 <= counts.min() <= counts.max() <= tokens.shape[1]:
+                    raise ValueError(
+                        f"{self._who}: prefix_lengths must be from 0 to {tokens.shape[1]}, got "
+                        f"{counts.min() if counts.min() < 0 else counts.max()}"
+                    )
+                tokens = np.where(np.arange(tokens.shape[1]) < counts[:, None], tokens, 0)
+        if (counts > limits).any():
+            worst = int(np.argmax(counts > limits))
+            raise ValueError(
+                f"{self._who}: prefix must not be longer than max_length, got {counts[worst]} "
+                f"tokens for sentence {worst} of at most {limits[worst]}"
+            )
+        if not tokens.shape[1]:
+            return None, None
+        return _int32(tokens), _int32(counts)
+
+    def _history(self, history: Any, lengths: Any) -> tuple[Array, Array]:
+        if history is None:
+            if lengths is not None:
+                raise ValueError(f"{self._who}: history_lengths must be None without a history")
+            start = self._whole("start_ids", self.ids, 1)
+            return _int32(start[:, None]), _int32(np.ones(self.batch))
+        tokens = self._whole("history", history, 2)
+        counts = np.full(self.batch, tokens.shape[1], np.int64)
+        if lengths is not None:
+            counts = self._whole("history_lengths", lengths, 1)
+            if self.batch and not 0 <= counts.min() <= counts.max() <= tokens.shape[1]:
+                raise ValueError(
+                    f"{self._who}: history_lengths must be from 0 to {tokens.shape[1]}, got "
+                    f"{counts.min() if counts.min() < 0 else counts.max()}"
+                )
+            tokens = np.where(np.arange(tokens.shape[1]) < counts[:, None], tokens, 0)
+        return _int32(tokens), _int32(counts)
+
+
+def _int32(array: Any) -> Any:
+    return np.ascontiguousarray(array, np.int32)
+
+
+def _listed(row: Any) -> Any:
+    return row.detach().cpu().numpy() if hasattr(row, "detach") else row

@@ -1,0 +1,263 @@
+"""The loop of a search: model, selection and the next state, step by step or as a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from seqfast.decoding._masks import Allowed, RowsSoFar, allowed_mask, sampler_mask
+from seqfast.decoding._model import Model
+from seqfast.decoding.state import Rows, take
+from seqfast.ops._beams import Beams
+from seqfast.ops._search_options import SearchOptions
+from seqfast.ops.beam_search import beam_step
+
+Array = Any  # a numpy.ndarray or a torch.Tensor
+
+# Sentences that are done leave the batch when they are this share of it; leaving costs a copy of
+# what is shared.
+_LEAVING = 8
+# Steps before a graph is captured: the first one allocates, the next two must look alike.
+_BEFORE_CAPTURE = 2
+
+
+class Loop:
+    """One search, from its first step to its end."""
+
+    def __init__(
+        self,
+        model: Model,
+        ids: Array,
+        start: Callable[[Array], Beams],
+        steps: int,
+        options: SearchOptions,
+        allowed: Allowed | None,
+    ) -> None:
+        self._model, self._options, self._allowed = model, options, allowed
+        self._ids, self._start, self._most = ids, start, steps
+        self._states: list[Any] = model.states
+        self.beams: Beams | None = None
+        self.steps = 0
+
+    def run(self, cuda_graph: bool | str) -> Beams:
+        """The beams at the end of the search. `steps` says how many there were."""
+        device = device_of(self._ids)
+        if device is None:
+            self._on_cpu()
+        else:
+            self._on_cuda(device, cuda_graph)
+        assert self.beams is not None
+        return self.beams
+
+    def _on_cpu(self) -> None:
+        for t in range(self._most):
+            logits, self._states = self._model(self._ids, self._states, t, self._batch())
+            self._choose(logits)
+            self.steps += 1
+            beams = self.beams
+            assert beams is not None
+            living = int(beams.living[0])
+            if living == 0 or t + 1 == self._most:
+                return
+            batch = beams.next_rows.shape[0]
+            if (batch - living) * _LEAVING >= batch:
+                rows = self._leave(beams)
+            else:
+                rows = Rows(beams.next_rows.reshape(-1))
+            self._states = self._model.select(self._states, rows)
+            self._ids = beams.next_tokens.reshape(-1)
+
+    def _on_cuda(self, device: Any, cuda_graph: bool | str) -> None:
+        """Nothing waits for the device but the stop flag, and that for the step before the last."""
+        may_capture = cuda_graph is not False and self._refusal() is None
+        if cuda_graph is True and not may_capture:
+            raise RuntimeError(f"{self._options.operation}: cuda_graph: {self._refusal()}")
+        flag = None
+        replay: Callable[[], None] | None = None
+        for t in range(self._most):
+            if replay is None and may_capture and t == _BEFORE_CAPTURE and t + 1 < self._most:
+                replay = self._captured(device, cuda_graph is True)
+            if replay is not None:
+                replay()
+                self.steps += 1
+            else:
+                before = self._shapes() if t + 1 == _BEFORE_CAPTURE else None
+                self._step(t)
+                if before is not None and may_capture and before != self._shapes():
+                    if cuda_graph is True:
+                        raise RuntimeError(
+                            f"{self._options.operation}: cuda_graph: the state's shapes must be "
+                            "the same after every step"
+                        )
+                    may_capture = False
+            assert self.beams is not None
+            if flag is None:
+                flag = device.flag(self.beams)
+            if flag.was_done():
+                return
+
+    def _step(self, t: Any) -> None:
+        logits, states = self._model(self._ids, self._states, t, self._batch())
+        self._choose(logits)
+        self.steps += 1
+        assert self.beams is not None
+        self._states = self._model.select(states, Rows(self.beams.next_rows.reshape(-1)))
+        self._ids = self.beams.next_tokens.reshape(-1)
+
+    def _batch(self) -> int:
+        return int(self._ids.shape[0]) // self._options.beam_size
+
+    def _choose(self, logits: Array) -> None:
+        o = self._options
+        if not isinstance(logits, np.ndarray):
+            logits = logits.detach()
+        if self.beams is None:
+            self.beams = self._start(logits)
+        mask = None
+        if self._allowed is not None:
+            rows = RowsSoFar(self._ids, self.beams)
+            mask = allowed_mask(o.operation, self._allowed(self.steps, rows), logits)
+        if o.sampler is not None:
+            temperature = self.beams.options.temperature
+            drawn = sampler_mask(o.sampler, logits, temperature)
+            mask = drawn if mask is None else mask if drawn is None else mask & drawn
+        beam_step(logits, self.beams, allowed=mask)
+
+    def _leave(self, beams: Beams) -> Rows:
+        """Sentences that are done leave the batch: rows of those that stay."""
+        done, sentence = np.asarray(beams.done), np.asarray(beams.sentence)
+        stay = np.flatnonzero((done[sentence] != 1).any(1))
+        count = beams.options.beams
+        flat = (stay[:, None] * count + np.arange(count)).reshape(-1)
+        keep: Array = stay
+        kept: Array = flat
+        if not isinstance(beams.done, np.ndarray):
+            import torch
+
+            keep, kept = torch.from_numpy(stay), torch.from_numpy(flat)
+        rows = beams.next_rows[keep].reshape(-1)
+        for name in ("sentence", "scores", "keys", "history_start", "next_tokens", "next_rows"):
+            value = getattr(beams, name)
+            if value is not None:
+                setattr(beams, name, value[keep])
+        if beams.history is not None:
+            beams.history = take(beams.history, keep, 1)
+        return Rows(rows, keep, kept)
+
+    def _refusal(self) -> str | None:
+        """Why there can be no graph, as far as one can tell before the first step."""
+        if self._allowed is not None:
+            return "allowed is called by Python at every step"
+        for node, state in zip(self._model.nodes, self._states, strict=True):
+            if node.tensors(state) is None:
+                return "the state must be made of tensors, None and what is shared"
+        return None
+
+    def _tensors(self) -> list[Array]:
+        found: list[Array] = []
+        for node, state in zip(self._model.nodes, self._states, strict=True):
+            found += node.tensors(state) or []
+        return found
+
+    def _shapes(self) -> list[tuple[Any, ...]]:
+        return [(tuple(x.shape), x.dtype) for x in self._tensors()]
+
+    def _captured(self, device: Any, must: bool) -> Callable[[], None] | None:
+        """A graph of one step that goes on from the state as it is; None where there can be none.
+
+        Model, selection and reordering read and write the same memory each time. `t` is the
+        beams' own counter, a tensor on the device, so whoever needs it as a number is refused
+        by the capture instead of seeing one number for ever.
+        """
+        assert self.beams is not None
+        beams, model = self.beams, self._model
+        fixed = [x.clone() for x in self._tensors()]
+        left = list(fixed)
+        states = [n.replaced(s, left) for n, s in zip(model.nodes, self._states, strict=True)]
+        ids, t = beams.next_tokens.reshape(-1), beams.step[0]
+
+        def step() -> None:
+            logits, after = model(ids, states, t, self._batch())
+            self._choose(logits)
+            rows = Rows(beams.next_rows.reshape(-1))
+            new: list[Array] = []
+            for node, state in zip(model.nodes, model.select(after, rows), strict=True):
+                new += node.tensors(state) or []
+            for into, value in zip(fixed, new, strict=True):
+                if into.shape != value.shape or into.dtype != value.dtype:
+                    raise RuntimeError("the state's shapes must be the same after every step")
+                into.copy_(value)
+
+        try:
+            replay: Callable[[], None] = device.capture(step)
+        except Exception as error:
+            if must:
+                raise RuntimeError(
+                    f"{self._options.operation}: cuda_graph: a step could not be captured: {error}"
+                ) from error
+            return None
+        self._ids, self._states = ids, states
+        return replay
+
+
+class Cuda:
+    """What the loop asks of a CUDA device."""
+
+    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
+        """The replay of a graph of `step`, which is recorded and not run."""
+        import torch
+
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            step()
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+    def flag(self, beams: Beams) -> Any:
+        return StopFlag(beams)
+
+
+class StopFlag:
+    """What the device says about its end, read one step late.
+
+    After each step the number of living sentences and the status go to pinned memory, and an event
+    behind them. Before the next step but one is queued, that event is waited for by asking, so the
+    device always has a step to do; no call synchronises.
+    """
+
+    def __init__(self, beams: Beams) -> None:
+        import torch
+
+        self._beams, self._turn = beams, 0
+        self._copies = [torch.empty(2, dtype=torch.int64).pin_memory() for _ in range(2)]
+        self._events = [torch.cuda.Event() for _ in range(2)]
+
+    def was_done(self) -> bool:
+        """Whether no sentence was alive after the step before the one just queued."""
+        now, before = self._turn % 2, (self._turn + 1) % 2
+        self._copies[now][:1].copy_(self._beams.living, non_blocking=True)
+        self._copies[now][1:].copy_(self._beams.status, non_blocking=True)
+        self._events[now].record()
+        self._turn += 1
+        if self._turn == 1:
+            return False
+        while not self._events[before].query():
+            pass
+        living, status = self._copies[before].tolist()
+        raise_status(status)
+        return bool(living == 0)
+
+
+def raise_status(status: int) -> None:
+    """For what the kernel could only leave a note of."""
+    if status >= 0:
+        raise ValueError(f"beam_step: logits must not hold NaN or +inf, got one in row {status}")
+
+
+def device_of(ids: Array) -> Any:
+    """What runs the loop beside the CPU; None: the CPU."""
+    if isinstance(ids, np.ndarray) or ids.device.type != "cuda":
+        return None
+    return Cuda()

@@ -1,0 +1,172 @@
+"""What may be chosen at a step: the caller's `allowed`, and what top-k and top-p leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqfast.decoding.state import is_tensor
+from seqfast.ops._search_options import Sampler
+from seqfast.ops.beam_search import beam_backtrack
+
+Array = Any  # a numpy.ndarray or a torch.Tensor
+Allowed = Callable[[int, "RowsSoFar"], Any]
+
+
+class RowsSoFar:
+    """The rows of a step, [batch * beams], as `allowed` sees them."""
+
+    def __init__(self, ids: Array, beams: Any) -> None:
+        self.ids = ids
+        """int64 [rows]: the tokens that the step function was given."""
+        self._beams = beams
+
+    @property
+    def sentences(self) -> Array:
+        """int64 [rows]: each row's place in the batch that the search began with."""
+        count, sentence = self._beams.options.beams, self._beams.sentence
+        if isinstance(sentence, np.ndarray):
+            return np.repeat(sentence, count)
+        return sentence.repeat_interleave(count)
+
+    @property
+    def living(self) -> Array:
+        """bool [rows]: false where the row is no hypothesis and may choose anything."""
+        return self._beams.scores.reshape(-1) > -np.inf
+
+    @property
+    def tokens(self) -> Array:
+        """int64 [rows, t]: what each row has chosen so far, prefix included. Walks back over all
+        steps each time it is asked for."""
+        b = self._beams
+        t = int(b.step[0])
+        if t == 0:
+            return self.ids.reshape(-1, 1)[:, :0]
+        # Only living rows have records of the last step.
+        steps = b.tokens[t - 1] * 0 - 1
+        steps[b.sentence] += t * (b.scores > -np.inf)
+        found = beam_backtrack(
+            b, steps, b.parents[t - 1], b.tokens[t - 1], b.logprobs[t - 1], length=t, pad=0
+        )[0]
+        return found[b.sentence].reshape(-1, t)
+
+
+def per_sequence(
+    function: Callable[[int, Array], Sequence[int]], start: Array | None = None
+) -> Allowed:
+    """`allowed` of a function in the style of transformers' `prefix_allowed_tokens_fn`.
+
+    `function(sentence, tokens)` returns the tokens that may follow; `tokens` int64 [any], those of
+    `start` [batch, any] (a prompt, or the start ids) before those chosen so far.
+    """
+
+    def allowed(t: int, rows: RowsSoFar) -> list[Sequence[int] | None]:
+        tokens, sentences, living = rows.tokens, rows.sentences.tolist(), rows.living.tolist()
+        lists: list[Sequence[int] | None] = []
+        for row, sentence in enumerate(sentences):
+            if not living[row]:
+                lists.append(None)
+                continue
+            sequence = tokens[row]
+            if start is not None:
+                before = start[sentence].reshape(-1)
+                if is_tensor(sequence):
+                    import torch
+
+                    sequence = torch.cat((before, sequence))
+                else:
+                    sequence = np.concatenate((before, sequence))
+            lists.append(function(sentence, sequence))
+        return lists
+
+    return allowed
+
+
+def allowed_mask(who: str, given: Any, logits: Array) -> Array | None:
+    """bool [rows, vocabulary] of what `allowed` returned: such a mask, a list of tokens for each
+    row (None: all), or None."""
+    if given is None:
+        return None
+    rows, vocabulary = logits.shape
+    if isinstance(given, (list, tuple)):
+        if len(given) != rows:
+            raise ValueError(
+                f"{who}: allowed must return a list for each of {rows} rows, got {len(given)}"
+            )
+        mask = np.zeros((rows, vocabulary), bool)
+        for row, tokens in enumerate(given):
+            if tokens is None:
+                mask[row] = True
+                continue
+            chosen = np.asarray([int(token) for token in tokens], np.int64)
+            if ((chosen < 0) | (chosen >= vocabulary)).any():
+                wrong = chosen[(chosen < 0) | (chosen >= vocabulary)][0]
+                raise ValueError(
+                    f"{who}: allowed must return tokens in range [0, {vocabulary}), got {wrong}"
+                )
+            mask[row, chosen] = True
+        given = mask
+        if is_tensor(logits):
+            import torch
+
+            given = torch.from_numpy(mask).to(logits.device)
+    if type(given) is not type(logits) and not (is_tensor(given) and is_tensor(logits)):
+        raise TypeError(
+            f"{who}: allowed must return a bool mask of the logits' library, lists of tokens or "
+            f"None, got {type(given).__name__}"
+        )
+    if str(given.dtype).removeprefix("torch.") != "bool":
+        raise TypeError(f"{who}: the mask of allowed must be bool, got {given.dtype}")
+    if tuple(given.shape) != (rows, vocabulary):
+        raise ValueError(
+            f"{who}: the mask of allowed must be [{rows}, {vocabulary}], got {list(given.shape)}"
+        )
+    return given
+
+
+def sampler_mask(sampler: Sampler, logits: Array, temperature: float) -> Array | None:
+    """bool like logits: what top-k and top-p leave; equal ones go to the lower token."""
+    k, p = sampler.top_k, sampler.top_p
+    vocabulary = logits.shape[1]
+    if k is not None and k >= vocabulary:
+        k = None
+    if p is not None and p >= 1:
+        p = None
+    if k is None and p is None:
+        return None
+    if isinstance(logits, np.ndarray):
+        return _numpy_mask(logits, k, p, temperature)
+    return _torch_mask(logits, k, p, temperature)
+
+
+def _numpy_mask(logits: Array, k: int | None, p: float | None, temperature: float) -> Array:
+    order = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")
+    kept = np.ones(logits.shape, bool)
+    if k is not None:
+        kept[:, k:] = False
+    if p is not None:
+        x = np.take_along_axis(logits.astype(np.float64), order, 1) / temperature
+        x = np.where(kept, x - x[:, :1], -np.inf)
+        with np.errstate(invalid="ignore"):
+            share = np.exp(x)
+            share /= share.sum(1, keepdims=True)
+        # A token is kept while those before it have not reached p.
+        kept &= ~(share.cumsum(1) - share >= p)
+    mask = np.empty(logits.shape, bool)
+    np.put_along_axis(mask, order, kept, 1)
+    return mask
+
+
+def _torch_mask(logits: Array, k: int | None, p: float | None, temperature: float) -> Array:
+    import torch
+
+    values, order = logits.double().sort(dim=1, descending=True, stable=True)
+    kept = torch.ones_like(values, dtype=torch.bool)
+    if k is not None:
+        kept[:, k:] = False
+    if p is not None:
+        share = (values / temperature).masked_fill(~kept, -torch.inf).softmax(1)
+        kept &= ~(share.cumsum(1) - share >= p)
+    return torch.empty_like(kept).scatter_(1, order, kept)

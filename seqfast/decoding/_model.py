@@ -1,0 +1,146 @@
+"""A step function, or several averaged, whose every answer is checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqfast.decoding.state import Node, Rows, begin_state, is_tensor
+from seqfast.ops._arrays import library_of
+from seqfast.ops._search_options import SearchOptions
+
+Array = Any  # a numpy.ndarray or a torch.Tensor
+Step = Callable[[Array, Any, Any], tuple[Array, Any]]
+
+
+class StepError(RuntimeError):
+    """A step function raised; the error itself is the `__cause__`."""
+
+
+class Model:
+    """Step functions with their states; `beams` rows of each sentence.
+
+    Several are an ensemble: their probabilities are averaged, or their log-probabilities.
+    """
+
+    def __init__(
+        self, step: Step | Sequence[Step], state: Any, batch: int, like: Array, o: SearchOptions
+    ) -> None:
+        self._who, self._like, self._options = o.operation, like, o
+        several = not callable(step)
+        steps = list(step) if not callable(step) else [step]
+        if not steps or not all(callable(one) for one in steps):
+            raise TypeError(f"{self._who}: step must be callable, or a sequence of callables")
+        states = list(state) if several and isinstance(state, (list, tuple)) else [state]
+        if several and state is None:
+            states = [None] * len(steps)
+        if len(states) != len(steps):
+            raise ValueError(
+                f"{self._who}: state must have one state for each of {len(steps)} step functions, "
+                f"got {len(states)}"
+            )
+        self._steps = steps
+        self._names = [f"step[{i}]" if several else "step" for i in range(len(steps))]
+        self._temperature = float(o.temperature)
+        begun = [begin_state(one, batch, o.beam_size, like, self._who) for one in states]
+        self.nodes: list[Node] = [node for node, _ in begun]
+        self.states: list[Any] = [one for _, one in begun]
+        self.vocabulary = -1
+
+    @property
+    def averaged(self) -> bool:
+        return len(self._steps) > 1
+
+    def __call__(
+        self, ids: Array, states: list[Any], t: Any, batch: int
+    ) -> tuple[Array, list[Any]]:
+        """Logits [rows, vocabulary] and the states after it, of `batch` sentences. Changes nothing
+        of this object but `vocabulary`, at the first call."""
+        results, after = [], []
+        for i in range(len(self._steps)):
+            logits, state = self._one(i, ids, states[i], t, batch)
+            results.append(logits)
+            after.append(state)
+        if len(results) == 1:
+            return results[0], after
+        return self._average(results), after
+
+    def select(self, states: list[Any], rows: Rows) -> list[Any]:
+        return [node.select(s, rows) for node, s in zip(self.nodes, states, strict=True)]
+
+    def _one(self, i: int, ids: Array, state: Any, t: Any, batch: int) -> tuple[Array, Any]:
+        who, name = self._who, self._names[i]
+        rows = ids.shape[0]
+        try:
+            result = self._steps[i](ids, state, t)
+        except Exception as error:
+            raise StepError(
+                f"{who}: {name} raised {type(error).__name__} at t = {t}: {error}"
+            ) from error
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                f"{who}: {name} must return a tuple (logits, state), got {type(result).__name__}"
+            )
+        logits, after = result
+        self._check_logits(logits, rows, name)
+        node = self.nodes[i]
+        node.check(after, f"{who}: state that {name} returned", (rows, batch))
+        return logits, node.kept(after, state)
+
+    def _check_logits(self, logits: Any, rows: int, name: str) -> None:
+        who = self._who
+        numpy = isinstance(self._like, np.ndarray)
+        if not (isinstance(logits, np.ndarray) if numpy else is_tensor(logits)):
+            wanted = "a NumPy array" if numpy else "a torch tensor"
+            raise TypeError(
+                f"{who}: logits of {name} must be {wanted}, as the start ids are, "
+                f"got {type(logits).__name__}"
+            )
+        xp = library_of(logits, who, f"logits of {name}")
+        if xp.dtype_code(logits) is None:
+            raise TypeError(
+                f"{who}: logits of {name} must be float32, float64, bfloat16 or float16, "
+                f"got {logits.dtype}"
+            )
+        wanted_size = "vocabulary" if self.vocabulary < 0 else str(self.vocabulary)
+        right = logits.ndim == 2 and logits.shape[0] == rows and logits.shape[1] > 0
+        if right and self.vocabulary < 0:
+            self.vocabulary = logits.shape[1]
+        if not right or logits.shape[1] != self.vocabulary:
+            raise ValueError(
+                f"{who}: logits of {name} must be [{rows}, {wanted_size}], got {list(logits.shape)}"
+            )
+        place = xp.place(self._like)
+        if xp.place(logits) != place:
+            raise ValueError(
+                f"{who}: logits of {name} must be on {place}, as the start ids are, "
+                f"got {xp.place(logits)}"
+            )
+
+    def _average(self, results: list[Array]) -> Array:
+        """Log-probabilities of the mean; the temperature divides each model's logits."""
+        t, n = self._temperature, len(results)
+        if isinstance(results[0], np.ndarray):
+            logs = [_log_softmax(x, t) for x in results]
+            if self._options.ensemble == "logprobs":
+                return sum(logs[1:], logs[0]) / n
+            return np.logaddexp.reduce(logs) - logs[0].dtype.type(math.log(n))
+        import torch
+
+        wide = torch.float64 if any(x.dtype == torch.float64 for x in results) else torch.float32
+        logs = [torch.log_softmax(x.to(wide) / t, 1) for x in results]
+        if self._options.ensemble == "logprobs":
+            return sum(logs[1:], logs[0]) / n
+        return torch.logsumexp(torch.stack(logs), 0) - math.log(n)
+
+
+def _log_softmax(logits: Array, temperature: float) -> Array:
+    real = np.float64 if logits.dtype == np.float64 else np.float32
+    x = logits.astype(real) / real(temperature)
+    largest = x.max(1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        x = x - np.where(largest == -np.inf, 0, largest)
+        return np.asarray(x - np.log(np.exp(x).sum(1, keepdims=True)))

@@ -1,0 +1,121 @@
+"""Why something else than the reference was found: by the search's fault, or by the model's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqfast.decoding.sampling import score
+from seqfast.ops._search_result import BeamResult
+
+
+@dataclass(frozen=True)
+class ErrorAnalysis:
+    """What `error_analysis` returns; NumPy arrays and lists of one entry for each sentence."""
+
+    classes: list[str]
+    """"equal": the reference was found; "search": it is more probable than what was found, so the
+    search missed it; "model": it is not, so the model would rather say something else."""
+    reference_logprobs: Any
+    """float64 [batch]"""
+    found_logprobs: Any
+    """float64 [batch]"""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {name: self.classes.count(name) for name in ("equal", "search", "model")}
+
+    @property
+    def search_errors(self) -> int:
+        return self.classes.count("search")
+
+    @property
+    def model_errors(self) -> int:
+        return self.classes.count("model")
+
+    def __str__(self) -> str:
+        counts, n = self.counts, max(len(self.classes), 1)
+        return ", ".join(f"{name} {count} ({count / n:.1%})" for name, count in counts.items())
+
+
+def error_analysis(
+    decoder: Any,
+    source: Any,
+    reference: Any,
+    out: Any,
+    *,
+    reference_lengths: Any = None,
+    eos: Any = None,
+    tolerance: float = 1e-5,
+) -> ErrorAnalysis:
+    """Search error where P(reference) > P(found), else model error (Stahlberg & Byrne 2019).
+
+    - `decoder`: an object with `score(source, sequences, lengths)` -> log-probabilities [batch], or
+      such a function, or a step function; `source` is handed to it, for a step function it is
+      `(start_ids, state)`, and `eos` must be given.
+    - `reference`: a list of a list of tokens for each sentence, or integers [batch, any] with
+      `reference_lengths` [batch]. They end in EOS, if what was found does.
+    - `out`: a `BeamResult`, of which the first hypotheses count, or sequences as `reference` has
+      them in lists. It is scored again, since penalties may be part of a search's own sums.
+    - A reference counts as more probable if it is so by `tolerance`, relative to its own.
+    """
+    references = _lists(reference, reference_lengths)
+    found = _found(out)
+    if len(found) != len(references):
+        raise ValueError(
+            f"error_analysis: reference must have {len(found)} sequences, got {len(references)}"
+        )
+    sums = [_scored(decoder, source, sequences, eos) for sequences in (references, found)]
+    for values in sums:
+        if values.shape != (len(found),):
+            raise ValueError(
+                f"error_analysis: score must return log-probabilities [{len(found)}], "
+                f"got {list(values.shape)}"
+            )
+    classes = []
+    for one, other, p, q in zip(references, found, *sums, strict=True):
+        if one == other:
+            classes.append("equal")
+        else:
+            classes.append("search" if p - q > tolerance * max(1.0, abs(p)) else "model")
+    return ErrorAnalysis(classes, *sums)
+
+
+def _scored(decoder: Any, source: Any, sequences: list[list[int]], eos: Any) -> Any:
+    if eos is not None:
+        start_ids, state = source
+        values = score(decoder, sequences, start_ids, state, eos=eos).logprobs
+    else:
+        lengths = np.array([len(s) for s in sequences], np.int64)
+        tokens = np.zeros((len(sequences), int(lengths.max(initial=0))), np.int64)
+        for i, sequence in enumerate(sequences):
+            tokens[i, : len(sequence)] = sequence
+        function = getattr(decoder, "score", decoder)
+        values = function(source, tokens, lengths)
+        values = getattr(values, "logprobs", values)
+    return np.asarray(_host(values), np.float64)
+
+
+def _found(out: Any) -> list[list[int]]:
+    if isinstance(out, BeamResult):
+        tokens, lengths = _host(out.tokens), _host(out.lengths)
+        return [row[0, : n[0]].tolist() for row, n in zip(tokens, lengths, strict=True)]
+    return _lists(out, None)
+
+
+def _lists(sequences: Any, lengths: Any) -> list[list[int]]:
+    if isinstance(sequences, (list, tuple)):
+        return [np.asarray(_host(row)).reshape(-1).astype(int).tolist() for row in sequences]
+    tokens = _host(sequences)
+    if tokens.ndim != 2:
+        raise ValueError(
+            f"error_analysis: reference must be [batch, any], got {list(tokens.shape)}"
+        )
+    counts = np.full(len(tokens), tokens.shape[1]) if lengths is None else _host(lengths)
+    return [row[:n].tolist() for row, n in zip(tokens, counts, strict=True)]
+
+
+def _host(array: Any) -> Any:
+    return array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(array)

@@ -1,0 +1,261 @@
+"""BeamSearch: batched beam search over any step function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from seqfast.decoding._inputs import Inputs
+from seqfast.decoding._loop import Loop, device_of, raise_status
+from seqfast.decoding._masks import Allowed
+from seqfast.decoding._model import Model, Step
+from seqfast.ops._beams import Beams, start_beams
+from seqfast.ops._search_lengths import length_tables
+from seqfast.ops._search_options import Sampler, SearchOptions
+from seqfast.ops._search_result import BeamResult, collect
+
+Array = Any  # a numpy.ndarray or a torch.Tensor
+
+
+class BeamSearch:
+    """Batched beam search over a step function of one's own.
+
+    ```python
+    search = BeamSearch(beam_size=5, eos=2, max_length=100)
+    out = search(step, start_ids, state)
+    ```
+
+    `step(ids, state, t) -> logits, state` gets the last tokens, int64 [batch * beam_size], and
+    returns logits [batch * beam_size, vocabulary] (float32, float64, bfloat16 or float16) with
+    the state after them. Works on NumPy arrays, and on torch tensors of the CPU and of a GPU;
+    nothing is differentiated. The same logits give the same hypotheses, bit for bit, in any batch.
+
+    How hypotheses are compared:
+
+    - `beam_size`: hypotheses that go on at each step, of each sentence.
+    - `length_norm`: "none"; "avg": log-probability / n ** alpha; "gnmt": / ((5 + n) / 6) ** alpha
+      (Wu et al. 2016); "reward": + alpha * n (He et al. 2016); or a callable that maps integer
+      lengths, a NumPy array [any], to positive divisors, or to a tuple of divisors and addends. n
+      is the number of tokens, EOS among them if `count_eos`, plus `length_offset`; tokens of a
+      prefix count only with `score_prefix`.
+    - `eos_pool`: an ended hypothesis is kept if, among all candidates of its step, it ranks below
+      `beam_size` ("topk"), below twice that ("top2k"), anywhere ("any"), or as "topk" but takes one
+      of the beams of this step away ("inbeam").
+    - `stop`: a sentence is done, beside having nothing alive,
+        - "exact": when `n_best` have ended and nothing alive can become better than the worst of
+          them, whatever length up to max_length it takes: nothing better of this beam is lost;
+        - "hf": when `enough` have ended and the best alive, if normalised by its present length,
+          is no better; "longest": the same by max_length where that is to its advantage;
+        - "first_k": when beam_size have ended, counted in the order in which they end; "full":
+          when `enough` have ended, of which better ones of the last step may displace others;
+        - "top_beam": when the best candidate of some step ended, and `enough` have ended.
+    - `enough`: default n_best for "exact" and "top_beam", else beam_size.
+    - `at_max`: at its last step a hypothesis is "cut" (kept without EOS), or must take "eos", in
+      one step more than max_length; "rest": cut ones count only where none of their sentence ended.
+
+    What may be chosen: `min_length` tokens before an EOS; `banned` tokens never;
+    `no_repeat_ngram` = n: no n-gram twice (Paulus et al. 2018); `repetition_penalty` (Keskar et al.
+    2019); `temperature` divides the logits. Penalties and bans follow the softmax, so
+    log-probabilities stay the model's; `renormalize`: they precede it. `groups` and `diversity`:
+    diverse beam search (Vijayakumar et al. 2018), each group avoids what earlier ones chose.
+    `sampler`: a `Sampler`, which draws.
+
+    The result: `n_best` hypotheses (default 1; beam_size with groups or a sampler) as a
+    `BeamResult`. Behind a hypothesis stands `pad`, default the first of `eos`; `keep_eos=False`
+    leaves EOS out of tokens and lengths (its log-probability stays in its place).
+
+    `eos`: a token or several. `max_length`: most tokens, prefix included. `ensemble`: whether
+    several step functions are averaged by "probabilities" or "logprobs".
+
+    `cuda_graph`: on a GPU, whether a step (model, selection, reordering) is captured in a CUDA
+    graph and replayed: "auto" where it can be, True (RuntimeError where it cannot), False. It can
+    be where the state is made of tensors whose shapes stay as they are after every step, and the
+    step function neither waits for the device nor uses `t` as a number (in a graph it is a tensor,
+    int64 []). Nothing in the loop synchronises: sentences that are done are masked, and the stop
+    flag is read a step late. On the CPU, sentences that are done leave the batch instead.
+
+    Raises TypeError or ValueError for options that cannot be.
+    """
+
+    def __init__(
+        self,
+        beam_size: int = 5,
+        eos: int | Sequence[int] | None = None,
+        max_length: int = 100,
+        min_length: int = 0,
+        n_best: int | None = None,
+        length_norm: str | Callable[[Any], Any] = "avg",
+        alpha: float = 1.0,
+        count_eos: bool = True,
+        stop: str = "exact",
+        eos_pool: str = "topk",
+        no_repeat_ngram: int = 0,
+        repetition_penalty: float = 1.0,
+        groups: int = 1,
+        diversity: float = 0.0,
+        temperature: float = 1.0,
+        sampler: Sampler | None = None,
+        *,
+        banned: int | Sequence[int] = (),
+        renormalize: bool = False,
+        score_prefix: bool = False,
+        length_offset: int = 0,
+        enough: int | None = None,
+        at_max: str = "cut",
+        ensemble: str = "probabilities",
+        pad: int | None = None,
+        keep_eos: bool = True,
+        cuda_graph: bool | str = "auto",
+    ) -> None:
+        if eos is None:
+            raise TypeError("BeamSearch: eos must be given: a token or several")
+        options = SearchOptions(
+            eos=eos,  # type: ignore[arg-type]
+            beam_size=beam_size,
+            max_length=max_length,
+            min_length=min_length,
+            n_best=n_best,
+            length_norm=length_norm,
+            alpha=alpha,
+            count_eos=count_eos,
+            length_offset=length_offset,
+            stop=stop,
+            enough=enough,
+            eos_pool=eos_pool,
+            at_max=at_max,
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            groups=groups,
+            diversity=diversity,
+            temperature=temperature,
+            banned=banned,  # type: ignore[arg-type]
+            renormalize=renormalize,
+            score_prefix=score_prefix,
+            sampler=sampler,
+            ensemble=ensemble,
+            pad=pad,
+            keep_eos=keep_eos,
+        )
+        self._begin(options, cuda_graph)
+
+    def _begin(self, options: SearchOptions, cuda_graph: bool | str) -> None:
+        if cuda_graph not in (True, False, "auto"):
+            raise ValueError(
+                f"{options.operation}: cuda_graph must be True, False or auto, got {cuda_graph!r}"
+            )
+        self.options = options
+        self.cuda_graph = cuda_graph
+
+    @classmethod
+    def of(cls, options: SearchOptions, cuda_graph: bool | str = "auto") -> BeamSearch:
+        """A search with these options."""
+        search = cls.__new__(cls)
+        search._begin(options, cuda_graph)
+        return search
+
+    @classmethod
+    def like(
+        cls, system: str, beam_size: int = 5, *, eos: int | Sequence[int], **options: Any
+    ) -> BeamSearch:
+        """A search with the conventions of "hf", "fairseq", "opennmt", "ct2" or "t5x".
+
+        See `seqfast.decoding.conventions` for the options of each, and docs/decoding.md for
+        what they do. Other options are those of `BeamSearch` and take the preset's place.
+        """
+        from seqfast.decoding.conventions import preset
+
+        return cls(beam_size, eos, **preset(system, beam_size, options))
+
+    def __repr__(self) -> str:
+        return f"BeamSearch({self.options})"
+
+    def __call__(
+        self,
+        step: Step | Sequence[Step],
+        start_ids: Array,
+        state: Any = None,
+        *,
+        prefix: Any = None,
+        prefix_lengths: Any = None,
+        allowed: Allowed | None = None,
+        max_length: Any = None,
+        history: Array | None = None,
+        history_lengths: Array | None = None,
+    ) -> BeamResult:
+        """Searches from `start_ids`, integers [batch], and `state`.
+
+        - `step`: the step function, or several (an ensemble), with a list of as many states.
+        - `state`: any pytree of dicts, lists, tuples, named tuples and dataclasses, of tensors
+          [batch, ...] (`along` for rows in another dimension), numbers, texts and None, and of
+          objects that choose their rows themselves (`reorder_cache` or `batch_select_indices` as a
+          `transformers` cache has them, or told to `register_state`). Rows are repeated over beams
+          here, so row r of what the step function gets belongs to sentence r // beam_size; parts
+          marked by `shared` are not. The step function may change it in place or return another of
+          the same structure; what the caller gave stays as it is.
+        - `prefix`: tokens to begin with, a list of a list for each sentence, or integers [batch,
+          any] with `prefix_lengths` [batch].
+        - `allowed(t, rows)`: called at every step; returns what may be chosen: a bool mask [batch *
+          beam_size, vocabulary], a list of tokens for each row (None: all), or None. `rows` has
+          `ids`, `sentences`, `tokens` (so far) and `living`; `per_sequence` makes one of a
+          function of a sentence and its tokens.
+        - `max_length`: an int or integers [batch], in place of the option.
+        - `history` integers [batch, any] with `history_lengths` [batch]: tokens before the first
+          step as `repetition_penalty` and `no_repeat_ngram` see them, default the start ids.
+
+        Raises TypeError or ValueError for what cannot be, `StepError` (a RuntimeError) where the
+        step function raises. After an error, and after Ctrl-C, the search can be used again.
+        """
+        o = self.options
+        given = Inputs(o, start_ids, prefix, prefix_lengths, max_length, history, history_lengths)
+        if allowed is not None and not callable(allowed):
+            raise TypeError(
+                f"{o.operation}: allowed must be callable, got {type(allowed).__name__}"
+            )
+        with _no_gradients(given.ids):
+            model = Model(step, state, given.batch, given.ids, o)
+
+            def start(logits: Array) -> Beams:
+                return self._start(given, logits, model)
+
+            repeated = (
+                given.ids.repeat(o.beam_size)
+                if isinstance(given.ids, np.ndarray)
+                else given.ids.repeat_interleave(o.beam_size)
+            )
+            loop = Loop(model, repeated, start, given.capacity, o, allowed)
+            beams = loop.run(self.cuda_graph)
+            if device_of(given.ids) is not None:
+                raise_status(int(beams.status[0]))
+            return collect(beams, o, loop.steps)
+
+    def _start(self, given: Inputs, logits: Array, model: Model) -> Beams:
+        o = self.options
+        kernel = o.for_vocabulary(logits.shape[1], 1.0 if model.averaged else None)
+        remembers = kernel.repetition_penalty != 1 or kernel.no_repeat_ngram > 0
+        given.check_vocabulary(logits.shape[1], remembers)
+        tables = length_tables(o, given.capacity, given.longest)
+        return start_beams(
+            kernel,
+            given.batch,
+            given.capacity,
+            np.float64 if str(logits.dtype).endswith("float64") else np.float32,
+            max_lengths=given.max_lengths,
+            prefix=given.prefix,
+            prefix_lengths=given.prefix_lengths,
+            tables=tables,
+            history=given.history if remembers else None,
+            history_lengths=given.history_lengths if remembers else None,
+            seed=0 if o.sampler is None else o.sampler.seed,
+            like=logits,
+        )
+
+
+def _no_gradients(ids: Array) -> Any:
+    if isinstance(ids, np.ndarray):
+        return nullcontext()
+    import torch
+
+    return torch.no_grad()

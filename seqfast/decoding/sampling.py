@@ -1,0 +1,187 @@
+"""What shares the machinery of beam search: greedy search, sampling, scores of given sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqfast.decoding._model import Step
+from seqfast.decoding.beam_search import BeamSearch
+from seqfast.ops._arrays import library_of
+from seqfast.ops._search_options import Sampler, SearchOptions, check_whole
+from seqfast.ops._search_result import BeamResult
+
+Array = Any  # a numpy.ndarray or a torch.Tensor
+
+# Arguments of a call; all others are options.
+_CALLED = ("prefix", "prefix_lengths", "allowed", "history", "history_lengths")
+
+
+def greedy(
+    step: Step | Sequence[Step],
+    start_ids: Array,
+    state: Any = None,
+    *,
+    eos: int | Sequence[int],
+    max_length: Any = 100,
+    **options: Any,
+) -> BeamResult:
+    """The largest at each step, until EOS: a `BeamResult` of one hypothesis.
+
+    Arguments are those of a call of `BeamSearch`, `options` its others: min_length,
+    no_repeat_ngram, repetition_penalty, temperature, banned, pad, keep_eos, cuda_graph, ...
+    `max_length`: an int or integers [batch].
+    """
+    fixed = {"beam_size": 1, "stop": "first_k", "length_norm": "none"}
+    return _called("greedy", step, start_ids, state, eos, max_length, fixed, options)
+
+
+def sample(
+    step: Step | Sequence[Step],
+    start_ids: Array,
+    state: Any = None,
+    n: int = 1,
+    *,
+    eos: int | Sequence[int],
+    max_length: Any = 100,
+    seed: int = 0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    **options: Any,
+) -> BeamResult:
+    """`n` sequences of each sentence, drawn independently: a `BeamResult` of n hypotheses, in the
+    order in which they were drawn, whose scores are their log-probabilities.
+
+    Draws depend on `seed`, sentence, sample, step and token alone, by counter, so they are the same
+    on the CPU and on a GPU. (Logits that differ in their last bits may still tip a draw.) `top_k`
+    and `top_p` as of `Sampler`; `temperature` and the others as of `BeamSearch`.
+    """
+    sampler = Sampler(seed, top_k, top_p)
+    fixed = {"beam_size": n, "groups": n, "sampler": sampler, "length_norm": "none"}
+    return _called("sample", step, start_ids, state, eos, max_length, fixed, options)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What `score` returns; arrays of the caller's library and device."""
+
+    logprobs: Array
+    """Real [batch]: of each sequence; -inf where the model thinks one of its tokens impossible."""
+    token_logprobs: Array
+    """Real [batch, length]: of each token; 0 behind the end and in impossible sequences."""
+
+
+def score(
+    step: Step | Sequence[Step],
+    sequences: Any,
+    start_ids: Array,
+    state: Any = None,
+    *,
+    eos: int | Sequence[int],
+    lengths: Any = None,
+    temperature: float = 1.0,
+    ensemble: str = "probabilities",
+) -> Score:
+    """Log-probabilities of given sequences under a step function.
+
+    `sequences`: a list of a list of tokens for each sentence, or integers [batch, any] with
+    `lengths` [batch]. They do not begin with the start ids, and an EOS may only be their last token
+    (without one it is the probability of what begins so).
+    """
+    xp = library_of(start_ids, "score", "start_ids")
+    tokens, counts = _sequences(sequences, lengths, int(start_ids.shape[0]))
+    ends = eos if isinstance(eos, (int, np.integer)) else list(eos)
+    inside = np.isin(tokens, ends) & (np.arange(tokens.shape[1]) < counts[:, None] - 1)
+    if inside.any():
+        row = int(np.argmax(inside.any(1)))
+        raise ValueError(
+            f"score: sequences must have EOS only at their end, got it earlier in sequence {row}"
+        )
+    length = tokens.shape[1]
+    options = {
+        "beam_size": 1,
+        "stop": "first_k",
+        "length_norm": "none",
+        "score_prefix": True,
+        "temperature": temperature,
+        "ensemble": ensemble,
+    }
+    # A search takes one step at least.
+    called = {"prefix": [row[:n].tolist() for row, n in zip(tokens, counts, strict=True)]}
+    limits = np.maximum(counts, 1)
+    out = _called("score", step, start_ids, state, eos, limits, options, called)
+    empty, missing = counts == 0, length - out.token_logprobs.shape[2]
+    token_logprobs = out.token_logprobs[:, 0, :length]
+    logprobs = out.logprobs[:, 0]
+    if isinstance(start_ids, np.ndarray):
+        token_logprobs = np.pad(token_logprobs, ((0, 0), (0, max(missing, 0))))
+        return Score(
+            np.where(empty, 0, logprobs).astype(logprobs.dtype),
+            np.where(empty[:, None], 0, token_logprobs).astype(logprobs.dtype),
+        )
+    import torch
+
+    token_logprobs = torch.nn.functional.pad(token_logprobs, (0, max(missing, 0)))
+    none = torch.from_numpy(empty).to(xp.place(start_ids))
+    return Score(logprobs.masked_fill(none, 0), token_logprobs.masked_fill(none[:, None], 0))
+
+
+def _called(
+    who: str,
+    step: Step | Sequence[Step],
+    start_ids: Array,
+    state: Any,
+    eos: Any,
+    max_length: Any,
+    fixed: dict[str, Any],
+    options: dict[str, Any],
+) -> BeamResult:
+    called = {name: options.pop(name) for name in _CALLED if name in options}
+    cuda_graph = options.pop("cuda_graph", "auto")
+    for name in options:
+        if name in fixed or name not in SearchOptions.__dataclass_fields__ or name == "operation":
+            raise TypeError(f"{who}: there is no option {name}")
+    longest = max_length
+    if not isinstance(max_length, (int, np.integer)):
+        longest = (1 << 31) - 2  # of what rows say themselves
+    check_whole(who, "max_length", longest, 1, (1 << 31) - 2)
+    merged = SearchOptions(eos=eos, max_length=int(longest), operation=who, **fixed, **options)
+    search = BeamSearch.of(merged, cuda_graph)
+    return search(step, start_ids, state, max_length=max_length, **called)
+
+
+def _sequences(sequences: Any, lengths: Any, batch: int) -> tuple[Any, Any]:
+    """int64 [batch, any] and [batch], on the host."""
+    if isinstance(sequences, (list, tuple)):
+        if lengths is not None:
+            raise ValueError("score: lengths must be None beside lists")
+        rows = [np.asarray(_host(row), np.int64).reshape(-1) for row in sequences]
+        counts = np.array([row.size for row in rows], np.int64)
+        tokens = np.zeros((len(rows), int(counts.max(initial=0))), np.int64)
+        for i, row in enumerate(rows):
+            tokens[i, : row.size] = row
+    else:
+        tokens = np.asarray(_host(sequences))
+        if tokens.dtype.kind not in "iu":
+            raise TypeError(f"score: sequences must be integers, got {tokens.dtype}")
+        if tokens.ndim != 2:
+            raise ValueError(f"score: sequences must be [batch, any], got {list(tokens.shape)}")
+        counts = np.full(len(tokens), tokens.shape[1], np.int64)
+        if lengths is not None:
+            counts = np.asarray(_host(lengths))
+            if counts.shape != (len(tokens),) or counts.dtype.kind not in "iu":
+                raise ValueError(
+                    f"score: lengths must be integers [{len(tokens)}], got {list(counts.shape)}"
+                )
+            if len(counts) and not 0 <= counts.min() <= counts.max() <= tokens.shape[1]:
+                raise ValueError(f"score: lengths must be from 0 to {tokens.shape[1]}")
+    if len(tokens) != batch:
+        raise ValueError(f"score: sequences must be [{batch}, any], got {list(tokens.shape)}")
+    return tokens, counts
+
+
+def _host(array: Any) -> Any:
+    return array.detach().cpu().numpy() if hasattr(array, "detach") else array
