@@ -14,6 +14,7 @@ from benchmarks import harness
 
 # Suites whose peer is not torch, and the packages whose versions matter there.
 PACKAGES = {
+    "beam_generate": ("transformers", "numpy", "torch"),
     "ctc": ("flashlight-text", "numpy", "torch"),
     "word2vec": ("gensim", "numpy", "scipy", "torch"),
 }
