@@ -7,6 +7,7 @@ is tested in test_transformers.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -278,3 +279,37 @@ def test_options_of_the_caller_go_first() -> None:
 def test_wrong_presets(system: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BeamSearch.like(system, 3, eos=EOS, **options)
+
+
+# After each token, and at the start: the probabilities of "$", which ends, of "a" and of "b".
+EXAMPLE = np.array([[0.35, 0.45, 0.20], [0.55, 0.10, 0.35], [0.10, 0.80, 0.10]])
+
+
+@pytest.mark.parametrize(
+    ("system", "options", "tokens", "score", "steps"),
+    [
+        (None, {}, "ababa$", -0.657, 6),
+        ("hf", {}, "aba$", -0.667, 4),
+        ("hf", {"early_stopping": "never"}, "ababa$", -0.657, 6),
+        ("hf", {"early_stopping": True}, "a$", -0.698, 2),
+        ("fairseq", {}, "a$", -0.698, 2),
+        ("opennmt", {"length_norm": "avg"}, "a$", -0.465, 2),
+        ("ct2", {}, "a", -1.396, 2),
+        ("t5x", {"alpha": 1.0}, "$", -1.050, 4),
+    ],
+)
+def test_the_example_of_the_documentation(
+    system: str | None, options: dict[str, Any], tokens: str, score: float, steps: int
+) -> None:
+    if system is None:
+        search = BeamSearch(2, eos=0, max_length=6)
+    else:
+        search = BeamSearch.like(system, 2, eos=0, max_length=6, **options)
+    table = np.log(EXAMPLE)
+    out = search(lambda ids, state, t: (table[ids], state), np.array([0]))
+    assert "".join("$ab"[t] for t in hypotheses(out, 0)[0]) == tokens
+    np.testing.assert_allclose(out.scores[0, 0], score, atol=5e-4)
+    assert out.steps == steps
+    row = f"{tokens}` | {score:.3f} | {steps} |"
+    page = Path(__file__).resolve().parents[2] / "docs" / "decoding.md"
+    assert row in page.read_text(encoding="utf-8")
