@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds, tests, sanitizes and measures seqfast on a machine with one GPU and no network, within nine minutes.
 #
-#   benchmarks/gpu_check.sh [--stages build,test,sanitize,bench,vectors] [--out DIR] [--seconds N]
+#   benchmarks/gpu_check.sh [--stages build,test,sanitize,bench,search,vectors] [--out DIR] [--seconds N]
 #
 # It needs nvcc, and a python3 (or $PYTHON) with torch, pytest, CMake, ninja, pybind11 and scikit-build-core.
 # The build goes into that Python, editable, with nothing fetched. Each stage leaves its results in DIR
@@ -10,13 +10,14 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
-readonly STAGES=(build test sanitize bench vectors)
+readonly STAGES=(build test sanitize bench search vectors)
 # Seconds kept for each stage while those before it run; what they leave goes to the next ones.
-declare -Ar SHARE=([build]=180 [test]=90 [sanitize]=60 [bench]=120 [vectors]=70)
+declare -Ar SHARE=([build]=180 [test]=90 [sanitize]=60 [bench]=105 [search]=40 [vectors]=55)
 # Seconds between a stage's interrupt and its end by force, and those kept for the last summary.
 readonly GRACE=10 RESERVE=10
 # Small cases of every kernel: under a sanitizer a launch takes hundreds of times as long.
-readonly SANITIZED=(tests/ops/test_cuda_rnn.py -k "each_way or projection or float64")
+readonly SANITIZED=(tests/ops/test_cuda_rnn.py tests/ops/test_cuda_beam_search.py
+    -k "each_way or projection or float64 or dtypes")
 
 say() { printf '%s\n' "gpu_check: $*"; }
 refuse() {
@@ -69,7 +70,7 @@ slug=$(tr '[:upper:]' '[:lower:]' <<<"$gpu" | sed -E 's/[^a-z0-9]+/-/g; s/^-|-$/
 out=${out:-benchmarks/results/$slug}
 mkdir -p "$out" || refuse 2 "--out: cannot make $out"
 out=$(cd "$out" && pwd) || refuse 2 "--out: cannot enter $out"
-rm -f "$out"/{environment,summary}.json "$out"/{build,test,sanitize,bench,vectors}.log "$out"/test.xml
+rm -f "$out"/{environment,summary}.json "$out"/{build,test,sanitize,bench,search,vectors}.log "$out"/test.xml
 
 left() { echo $((total - RESERVE - SECONDS)); }
 # within SECONDS COMMAND...: interrupted when they are nearly over, so that it writes what it has.
@@ -220,6 +221,13 @@ stage_bench() {
     after=$(smi clocks.sm)
     note="SM clock before $before, after $after"
     return "$status"
+}
+
+# Beam search; without transformers on this machine, against torch alone.
+stage_search() {
+    within "$1" "$python" -m benchmarks.gpu_beam_search --out "$out" \
+        --seconds "$(($1 > 4 * GRACE ? $1 - 3 * GRACE : GRACE))" || return
+    "$python" -c 'import transformers' 2>/dev/null || note="without transformers"
 }
 
 # Word vectors; without gensim on this machine, our own rates alone.

@@ -27,6 +27,7 @@ PICTURES = {
     "word2vec": "performance_word2vec.svg",
     "word2vec_quality": "",
     "word2vec_cuda": "",
+    "beam_search_cuda": "",
 }
 LAYERS = ("LSTM", "GRU", "RNN")  # sections of the suite rnn
 # Title and peer of the other suites, each of one section.
@@ -40,10 +41,12 @@ HEADS = {
         "Word vectors on a GPU",
         "gensim's `Word2Vec` with `corpus_file` on all cores",
     ),
+    "beam_search_cuda": ("Beam search on a GPU", "as each row says"),
 }
 LARGE = "100x64x512x512"  # the shape whose part of the peak stands in the summary
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 MODES = ("forward", "training")  # of most suites
+BEAM_SEARCH_MODES = ("step", "search")
 WORD2VEC_MODES = ("training", "everything", "vocabulary")
 TICKS = (0.25, 0.5, 0.7, 1, 1.4, 2, 3, 4, 6, 8, 12, 16)
 COLOURS = {"better": "#2a7ab9", "worse": "#c8553d"}
@@ -183,6 +186,16 @@ Word vectors on a GPU:
   *everything*: with reading the text. A first epoch warms up.
 - **The peer** runs on all cores of the same machine, on the same repeated corpus.
 """,
+    "beam_search_cuda": """
+Beam search on a GPU:
+
+- batch x beams x vocabulary. *Step*: `beam_step` and both formulations of torch, all captured and
+  replayed, on inputs that no cache holds; the row names the formulation. *times the roofline*: of
+  reading the logits once, at the speed of a copy measured in the same run.
+- *Search*: `BeamSearch` with what else a search does, the model included, both sides around the
+  same model: against a loop in torch that is vectorised over batch and beams and waits for nothing
+  (`benchmarks/gpu_beam_search.py`), and against `generate` of transformers.
+""",
 }
 
 SUITE = """\
@@ -278,6 +291,14 @@ def goal_text(row: Row) -> str:
     return f"**{row['ratio']:.2f}, below {goal:g}**"
 
 
+def roofline_text(row: Row) -> str:
+    """What has a goal: in bold above it, with what was wanted."""
+    times, most = row.get("of_roofline"), row.get("most_of_roofline")
+    if times is None:
+        return ""
+    return f"{times:.2f}" if most is None else factor_text(times, most)
+
+
 def is_good(row: Row) -> bool:
     """At least as fast as the peer; what has a goal: within it."""
     if "most" in row:
@@ -287,6 +308,8 @@ def is_good(row: Row) -> bool:
 
 
 def modes(result: Result) -> tuple[str, ...]:
+    if result["suite"] == "beam_search_cuda":
+        return BEAM_SEARCH_MODES
     return WORD2VEC_MODES if result["suite"] in ("word2vec", "word2vec_cuda") else MODES
 
 
@@ -333,6 +356,7 @@ COLUMNS: dict[str, list[Column]] = {
     ],
 }
 COLUMNS["word2vec_cuda"] = COLUMNS["word2vec"][:6]
+COLUMNS["beam_search_cuda"] = [*COMMON, ("times the roofline", lambda _, row: roofline_text(row))]
 
 
 def timed_table(result: Result, mode: str) -> str:
@@ -461,6 +485,10 @@ def summary(result: Result) -> str:
     if result["suite"] in ("word2vec", "word2vec_cuda"):
         parts = [goal_lines(result), grid_lines(result)]
         return "\n\n".join(table(lines) for lines in parts if len(lines) > 1)
+    if result["suite"] == "beam_search_cuda":
+        ratios = [[row["ratio"] for row in timed_rows(result, m)] for m in modes(result)]
+        lines = spread_lines(ratios, "all cases")
+        return table([["", *modes(result)], *([name, *cells] for name, cells in lines.items())])
     if result["suite"] == "word2vec_quality":
         return table(word2vec_quality.table_lines(result["rows"]))
     if result["suite"] == "rnn":

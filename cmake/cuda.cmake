@@ -11,6 +11,7 @@ if(NOT SEQFAST_CUDA MATCHES "^(AUTO|ON|OFF|HOST)$")
 endif()
 
 set(seqfast_cuda_sources
+  csrc/cuda/beam_search.cu
   csrc/cuda/ctc.cu
   csrc/cuda/rnn.cu
   csrc/cuda/rnn_layer_norm.cu

@@ -212,9 +212,24 @@ class BeamStepCall:
         allowed_stride: int,
         threads: int,
     ) -> int: ...
+    def cuda_workspace_size(self, on_host: bool, device: int) -> tuple[int, int]: ...
+    def cuda_step(
+        self,
+        on_host: bool,
+        device: int,
+        stream: int,
+        dtype: int,
+        logits: int,
+        logits_stride: int,
+        allowed: int,
+        allowed_stride: int,
+    ) -> None: ...
 
 # A dict with the names of BeamBacktrackArgs.
 def beam_backtrack(arguments: dict[str, Any]) -> None: ...
+def cuda_beam_backtrack(
+    on_host: bool, device: int, stream: int, arguments: dict[str, Any]
+) -> None: ...
 def use_huge_pages(array: int, bytes: int) -> None: ...
 def top_k_workspace_size(rows: int, columns: int, k: int, excluded: int, threads: int) -> int: ...
 def top_k(

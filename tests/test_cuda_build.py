@@ -301,6 +301,14 @@ def test_persistent_kernels_keep_to_their_registers(report: list[dict[str, str]]
 
 
 @needs_cuda_build
+def test_beam_search_keeps_to_its_registers(report: list[dict[str, str]]) -> None:
+    rows = [row for row in report if "beam_" in row["kernel"]]
+    # Four types of logits, with and without edits, and what has two types or none.
+    assert len(rows) == (8 + 2 + 2) * len(INFO["cuda_architectures"])
+    assert [row for row in rows if local_memory(row) != 0] == []
+
+
+@needs_cuda_build
 def test_word_vectors_keep_to_their_registers(report: list[dict[str, str]]) -> None:
     rows = [row for row in report if "word2vec_" in row["kernel"]]
     # Where a row is wider than most models have, a block has too many threads for their registers.

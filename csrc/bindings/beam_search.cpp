@@ -1,6 +1,5 @@
 // Beam search: integers to typed pointers, the GIL released, nothing checked.
-#include "core/beam_search.h"
-
+#include "cuda/beam_search.h"
 #include "bindings/address.h"
 #include "bindings/register.h"
 #include "cpu/dispatch.h"
@@ -112,6 +111,20 @@ class BeamStepCall {
         return *args.status;
     }
 
+    // Bytes of the workspace, and how many in front are to be zero at first.
+    py::tuple cuda_workspace_size(bool on_host, int device) const {
+        const auto size =
+            on_host ? cuda_host::beam_step_workspace_size : cuda::beam_step_workspace_size;
+        return py::make_tuple(size({device, nullptr}, args_), beam_step_counter_bytes(args_));
+    }
+
+    void cuda_step(bool on_host, int device, Address stream, int dtype, Address logits,
+                   int64_t logits_stride, Address allowed, int64_t allowed_stride) const {
+        const BeamStepArgs args = with(dtype, logits, logits_stride, allowed, allowed_stride);
+        py::gil_scoped_release release;
+        (on_host ? cuda_host::beam_step : cuda::beam_step)({device, out(stream)}, args);
+    }
+
   private:
     BeamStepArgs with(int dtype, Address logits, int64_t logits_stride, Address allowed,
                       int64_t allowed_stride) const {
@@ -156,6 +169,12 @@ void backtrack(const py::dict& from) {
     cpu::beam_backtrack(args);
 }
 
+void cuda_backtrack(bool on_host, int device, Address stream, const py::dict& from) {
+    const BeamBacktrackArgs args = read_backtrack_args(from);
+    py::gil_scoped_release release;
+    (on_host ? cuda_host::beam_backtrack : cuda::beam_backtrack)({device, out(stream)}, args);
+}
+
 }  // namespace
 
 void register_beam_search(py::module_& module) {
@@ -163,8 +182,11 @@ void register_beam_search(py::module_& module) {
         .def(py::init<const py::dict&>())
         .def("workspace_size", &BeamStepCall::workspace_size)
         .def("set_workspace", &BeamStepCall::set_workspace)
-        .def("step", &BeamStepCall::step);
+        .def("step", &BeamStepCall::step)
+        .def("cuda_workspace_size", &BeamStepCall::cuda_workspace_size)
+        .def("cuda_step", &BeamStepCall::cuda_step);
     module.def("beam_backtrack", &backtrack);
+    module.def("cuda_beam_backtrack", &cuda_backtrack);
 }
 
 }  // namespace seqfast::bindings

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/beam_search.h"
 #include "cuda/ctc.h"
 #include "cuda/rnn.h"
 #include "cuda/top_k.h"
@@ -36,6 +37,11 @@ size_t word2vec_workspace_size(const GpuPlace&, const Word2VecArgs&) {
 }
 void word2vec_train(const GpuPlace&, const Word2VecArgs&) { refuse("word2vec_train"); }
 void top_k(const GpuPlace&, const TopKArgs&) { refuse("top_k"); }
+size_t beam_step_workspace_size(const GpuPlace&, const BeamStepArgs&) {
+    refuse("beam_step_workspace_size");
+}
+void beam_step(const GpuPlace&, const BeamStepArgs&) { refuse("beam_step"); }
+void beam_backtrack(const GpuPlace&, const BeamBacktrackArgs&) { refuse("beam_backtrack"); }
 size_t ctc_beam_search_workspace_size(const GpuPlace&, const CtcBeamArgs&) {
     refuse("ctc_beam_search_workspace_size");
 }

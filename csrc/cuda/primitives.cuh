@@ -82,6 +82,7 @@ SEQFAST_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }
 SEQFAST_DEVICE double double_of(uint32_t low, uint32_t high) {
     return __hiloint2double(int(high), int(low));
 }
+SEQFAST_DEVICE uint64_t bits_of(double x) { return uint64_t(__double_as_longlong(x)); }
 
 // Within 2 + 1.173 |x| units in the last place.
 SEQFAST_DEVICE float fast_exp(float x) { return __expf(x); }
@@ -90,6 +91,10 @@ SEQFAST_DEVICE double fast_exp(double x) { return exp(x); }
 SEQFAST_DEVICE double fast_divide(double x, double y) { return x / y; }
 // log(1 + x), within 2 units in the last place.
 SEQFAST_DEVICE float log_plus_one(float x) { return log1pf(x); }
+SEQFAST_DEVICE double log_plus_one(double x) { return log1p(x); }
+// Within 1 unit in the last place.
+SEQFAST_DEVICE float logarithm(float x) { return logf(x); }
+SEQFAST_DEVICE double logarithm(double x) { return log(x); }
 SEQFAST_DEVICE float square_root(float x) { return sqrtf(x); }
 SEQFAST_DEVICE double square_root(double x) { return sqrt(x); }
 // Never fused with an addition.
@@ -382,6 +387,9 @@ SEQFAST_DEVICE void store_release(uint32_t* global, uint32_t value) {
 SEQFAST_DEVICE float atomic_add(float* global, float value) { return atomicAdd(global, value); }
 SEQFAST_DEVICE uint32_t atomic_add(uint32_t* global, uint32_t value) {
     return atomicAdd(global, value);
+}
+SEQFAST_DEVICE void atomic_min(uint64_t* global, uint64_t value) {
+    atomicMin(reinterpret_cast<unsigned long long*>(global), (unsigned long long)(value));
 }
 // Each of the four by itself, relaxed; aligned to 16.
 SEQFAST_DEVICE void add_vector(float* global, F32x4 v) {

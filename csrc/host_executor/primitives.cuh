@@ -58,6 +58,11 @@ SEQFAST_DEVICE double double_of(uint32_t low, uint32_t high) {
     std::memcpy(&x, &bits, sizeof x);
     return x;
 }
+SEQFAST_DEVICE uint64_t bits_of(double x) {
+    uint64_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
 
 SEQFAST_DEVICE float to_float(BFloat16 x) { return float_of(uint32_t(x.bits) << 16); }
 SEQFAST_DEVICE float to_float(Float16 x) {
@@ -108,6 +113,10 @@ SEQFAST_DEVICE double fast_exp(double x) { return std::exp(x); }
 SEQFAST_DEVICE double fast_divide(double x, double y) { return x / y; }
 // log(1 + x), within 2 units in the last place.
 SEQFAST_DEVICE float log_plus_one(float x) { return std::log1p(x); }
+SEQFAST_DEVICE double log_plus_one(double x) { return std::log1p(x); }
+// Within 1 unit in the last place.
+SEQFAST_DEVICE float logarithm(float x) { return std::log(x); }
+SEQFAST_DEVICE double logarithm(double x) { return std::log(x); }
 SEQFAST_DEVICE float square_root(float x) { return std::sqrt(x); }
 SEQFAST_DEVICE double square_root(double x) { return std::sqrt(x); }
 SEQFAST_DEVICE float rounded_product(float x, float y) {
@@ -404,6 +413,13 @@ SEQFAST_DEVICE uint32_t atomic_add(uint32_t* global, uint32_t value, SEQFAST_SIT
     *global = before + value;
     host_executor::note_progress();
     return before;
+}
+SEQFAST_DEVICE void atomic_min(uint64_t* global, uint64_t value, SEQFAST_SITE) {
+    host_executor::check_aligned(global, 8, "atomic_min", {file, line});
+    host_executor::maybe_interrupt();
+    host_executor::publish_at(global);
+    if (value < *global) *global = value;
+    host_executor::note_progress();
 }
 // Each of the four by itself, relaxed; aligned to 16.
 SEQFAST_DEVICE void add_vector(float* global, F32x4 v, SEQFAST_SITE) {

@@ -441,9 +441,10 @@ class StepCall:
             )
         self.place = xp.place(beams.scores)
         backend = backend_of(self.place)
-        if backend != "cpu":
+        if backend is None:
             raise ValueError(
-                f"beam_step: beams.scores must be a dense array on the CPU, got {self.place}"
+                "beam_step: beams.scores must be a dense array on the CPU or on a CUDA device, "
+                f"got {self.place}"
             )
         self.backend = backend
         if len(beams.scores.shape) != 2 or beams.scores.shape[1] != o.beams:
@@ -458,9 +459,14 @@ class StepCall:
         self.threads = thread_count()
         self.arguments = self._arguments(beams)
         self.native = _C.BeamStepCall(self.arguments)
-        size = self.native.workspace_size()
-        self._workspace = np.empty(size, np.uint8)
-        self.native.set_workspace(self._workspace.ctypes.data, size)
+        if backend == "cpu":
+            size = self.native.workspace_size()
+            self._workspace: Array = np.empty(size, np.uint8)
+            self.native.set_workspace(self._workspace.ctypes.data, size)
+        else:
+            from seqfast.ops import _cuda_beam_search  # it imports torch
+
+            self._workspace = _cuda_beam_search.workspace(self, beams)
 
     def _shapes(self, beams: Beams) -> dict[str, Shape]:
         o, sentences = beams.options, self.sentences

@@ -31,7 +31,9 @@ def beam_step(logits: Array, beams: Beams, *, allowed: Array | None = None) -> N
     together; then only blocks are looked at again whose largest can still matter.
 
     Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or device, for a living
-    row with NaN or +inf and after `capacity` steps, each before anything is changed.
+    row with NaN or +inf and after `capacity` steps, each before anything is changed. On a GPU
+    nobody waits to learn of these two: from then on steps change nothing, `beams.status` says why,
+    and `beam_backtrack` raises what it says of a row.
     """
     if not isinstance(beams, Beams):
         raise TypeError(f"beam_step: beams must be Beams, got {type(beams).__name__}")
@@ -50,18 +52,27 @@ def beam_step(logits: Array, beams: Beams, *, allowed: Array | None = None) -> N
         if dtype_name(allowed) != "bool":
             raise TypeError(f"beam_step: allowed must be bool, got {allowed.dtype}")
         allowed = _checked_rows(call, "allowed", allowed)
-    status = call.native.step(
+    rows = (
         dtype,
         xp.address(logits),
         xp.strides(logits)[0],
         0 if allowed is None else xp.address(allowed),
         0 if allowed is None else xp.strides(allowed)[0],
-        thread_count(),
     )
-    if status >= 0:
-        raise ValueError(f"beam_step: logits must not hold NaN or +inf, got one in row {status}")
+    if call.backend == "cpu":
+        status = call.native.step(*rows, thread_count())
+    else:
+        from seqfast.ops import _cuda_beam_search  # it imports torch
+
+        status = _cuda_beam_search.beam_step(call, beams, rows)
+    _raise_status(status)
     if status == _OVER:
         raise ValueError(f"beam_step: the search must have a step left, got {call.capacity} done")
+
+
+def _raise_status(status: int) -> None:
+    if status >= 0:
+        raise ValueError(f"beam_step: logits must not hold NaN or +inf, got one in row {status}")
 
 
 def _checked_rows(call: StepCall, name: str, array: Array) -> Array:
@@ -127,20 +138,25 @@ def beam_backtrack(
         "out_parents": xp.empty_of(beams.scores, size, "int64"),
         "out_logprobs": xp.empty(beams.scores, size),
     }
-    _C.beam_backtrack(
-        {
-            "sentences": shape[0],
-            "beams": beams.options.beams,
-            "hypotheses": shape[1],
-            "capacity": call.capacity,
-            "length": length,
-            "wide": call.real == "float64",
-            "pad": pad,
-            "threads": thread_count(),
-            **{name: call.arguments[name] for name in ("tokens", "parents", "logprobs")},
-            **{name: xp.address(array) for name, array in (last | out).items()},
-        }
-    )
+    arguments = {
+        "sentences": shape[0],
+        "beams": beams.options.beams,
+        "hypotheses": shape[1],
+        "capacity": call.capacity,
+        "length": length,
+        "wide": call.real == "float64",
+        "pad": pad,
+        "threads": thread_count(),
+        **{name: call.arguments[name] for name in ("tokens", "parents", "logprobs")},
+        **{name: xp.address(array) for name, array in (last | out).items()},
+    }
+    if call.backend == "cpu":
+        _C.beam_backtrack(arguments)
+    else:
+        from seqfast.ops import _cuda_beam_search  # it imports torch
+
+        _raise_status(int(beams.status[0]))
+        _cuda_beam_search.beam_backtrack(arguments, beams, tuple(out.values()))
     return out["out_tokens"], out["out_parents"], out["out_logprobs"]
 
 

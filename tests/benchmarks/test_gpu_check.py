@@ -53,8 +53,9 @@ backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 900
 sys.modules["torch"] = types.ModuleType("torch")
 vars(sys.modules["torch"]).update(cuda=cuda, version=version, backends=backends, __version__="2")
 sys.modules["xdist"] = None
-there = os.environ.get("FAKE_GENSIM") != "none"
-sys.modules["gensim"] = types.ModuleType("gensim") if there else None
+for name in ("gensim", "transformers"):
+    there = os.environ.get(f"FAKE_{name.upper()}") != "none"
+    sys.modules[name] = types.ModuleType(name) if there else None
 sys.modules["seqfast"] = types.ModuleType("seqfast")
 vars(sys.modules["seqfast"]).update(
     build_info=lambda: {"cuda": os.environ.get("FAKE_BUILT", "on"), "cuda_architectures": ["90"]},
@@ -66,6 +67,11 @@ if kind == "-m":
     if module == "benchmarks.gpu":
         status = act("bench", words)
         with open(os.path.join(words[words.index("--out") + 1], "rnn_cuda-1.json"), "w") as file:
+            file.write("{}")
+    elif module == "benchmarks.gpu_beam_search":
+        status = act("search", words)
+        folder = words[words.index("--out") + 1]
+        with open(os.path.join(folder, "beam_search_cuda-1.json"), "w") as file:
             file.write("{}")
     elif module == "benchmarks.gpu_word2vec":
         status = act("vectors", words)
@@ -147,14 +153,15 @@ def check(tmp_path: Path) -> Check:
 def test_everything_passes(check: Check) -> None:
     done = check.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    names = ("build", "test", "sanitize", "bench", "vectors")
+    names = ("build", "test", "sanitize", "bench", "search", "vectors")
     assert check.states == dict.fromkeys(names, "passed")
-    calls = ["pip", "kernels", "test", "memcheck", "racecheck", "bench", "vectors"]
+    calls = ["pip", "kernels", "test", "memcheck", "racecheck", "bench", "search", "vectors"]
     assert list(check.calls) == calls
     files = {path.name for path in check.out.iterdir()}
     assert files == {
         "environment.json", "summary.json", "register_report.txt", "test.xml", "rnn_cuda-1.json",
         "word2vec_cuda-1.json", "build.log", "test.log", "sanitize.log", "bench.log", "vectors.log",
+        "beam_search_cuda-1.json", "search.log",
     }  # fmt: skip
 
     environment = json.loads((check.out / "environment.json").read_text())
@@ -174,7 +181,9 @@ def test_everything_passes(check: Check) -> None:
     assert 360 <= seconds < 470
     words = check.calls["vectors"]
     assert 420 <= int(words[words.index("--seconds") + 1]) < 530
-    assert check.stages["vectors"]["note"] == ""
+    assert check.stages["vectors"]["note"] == check.stages["search"]["note"] == ""
+    words = check.calls["search"]
+    assert 400 <= int(words[words.index("--seconds") + 1]) < 530
     assert check.stages["test"]["note"] == "1 passed, 0 failed, 1 skipped"
     assert check.stages["sanitize"]["note"] == "memcheck clean; racecheck clean"
 
@@ -190,6 +199,7 @@ def test_everything_passes(check: Check) -> None:
         ({"FAKE_MEMCHECK": "86"}, {"sanitize"}),
         ({"FAKE_BENCH": "fail"}, {"bench"}),
         ({"FAKE_VECTORS": "fail"}, {"vectors"}),
+        ({"FAKE_SEARCH": "fail"}, {"search"}),
     ],
 )
 def test_a_failing_stage_stops_no_other(
@@ -218,6 +228,11 @@ def test_no_time_is_no_pass(check: Check) -> None:
     assert done.returncode == 1
     assert check.states == {"bench": "no time", "test": "no time"}
     assert check.calls == {}
+
+
+def test_beam_search_without_transformers(check: Check) -> None:
+    assert check.run("--stages", "search", FAKE_TRANSFORMERS="none").returncode == 0
+    assert check.stages["search"]["note"] == "without transformers"
 
 
 def test_word_vectors_without_gensim(check: Check) -> None:
@@ -249,7 +264,7 @@ def test_no_gpu(check: Check, fakes: dict[str, str], reason: str) -> None:
     [
         (
             ["--stages", "build,dance"],
-            "got 'dance', wanted some of build,test,sanitize,bench,vectors",
+            "got 'dance', wanted some of build,test,sanitize,bench,search,vectors",
         ),
         (["--seconds", "soon"], "--seconds must be a whole number, got soon"),
         (["--stages"], "--stages wants a value"),

@@ -59,6 +59,25 @@ void fast(Arrays arrays, Numbers numbers) {
            array<float>(arrays, 1), array<float>(arrays, 2), array<float>(arrays, 3), numbers[0]);
 }
 
+// arrays: float32 [count] and float64 [count]; of each log(1 + x) [count] and log(x) [count]; bits
+// of the latter [count] as uint64; numbers: count
+SEQFAST_KERNEL(64, 1)
+logarithms_kernel(const float* x, const double* y, float* logs, double* wide_logs, uint64_t* bits,
+                  int64_t count) {
+    for (int64_t i = thread_index(); i < count; i += thread_count()) {
+        logs[i] = log_plus_one(x[i]);
+        logs[count + i] = logarithm(x[i]);
+        wide_logs[i] = log_plus_one(y[i]);
+        wide_logs[count + i] = logarithm(y[i]);
+        bits[i] = bits_of(y[i]);
+    }
+}
+void logarithms(Arrays arrays, Numbers numbers) {
+    launch("logarithms_kernel", &logarithms_kernel, one_block(64), nullptr, array<float>(arrays, 0),
+           array<double>(arrays, 1), array<float>(arrays, 2), array<double>(arrays, 3),
+           array<uint64_t>(arrays, 4), numbers[0]);
+}
+
 // arrays: float32 [count], log(1 + x) [count], bits set in each [count] as uint32; numbers: count
 SEQFAST_KERNEL(64, 1)
 logs_and_counts_kernel(const float* x, float* logs, uint32_t* counts, int64_t count) {
@@ -356,6 +375,18 @@ void rounds(Arrays arrays, Numbers numbers) {
            int(numbers[1]));
 }
 
+// arrays: uint64 [2], numbers to be made as small as any thread's; numbers: blocks, threads
+SEQFAST_KERNEL(256, 1)
+atomic_min_kernel(uint64_t* least) {
+    const uint64_t number = uint64_t(block_x() + 1) << 40 | uint64_t(thread_index() + 3);
+    atomic_min(least, number);
+    atomic_min(least + 1, ~number);
+}
+void atomic_mins(Arrays arrays, Numbers numbers) {
+    const LaunchShape shape{int(numbers[0]), 1, 1, int(numbers[1]), 1, 0, false};
+    launch("atomic_min_kernel", &atomic_min_kernel, shape, nullptr, array<uint64_t>(arrays, 0));
+}
+
 // arrays: float32 sum, uint32 count; numbers: blocks, threads
 SEQFAST_KERNEL(256, 1)
 atomics_kernel(float* sum, uint32_t* count) {
@@ -556,6 +587,7 @@ const Named all[] = {
     {"widen_fp16", &widen<Float16>},
     {"fast", &fast},
     {"bits", &bits},
+    {"logarithms", &logarithms},
     {"logs_and_counts", &logs_and_counts},
     {"identity", &identity},
     {"order", &order},
@@ -574,6 +606,7 @@ const Named all[] = {
     {"all_to_all", &all_to_all},
     {"relay", &relay},
     {"rounds", &rounds},
+    {"atomic_mins", &atomic_mins},
     {"atomics", &atomics},
     {"vector_atomics", &vector_atomics},
     {"one_vector", &one_vector},

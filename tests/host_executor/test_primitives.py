@@ -125,6 +125,20 @@ def test_bits(library: Library) -> None:
     np.testing.assert_array_equal(got_wide, wide)
 
 
+def test_logarithms(library: Library) -> None:
+    rng = np.random.default_rng(0)
+    y = np.concatenate([rng.random(50), 10.0 ** rng.uniform(-30, 30, 50), [1, 0, np.inf, 1e-42]])
+    x = y.astype(np.float32)
+    logs, wide = np.empty((2, y.size), np.float32), np.empty((2, y.size))
+    bits = np.empty(y.size, np.uint64)
+    library.case("logarithms", x, y, logs, wide, bits, y.size)
+    with np.errstate(divide="ignore"):
+        exact = x.astype(np.float64)
+        np.testing.assert_allclose(logs, [np.log1p(exact), np.log(exact)], rtol=3e-7)
+        np.testing.assert_allclose(wide, [np.log1p(y), np.log(y)], rtol=5e-16)
+    np.testing.assert_array_equal(bits, y.view(np.uint64))
+
+
 def test_logs_and_counts(library: Library) -> None:
     x = np.concatenate([np.geomspace(1e-30, 1e30, 2001), [0.0, -0.5, np.inf]]).astype(np.float32)
     logs, counts = np.empty_like(x), np.empty(x.size, np.uint32)
@@ -362,6 +376,15 @@ def test_atomics(seeded: Library) -> None:
     seeded.case("atomics", total, count, 7, 256)
     assert total[0] == 7 * 255 * 128
     assert count[0] == 7 * 256
+
+
+def test_atomic_min(seeded: Library) -> None:
+    least = np.full(2, 2**64 - 1, np.uint64)
+    seeded.case("atomic_mins", least, 7, 256)
+    assert least.tolist() == [(1 << 40) + 3, 2**64 - 1 - ((7 << 40) + 258)]
+    small = np.zeros(2, np.uint64)
+    seeded.case("atomic_mins", small, 3, 32)
+    assert small.tolist() == [0, 0]
 
 
 def test_vector_atomics(seeded: Library) -> None:

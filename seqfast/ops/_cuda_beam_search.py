@@ -1,0 +1,58 @@
+"""Steps of beam search on a GPU, or by the host executor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from seqfast import _C
+from seqfast.ops._cuda import _place
+
+if TYPE_CHECKING:
+    from seqfast.ops._arrays import Array
+    from seqfast.ops._beams import Beams, StepCall
+
+_ALIGNMENT = 256  # that kernels want of a workspace
+_FINE = -1  # kBeamStepFine of csrc/core
+
+
+def workspace(call: StepCall, beams: Beams) -> Tensor:
+    """Made and handed to the native call; each step leaves it as the next wants it."""
+    device, on_host = _device(beams), call.backend == "cuda-host"
+    size, counters = call.native.cuda_workspace_size(on_host, device.index or 0)
+    memory = torch.zeros(size + _ALIGNMENT - 1, dtype=torch.uint8, device=device)
+    skipped = -memory.data_ptr() % _ALIGNMENT
+    if on_host:
+        # A number that no kernel wrote must show.
+        memory[skipped + counters :] = 0xFF
+    call.native.set_workspace(memory.data_ptr() + skipped, size)
+    return memory
+
+
+def beam_step(call: StepCall, beams: Beams, rows: tuple[int, int, int, int, int]) -> int:
+    """`seqfast.ops.beam_search.beam_step` of checked arguments: `rows` are dtype, address and
+    stride of logits, address and stride of `allowed`. Returns the status.
+
+    On a GPU nobody waits for the kernels, and the status is not known yet. Arguments are the same
+    for every step of a search, so that a CUDA graph may replay them.
+    """
+    on_host = call.backend == "cuda-host"
+    if on_host:
+        beams.status[0] = _FINE
+    call.native.cuda_step(*_place(_device(beams), on_host), *rows)
+    return int(beams.status[0]) if on_host else _FINE
+
+
+def beam_backtrack(arguments: dict[str, Any], beams: Beams, results: tuple[Array, ...]) -> None:
+    """Of checked arguments, by the names of the kernel's structure."""
+    on_host = beams.call.backend == "cuda-host"
+    if on_host:
+        for array in results:
+            array[...] = -2
+    _C.cuda_beam_backtrack(*_place(_device(beams), on_host), arguments)
+
+
+def _device(beams: Beams) -> torch.device:
+    return beams.scores.device if isinstance(beams.scores, Tensor) else torch.device("cpu")
