@@ -252,30 +252,21 @@ def search_rows(device: Device, sizes: Decoder) -> list[dict[str, Any]]:
 
 def generate_rows(device: Device, sizes: Decoder) -> list[dict[str, Any]]:
     """`BeamSearch` around a small GPT-2 and its cache against `generate`."""
-    from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
+    from benchmarks.test_beam_generate import BEAMS, EOS, Case, build
+    from seqfast.decoding import BeamSearch, transformers_step
 
-    from seqfast.decoding import BeamSearch
-
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=sizes.vocabulary, n_positions=sizes.steps + 8, n_embd=sizes.hidden,
-        n_layer=sizes.layers, n_head=4, bos_token_id=1, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
-    model = GPT2LMHeadModel(config).to(device.name).eval()
-    start = torch.ones(sizes.batch, 1, dtype=torch.int64, device=device.name)
-
-    def step(ids: Tensor, cache: Any, t: Any) -> Any:
-        out = model(input_ids=ids[:, None], past_key_values=cache, use_cache=True)
-        return out.logits[:, -1], out.past_key_values
-
-    search = BeamSearch.like("hf", sizes.beams, eos=0, max_length=sizes.steps)
+    case = Case("decoder", sizes.batch, 4, sizes.steps, sizes.vocabulary, sizes.hidden, 2)
+    model = build(case).to(device.name)
+    prompt = torch.randint(3, sizes.vocabulary, (case.batch, case.length), device=device.name)
+    mask = torch.ones_like(prompt)
+    search = BeamSearch.like("hf", BEAMS, eos=EOS, max_length=case.new)
 
     def ours(index: int) -> object:
-        return search(step, start[:, 0], DynamicCache(config=config))
+        return search(**transformers_step(model, prompt, mask))
 
     def peer(index: int) -> object:
         return model.generate(
-            start, num_beams=sizes.beams, max_new_tokens=sizes.steps, do_sample=False
+            prompt, attention_mask=mask, num_beams=BEAMS, do_sample=False, max_new_tokens=case.new
         )
 
     duel = harness.Duel(ours, peer, device.timer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ def test_from_the_first_step_to_the_page(
             size *= int(part)
         assert row["roofline_ms"] == pytest.approx(1e-6 * size / result["copy_gbs"])
         assert row["of_roofline"] == pytest.approx(row["ours_ms"] / row["roofline_ms"])
+    searches = [row["case"] for row in result["rows"] if row["mode"] == "search"]
+    assert len(searches) == 1 + bool(importlib.util.find_spec("transformers"))
+    assert searches[0] == "2x3x40, 5 steps: LSTM decoder, a loop in torch"
     assert "times the roofline" in capsys.readouterr().out
 
     # Not a self-test: then it has its section, and a goal that is missed is said.
