@@ -59,7 +59,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
 
 def same(one: Any, other: Any) -> None:
     for name in ("tokens", "lengths", "scores", "token_logprobs", "parents", "certified"):
-        assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert torch.equal(getattr(one, name).cpu(), getattr(other, name).cpu()), name
 
 
 OPTIONS: list[dict[str, Any]] = [
@@ -84,15 +84,33 @@ def test_masked_steps_and_graphs_give_the_same(
     state = {"code": state["code"].to(backend_once.device)}
     model.tensor = model.tensor.to(backend_once.device)
     search = BeamSearch(3, eos=EOS, max_length=9, cuda_graph=cuda_graph, **options)
-    found = search(model.torch_step, start, state, max_length=np.array([9, 4, 7, 9]))
+    limits = np.array([9, 4, 7, 9])
+    found = search(model.torch_step, start, state, max_length=limits)
     assert set(model.calls) == {12}  # nobody leaves
     assert device.captures == (cuda_graph is not False)
     assert device.replays == (found.steps - 2 if cuda_graph is not False else 0)
     monkeypatch.setattr(_loop, "device_of", lambda ids: None)
-    wanted = search(model.torch_step, start, state, max_length=np.array([9, 4, 7, 9]))
+    model.tensor = model.tensor.cpu()
+    wanted = search(model.torch_step, START, model.torch_state(4), max_length=limits)
     same(found, wanted)
     # The flag is seen one step late.
     assert found.steps in (wanted.steps, wanted.steps + 1)
+
+
+@pytest.mark.parametrize("cuda_graph", ["auto", True, False])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(o) or "plain")
+def test_on_a_gpu(gpu: Any, options: dict[str, Any], cuda_graph: bool | str) -> None:
+    model = HashModel(9, seed=1, dtype=np.float64)
+    model.table[:, EOS] += 1
+    search = BeamSearch(3, eos=EOS, max_length=9, cuda_graph=cuda_graph, **options)
+    with torch.device("cpu"):
+        wanted = search(model.torch_step, START, model.torch_state(4))
+    model.tensor = model.tensor.cuda()
+    state = {"code": torch.zeros(4, dtype=torch.int64, device="cuda")}
+    found = search(model.torch_step, START.cuda(), state)
+    assert found.tokens.is_cuda
+    assert torch.equal(found.tokens.cpu(), wanted.tokens)
+    torch.testing.assert_close(found.scores.cpu(), wanted.scores)
 
 
 def test_the_flag_ends_it_one_step_late(device: Device) -> None:
