@@ -27,6 +27,7 @@ PICTURES = {
     "word2vec": "performance_word2vec.svg",
     "word2vec_quality": "",
     "word2vec_cuda": "",
+    "beam_generate": "",
     "beam_search_cuda": "",
 }
 LAYERS = ("LSTM", "GRU", "RNN")  # sections of the suite rnn
@@ -41,6 +42,7 @@ HEADS = {
         "Word vectors on a GPU",
         "gensim's `Word2Vec` with `corpus_file` on all cores",
     ),
+    "beam_generate": ("Beam search around transformers", "`model.generate(num_beams=5)`"),
     "beam_search_cuda": ("Beam search on a GPU", "as each row says"),
 }
 LARGE = "100x64x512x512"  # the shape whose part of the peak stands in the summary
@@ -310,6 +312,8 @@ def is_good(row: Row) -> bool:
 def modes(result: Result) -> tuple[str, ...]:
     if result["suite"] == "beam_search_cuda":
         return BEAM_SEARCH_MODES
+    if result["suite"] == "beam_generate":
+        return ("decoding",)
     return WORD2VEC_MODES if result["suite"] in ("word2vec", "word2vec_cuda") else MODES
 
 
@@ -356,6 +360,7 @@ COLUMNS: dict[str, list[Column]] = {
     ],
 }
 COLUMNS["word2vec_cuda"] = COLUMNS["word2vec"][:6]
+COLUMNS["beam_generate"] = COMMON
 COLUMNS["beam_search_cuda"] = [*COMMON, ("times the roofline", lambda _, row: roofline_text(row))]
 
 
@@ -485,7 +490,7 @@ def summary(result: Result) -> str:
     if result["suite"] in ("word2vec", "word2vec_cuda"):
         parts = [goal_lines(result), grid_lines(result)]
         return "\n\n".join(table(lines) for lines in parts if len(lines) > 1)
-    if result["suite"] == "beam_search_cuda":
+    if result["suite"] in ("beam_generate", "beam_search_cuda"):
         ratios = [[row["ratio"] for row in timed_rows(result, m)] for m in modes(result)]
         lines = spread_lines(ratios, "all cases")
         return table([["", *modes(result)], *([name, *cells] for name, cells in lines.items())])
