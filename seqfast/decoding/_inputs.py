@@ -67,11 +67,8 @@ class Inputs:
 
     def _whole(self, name: str, values: Any, ndim: int) -> Any:
         """int64 on the host, [batch] or [batch, any]."""
-        array = values
-        if not isinstance(values, np.ndarray) and hasattr(values, "detach"):
-            array = values.detach().cpu().numpy()
         try:
-            array = np.asarray(array)
+            array = np.asarray(host(values))
         except ValueError:
             array = np.empty(0, object)
         if array.dtype.kind not in "iu":
@@ -82,6 +79,20 @@ class Inputs:
             shown = str(wanted).replace("'", "")
             raise ValueError(f"{self._who}: {name} must be {shown}, got {list(array.shape)}")
         return array.astype(np.int64)
+
+    def _counted(self, name: str, tokens: Any, lengths: Any) -> tuple[Any, Any]:
+        """Tokens [batch, any], 0 behind the first of each row that count, and how many do."""
+        tokens = self._whole(name, tokens, 2)
+        width = tokens.shape[1]
+        if lengths is None:
+            return tokens, np.full(self.batch, width, np.int64)
+        counts = self._whole(f"{name}_lengths", lengths, 1)
+        if self.batch and not 0 <= counts.min() <= counts.max() <= width:
+            raise ValueError(
+                f"{self._who}: {name}_lengths must be from 0 to {width}, got "
+                f"{counts.min() if counts.min() < 0 else counts.max()}"
+            )
+        return np.where(np.arange(width) < counts[:, None], tokens, 0), counts
 
     def _limits(self, options: SearchOptions, max_length: Any) -> Any:
         if max_length is None:
@@ -108,25 +119,9 @@ class Inputs:
                     f"{self._who}: prefix must have a list for each of {self.batch} sentences, "
                     f"got {len(prefix)}"
                 )
-            rows = [np.asarray(_listed(row)) for row in prefix]
-            for row in rows:
-                if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
-                    raise TypeError(f"{self._who}: prefix must hold lists of tokens")
-            counts = np.array([row.size for row in rows], np.int64)
-            tokens = np.zeros((self.batch, int(counts.max(initial=0))), np.int64)
-            for i, row in enumerate(rows):
-                tokens[i, : row.size] = row
+            tokens, counts = padded(self._who, "prefix", prefix)
         else:
-            tokens = self._whole("prefix", prefix, 2)
-            counts = np.full(self.batch, tokens.shape[1], np.int64)
-            if lengths is not None:
-                counts = self._whole("prefix_lengths", lengths, 1)
-                if self.batch and not 0 <= counts.min() <= counts.max() <= tokens.shape[1]:
-                    raise ValueError(
-                        f"{self._who}: prefix_lengths must be from 0 to {tokens.shape[1]}, got "
-                        f"{counts.min() if counts.min() < 0 else counts.max()}"
-                    )
-                tokens = np.where(np.arange(tokens.shape[1]) < counts[:, None], tokens, 0)
+            tokens, counts = self._counted("prefix", prefix, lengths)
         if (counts > limits).any():
             worst = int(np.argmax(counts > limits))
             raise ValueError(
@@ -143,22 +138,27 @@ class Inputs:
                 raise ValueError(f"{self._who}: history_lengths must be None without a history")
             start = self._whole("start_ids", self.ids, 1)
             return _int32(start[:, None]), _int32(np.ones(self.batch))
-        tokens = self._whole("history", history, 2)
-        counts = np.full(self.batch, tokens.shape[1], np.int64)
-        if lengths is not None:
-            counts = self._whole("history_lengths", lengths, 1)
-            if self.batch and not 0 <= counts.min() <= counts.max() <= tokens.shape[1]:
-                raise ValueError(
-                    f"{self._who}: history_lengths must be from 0 to {tokens.shape[1]}, got "
-                    f"{counts.min() if counts.min() < 0 else counts.max()}"
-                )
-            tokens = np.where(np.arange(tokens.shape[1]) < counts[:, None], tokens, 0)
+        tokens, counts = self._counted("history", history, lengths)
         return _int32(tokens), _int32(counts)
+
+
+def padded(who: str, name: str, rows: Any) -> tuple[Any, Any]:
+    """int64 [rows, any] of a list of lists, 0 behind their ends, and the length of each."""
+    arrays = [np.asarray(host(row)) for row in rows]
+    for array in arrays:
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise TypeError(f"{who}: {name} must hold lists of tokens")
+    counts = np.array([array.size for array in arrays], np.int64)
+    tokens = np.zeros((len(arrays), int(counts.max(initial=0))), np.int64)
+    for row, array in enumerate(arrays):
+        tokens[row, : array.size] = array
+    return tokens, counts
+
+
+def host(array: Any) -> Any:
+    """A tensor as a NumPy array; anything else as it is."""
+    return array.detach().cpu().numpy() if hasattr(array, "detach") else array
 
 
 def _int32(array: Any) -> Any:
     return np.ascontiguousarray(array, np.int32)
-
-
-def _listed(row: Any) -> Any:
-    return row.detach().cpu().numpy() if hasattr(row, "detach") else row

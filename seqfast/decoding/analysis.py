@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from seqfast.decoding._inputs import host, padded
 from seqfast.decoding.sampling import score
 from seqfast.ops._search_result import BeamResult
 
@@ -88,34 +89,27 @@ def _scored(decoder: Any, source: Any, sequences: list[list[int]], eos: Any) -> 
         start_ids, state = source
         values = score(decoder, sequences, start_ids, state, eos=eos).logprobs
     else:
-        lengths = np.array([len(s) for s in sequences], np.int64)
-        tokens = np.zeros((len(sequences), int(lengths.max(initial=0))), np.int64)
-        for i, sequence in enumerate(sequences):
-            tokens[i, : len(sequence)] = sequence
+        tokens, lengths = padded("error_analysis", "sequences", sequences)
         function = getattr(decoder, "score", decoder)
         values = function(source, tokens, lengths)
         values = getattr(values, "logprobs", values)
-    return np.asarray(_host(values), np.float64)
+    return np.asarray(host(values), np.float64)
 
 
 def _found(out: Any) -> list[list[int]]:
     if isinstance(out, BeamResult):
-        tokens, lengths = _host(out.tokens), _host(out.lengths)
+        tokens, lengths = host(out.tokens), host(out.lengths)
         return [row[0, : n[0]].tolist() for row, n in zip(tokens, lengths, strict=True)]
     return _lists(out, None)
 
 
 def _lists(sequences: Any, lengths: Any) -> list[list[int]]:
     if isinstance(sequences, (list, tuple)):
-        return [np.asarray(_host(row)).reshape(-1).astype(int).tolist() for row in sequences]
-    tokens = _host(sequences)
+        return [np.asarray(host(row)).reshape(-1).astype(int).tolist() for row in sequences]
+    tokens = np.asarray(host(sequences))
     if tokens.ndim != 2:
         raise ValueError(
             f"error_analysis: reference must be [batch, any], got {list(tokens.shape)}"
         )
-    counts = np.full(len(tokens), tokens.shape[1]) if lengths is None else _host(lengths)
+    counts = np.full(len(tokens), tokens.shape[1]) if lengths is None else np.asarray(host(lengths))
     return [row[:n].tolist() for row, n in zip(tokens, counts, strict=True)]
-
-
-def _host(array: Any) -> Any:
-    return array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(array)

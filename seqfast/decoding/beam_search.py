@@ -75,7 +75,8 @@ class BeamSearch:
     be where the state is made of tensors whose shapes stay as they are after every step, and the
     step function neither waits for the device nor uses `t` as a number (in a graph it is a tensor,
     int64 []). Nothing in the loop synchronises: sentences that are done are masked, and the stop
-    flag is read a step late. On the CPU, sentences that are done leave the batch instead.
+    flag is read a step late. On the CPU it means nothing, and sentences that are done leave the
+    batch instead.
 
     Raises TypeError or ValueError for options that cannot be.
     """

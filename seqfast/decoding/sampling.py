@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from seqfast.decoding._inputs import host, padded
 from seqfast.decoding._model import Step
 from seqfast.decoding.beam_search import BeamSearch
 from seqfast.ops._arrays import library_of
@@ -158,20 +159,16 @@ def _sequences(sequences: Any, lengths: Any, batch: int) -> tuple[Any, Any]:
     if isinstance(sequences, (list, tuple)):
         if lengths is not None:
             raise ValueError("score: lengths must be None beside lists")
-        rows = [np.asarray(_host(row), np.int64).reshape(-1) for row in sequences]
-        counts = np.array([row.size for row in rows], np.int64)
-        tokens = np.zeros((len(rows), int(counts.max(initial=0))), np.int64)
-        for i, row in enumerate(rows):
-            tokens[i, : row.size] = row
+        tokens, counts = padded("score", "sequences", sequences)
     else:
-        tokens = np.asarray(_host(sequences))
+        tokens = np.asarray(host(sequences))
         if tokens.dtype.kind not in "iu":
             raise TypeError(f"score: sequences must be integers, got {tokens.dtype}")
         if tokens.ndim != 2:
             raise ValueError(f"score: sequences must be [batch, any], got {list(tokens.shape)}")
         counts = np.full(len(tokens), tokens.shape[1], np.int64)
         if lengths is not None:
-            counts = np.asarray(_host(lengths))
+            counts = np.asarray(host(lengths))
             if counts.shape != (len(tokens),) or counts.dtype.kind not in "iu":
                 raise ValueError(
                     f"score: lengths must be integers [{len(tokens)}], got {list(counts.shape)}"
@@ -181,7 +178,3 @@ def _sequences(sequences: Any, lengths: Any, batch: int) -> tuple[Any, Any]:
     if len(tokens) != batch:
         raise ValueError(f"score: sequences must be [{batch}, any], got {list(tokens.shape)}")
     return tokens, counts
-
-
-def _host(array: Any) -> Any:
-    return array.detach().cpu().numpy() if hasattr(array, "detach") else array
