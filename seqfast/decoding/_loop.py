@@ -120,9 +120,7 @@ class Loop:
             rows = RowsSoFar(self._ids, self.beams)
             mask = allowed_mask(o.operation, self._allowed(self.steps, rows), logits)
         if o.sampler is not None:
-            temperature = self.beams.options.temperature
-            drawn = sampler_mask(o.sampler, logits, temperature)
-            mask = drawn if mask is None else mask if drawn is None else mask & drawn
+            mask = sampler_mask(o.sampler, logits, mask, self.beams)
         beam_step(logits, self.beams, allowed=mask)
 
     def _leave(self, beams: Beams) -> Rows:

@@ -126,8 +126,9 @@ def allowed_mask(who: str, given: Any, logits: Array) -> Array | None:
     return given
 
 
-def sampler_mask(sampler: Sampler, logits: Array, temperature: float) -> Array | None:
-    """bool like logits: what top-k and top-p leave; equal ones go to the lower token."""
+def sampler_mask(sampler: Sampler, logits: Array, mask: Array | None, beams: Any) -> Array | None:
+    """bool like logits: what top-k and top-p leave of the `mask` of `allowed`; equal ones go to the
+    lower token."""
     k, p = sampler.top_k, sampler.top_p
     vocabulary = logits.shape[1]
     if k is not None and k >= vocabulary:
@@ -135,10 +136,49 @@ def sampler_mask(sampler: Sampler, logits: Array, temperature: float) -> Array |
     if p is not None and p >= 1:
         p = None
     if k is None and p is None:
-        return None
+        return mask
+    temperature = beams.options.temperature
+    left = _choosable(logits, mask, beams)
     if isinstance(logits, np.ndarray):
-        return _numpy_mask(logits, k, p, temperature)
-    return _torch_mask(logits, k, p, temperature)
+        drawn = _numpy_mask(left, k, p, temperature)
+    else:
+        drawn = _torch_mask(left, k, p, temperature)
+    return drawn if mask is None else mask & drawn
+
+
+def _choosable(logits: Array, mask: Array | None, beams: Any) -> Array:
+    """A copy of the logits that top-k and top-p count by: -inf where `allowed`, a ban, the least
+    length or a last step that must end leave no choice. Waits for no device."""
+    xp: Any = np
+    if is_tensor(logits):
+        import torch
+
+        xp = torch
+    o, nothing = beams.options, -float("inf")
+    x = logits.clone() if is_tensor(logits) else logits.copy()
+    if mask is not None:
+        x = xp.where(mask, x, nothing)
+    shape = tuple(beams.scores.shape)
+
+    def of_rows(values: Array) -> Array:
+        return xp.broadcast_to(values[:, None], shape).reshape(-1)
+
+    for token in o.banned:
+        x[:, token] = nothing
+    if o.min_length:
+        done = beams.step
+        if beams.prefix is not None and not o.score_prefix:
+            done = done - beams.prefix_lengths[beams.sentence]
+        early = of_rows(xp.broadcast_to(done < o.min_length, shape[:1]))
+        for token in o.eos:
+            x[:, token] = xp.where(early, nothing, x[:, token])
+    if o.force_eos:
+        last = of_rows(beams.step + 1 == beams.max_lengths[beams.sentence])
+        ended = xp.where(last[:, None], nothing, x)
+        for token in o.eos:
+            ended[:, token] = x[:, token]
+        x = ended
+    return x
 
 
 def _numpy_mask(logits: Array, k: int | None, p: float | None, temperature: float) -> Array:

@@ -108,6 +108,32 @@ def test_top_k_and_top_p(library: str, k: int | None, p: float | None, temperatu
     assert seen[()] == allowed_by(model, (), k, p, temperature)
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("cut", [{"top_k": 1}, {"top_p": 0.5}])
+def test_top_k_and_top_p_count_what_may_be_chosen(library: str, cut: dict[str, Any]) -> None:
+    """The largest being excluded, the largest of the rest is drawn, not nothing."""
+
+    def drawn(largest: list[int], **options: Any) -> Any:
+        logits = np.full(6, -9.0, np.float32)
+        logits[largest] = 40.0, 20.0
+
+        def step(ids: Any, state: Any, t: int) -> Any:
+            rows = np.tile(logits, (len(ids), 1))
+            return rows if library == "numpy" else torch.from_numpy(rows), state
+
+        start: Any = np.zeros(2, np.int64) if library == "numpy" else torch.zeros(2).long()
+        out = sample(step, start, n=2, eos=EOS, max_length=3, **cut, **options)
+        return [row.tolist() for row in np.asarray(out.tokens).reshape(4, -1)]
+
+    assert drawn([EOS, 5], min_length=2) == [[5, 5, EOS]] * 4
+    assert drawn([4, 5], banned=4) == [[5, 5, 5]] * 4
+    assert drawn([4, 5], at_max="eos") == [[4, 4, 4, EOS]] * 4
+    prefix = {"prefix": [[1], [1]], "min_length": 1}
+    assert drawn([EOS, 5], **prefix) == [[1, 5, EOS]] * 4
+    allowed = {"allowed": lambda t, rows: [[0, 5]] * len(rows.ids)}
+    assert drawn([4, 5], **allowed) == [[5, 5, 5]] * 4
+
+
 def test_sampling_without_replacement() -> None:
     model = HashModel(4, seed=5, scale=1.0)
     everything = sorted(model.sequences((EOS,), 3))
