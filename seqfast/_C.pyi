@@ -230,6 +230,27 @@ def beam_backtrack(arguments: dict[str, Any]) -> None: ...
 def cuda_beam_backtrack(
     on_host: bool, device: int, stream: int, arguments: dict[str, Any]
 ) -> None: ...
+
+# sizes, layers and arrays: read_args in csrc/bindings/decoder.cpp names their items.
+def decoder_workspace_size(
+    sizes: tuple[int, ...], layers: list[tuple[int, ...]], arrays: tuple[int, ...]
+) -> int: ...
+def decoder_start(
+    sizes: tuple[int, ...],
+    layers: list[tuple[int, ...]],
+    arrays: tuple[int, ...],
+    workspace: int,
+    workspace_size: int,
+) -> None: ...
+def decoder_run(
+    sizes: tuple[int, ...],
+    layers: list[tuple[int, ...]],
+    arrays: tuple[int, ...],
+    workspace: int,
+    workspace_size: int,
+    beams: BeamStepCall,
+    steps: int,
+) -> int: ...
 def use_huge_pages(array: int, bytes: int) -> None: ...
 def top_k_workspace_size(rows: int, columns: int, k: int, excluded: int, threads: int) -> int: ...
 def top_k(

@@ -11,6 +11,7 @@ void register_rnn(pybind11::module_& module);
 void register_corpus(pybind11::module_& module);
 void register_ctc(pybind11::module_& module);
 void register_cuda_rnn(pybind11::module_& module);
+void register_decoder(pybind11::module_& module);
 void register_host_executor(pybind11::module_& module);
 void register_top_k(pybind11::module_& module);
 void register_word2vec(pybind11::module_& module);

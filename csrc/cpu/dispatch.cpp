@@ -14,6 +14,7 @@
 
 #include "cpu/beam_search_table.h"
 #include "cpu/ctc_table.h"
+#include "cpu/decoder_table.h"
 #include "cpu/rnn_table.h"
 #include "cpu/top_k_table.h"
 #include "cpu/word2vec_table.h"
@@ -39,6 +40,7 @@ namespace {
 
 struct Isa {
     const Kernels* kernels;
+    const DecoderKernels* decoder;
     const Word2VecKernels* word2vec;
     const TopKKernels* top_k;
     const CtcKernels* ctc;
@@ -47,7 +49,7 @@ struct Isa {
 };
 
 #define SEQFAST_TABLES_OF(isa) \
-    &isa::kernels, &isa::word2vec, &isa::top_k, &isa::ctc, &isa::beam_search
+    &isa::kernels, &isa::decoder, &isa::word2vec, &isa::top_k, &isa::ctc, &isa::beam_search
 
 std::vector<Isa> make_isas() {
     std::vector<Isa> all;
@@ -293,6 +295,31 @@ void beam_backtrack(BeamBacktrackArgs args) {
     const int64_t worth = 1 + args.sentences * args.hypotheses * args.length / 4096;
     args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
     active.load()->beam_search->backtrack(args);
+}
+
+size_t decoder_workspace_size(DecoderArgs args) {
+    args.threads = usable_threads(args.threads);
+    return kAlignment + active.load()->decoder->workspace(args);
+}
+
+void decoder_start(DecoderArgs args) {
+    args.threads = usable_threads(args.threads);
+    use_huge_pages(args.workspace, args.workspace_size);
+    args.workspace = aligned(args.workspace);
+    active.load()->decoder->start(args);
+}
+
+int64_t decoder_run(DecoderArgs args, BeamStepArgs beams, int64_t steps) {
+    args.threads = usable_threads(args.threads);
+    args.workspace = aligned(args.workspace);
+    beams.allowed = nullptr;
+    *beams.status = kBeamStepFine;
+    for (int64_t s = 0; s < steps && *beams.living > 0 && *beams.step < beams.capacity; ++s) {
+        active.load()->decoder->step(args, beams);
+        beam_step(beams);
+        if (*beams.status != kBeamStepFine) break;
+    }
+    return *beams.status;
 }
 
 }  // namespace seqfast::cpu

@@ -6,6 +6,7 @@
 
 #include "core/beam_search.h"
 #include "core/ctc.h"
+#include "core/decoder.h"
 #include "core/random.h"
 #include "core/rnn.h"
 #include "core/top_k.h"
@@ -44,6 +45,12 @@ void ctc_beam_search(CtcBeamArgs args);
 size_t beam_step_workspace_size(BeamStepArgs args);
 void beam_step(BeamStepArgs args);
 void beam_backtrack(BeamBacktrackArgs args);
+
+// A search's decoder: its workspace is prepared once and kept until the search ends.
+size_t decoder_workspace_size(DecoderArgs args);
+void decoder_start(DecoderArgs args);
+// Steps of model and search, at most so many, until the search has ended; the last one's status.
+int64_t decoder_run(DecoderArgs args, BeamStepArgs beams, int64_t steps);
 
 // Asks for huge pages below an array that nobody has touched yet.
 void use_huge_pages(void* array, size_t bytes);

@@ -1,0 +1,282 @@
+"""A beam search over a recurrent decoder with attention: checks, allocation and the call into the
+native kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from seqfast import _C
+from seqfast.ops._arrays import (
+    FLOAT32,
+    FLOAT64,
+    Array,
+    ArrayLibrary,
+    Shape,
+    Workspace,
+    check_array,
+    check_contiguous,
+    dtype_name,
+    library_of,
+    thread_count,
+)
+from seqfast.ops._beams import Beams
+from seqfast.ops._cells import GATES, cell_of
+from seqfast.ops._options import PLAIN
+from seqfast.ops._route import backend_of
+
+MOST_LAYERS = 16
+# A call of the kernel ends after so many multiplications, some tens of milliseconds: then Python
+# may see to Ctrl-C.
+_WORK_PER_CALL = 5e9
+
+
+class Decoder(NamedTuple):
+    """The weights of a decoder, all of one dtype; equations in docs/equations.md.
+
+    output_size is the hidden size of the last layer.
+    """
+
+    cell: str  # lstm, gru or rnn
+    nonlinearity: str  # of rnn: tanh or relu
+    input_feeding: bool
+    embedding: Array  # [words, embedding_size]
+    layers: tuple[tuple[Array | None, ...], ...]  # weight_ih, weight_hh, bias_ih, bias_hh of each
+    query: tuple[Array, Array | None, Array] | None
+    """Of additive attention: weight_query [key_size, output_size], bias [key_size] or None,
+    weight_score [key_size]; None: scores are the products of output and keys."""
+    combine: Array  # [attentional_size, output_size + memory_size]
+    head: Array  # [vocabulary, attentional_size]
+    head_bias: Array | None  # [vocabulary]
+
+
+class Memory(NamedTuple):
+    """What is attended to."""
+
+    keys: Array  # [batch, memory_steps, key_size]
+    values: Array  # [batch, memory_steps, memory_size], zero where the mask is False
+    mask: Array | None  # bool [batch, memory_steps], True where a row counts
+
+
+class DecoderState(NamedTuple):
+    """Where a decoder stands, row by row."""
+
+    hidden: tuple[Array, ...]  # of each layer [rows, hidden_size]
+    cell: tuple[Array, ...]  # of each layer [rows, hidden_size]; () but for lstm
+    fed: tuple[Array, ...]  # ([rows, attentional_size],) or (), without input feeding
+
+
+def decode(
+    decoder: Decoder, memory: Memory, state: DecoderState, start_ids: Array, beams: Beams
+) -> None:
+    """Runs a search that has not begun to its end.
+
+    Same results as `seqfast.reference.decoder.decode`. NumPy arrays, or torch tensors on the CPU,
+    all of one library; float32 or float64. `state` [batch, ...] and `start_ids` [batch], integers
+    from 0 to words - 1: what each sentence begins with. `beams` (see `seqfast.ops.beam_search`) is
+    changed in place; its vocabulary is the head's, and the embedding has that many words at least.
+
+    Steps of the decoder (Luong et al. 2015) and of the search follow each other in native code, on
+    as many threads as torch has, until every sentence is done; weights are packed once. The memory
+    of a sentence is one for all its hypotheses. What is not alive is not computed; what hypotheses
+    share (the parent's state, a word's embedding) is multiplied once. From time to time the call
+    comes back to Python, so that Ctrl-C is heard: then `beams` is as far as the search had come.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, place or id, for more
+    than 16 layers, and where logits hold NaN or +inf.
+    """
+    call = _Call(decoder, memory, state, start_ids, beams)
+    call.run()
+
+
+class _Call:
+    """One search: everything checked, and what keeps it alive."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        memory: Memory,
+        state: DecoderState,
+        start_ids: Array,
+        beams: Beams,
+    ) -> None:
+        self.beams = beams
+        self._kept: list[Array] = []  # copies whose addresses are in use
+        xp: ArrayLibrary = library_of(decoder.embedding, "decode", "embedding")
+        self.xp = xp
+        self.like = decoder.embedding
+        dtype = xp.dtype_code(self.like)
+        if dtype not in (FLOAT32, FLOAT64):
+            raise TypeError(
+                f"decode: embedding must be float32 or float64, got {decoder.embedding.dtype}"
+            )
+        if xp.place(self.like) != "cpu" or backend_of("cpu") != "cpu":
+            raise ValueError(f"decode: embedding must be on the CPU, got {xp.place(self.like)}")
+        check_array(
+            xp, "decode", "scores of beams", beams.scores, self.like, tuple(beams.scores.shape),
+            self.like.dtype,
+        )  # fmt: skip
+        words, embedding_size = self._matrix("embedding", decoder.embedding)
+        vocabulary, attentional_size = self._matrix("head", decoder.head)
+        if vocabulary != beams.options.vocabulary or words < vocabulary:
+            raise ValueError(
+                f"decode: head must have {beams.options.vocabulary} rows, as the search's "
+                f"vocabulary, and embedding as many at least, got {vocabulary} and {words}"
+            )
+        batch, width = beams.scores.shape
+        if not 1 <= len(decoder.layers) <= MOST_LAYERS:
+            raise ValueError(
+                f"decode: layers must be 1 to {MOST_LAYERS}, got {len(decoder.layers)}"
+            )
+        options = PLAIN
+        if decoder.cell == "rnn":
+            options = PLAIN._replace(nonlinearity=decoder.nonlinearity)
+        kind, _, activation, *_ = cell_of(decoder.cell, options, False).kernel
+        layers: list[tuple[int, ...]] = []
+        size = embedding_size + (attentional_size if decoder.input_feeding else 0)
+        has_cell = decoder.cell == "lstm"
+        self._count("hidden", state.hidden, len(decoder.layers))
+        self._count("cell", state.cell, len(decoder.layers) if has_cell else 0)
+        self._count("fed", state.fed, int(decoder.input_feeding))
+        for k, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(decoder.layers):
+            _, hidden_size = self._matrix(f"weight_hh of layer {k}", weight_hh)
+            rows = GATES[kind] * hidden_size
+            layers.append(
+                (
+                    hidden_size,
+                    self._address(f"weight_ih of layer {k}", weight_ih, (rows, size)),
+                    self._address(f"weight_hh of layer {k}", weight_hh, (rows, hidden_size)),
+                    self._optional(f"bias_ih of layer {k}", bias_ih, (rows,)),
+                    self._optional(f"bias_hh of layer {k}", bias_hh, (rows,)),
+                    self._address(f"hidden of layer {k}", state.hidden[k], (batch, hidden_size)),
+                    self._address(f"cell of layer {k}", state.cell[k], (batch, hidden_size))
+                    if has_cell
+                    else 0,
+                )
+            )
+            size = hidden_size
+        self.layers = layers
+        steps, memory_size = self._memory_shape(memory, batch)
+        key_size = size
+        query = (0, 0, 0)
+        if decoder.query is not None:
+            weight, bias, score = decoder.query
+            key_size, _ = self._matrix("weight_query", weight)
+            query = (
+                self._address("weight_query", weight, (key_size, size)),
+                self._optional("bias of query", bias, (key_size,)),
+                self._address("weight_score", score, (key_size,)),
+            )
+        fed = 0
+        if decoder.input_feeding:
+            fed = self._address("fed", state.fed[0], (batch, attentional_size))
+        self.arrays = (
+            self._address("embedding", decoder.embedding, (words, embedding_size)),
+            self._address("keys", memory.keys, (batch, steps, key_size)),
+            self._address("values", memory.values, (batch, steps, memory_size)),
+            self._mask(memory.mask, (batch, steps)),
+            *query,
+            self._address("combine", decoder.combine, (attentional_size, size + memory_size)),
+            self._address("head", decoder.head, (vocabulary, attentional_size)),
+            self._optional("head_bias", decoder.head_bias, (vocabulary,)),
+            fed,
+        )
+        self.sizes = (
+            dtype,
+            kind,
+            activation,
+            decoder.input_feeding,
+            batch,
+            width,
+            words,
+            embedding_size,
+            steps,
+            memory_size,
+            key_size,
+            attentional_size,
+            vocabulary,
+            thread_count(),
+        )
+        matrices = [decoder.head, decoder.combine, *(w for row in decoder.layers for w in row[:2])]
+        weights = sum(w.shape[0] * w.shape[1] for w in matrices if w is not None)
+        self.steps = max(1, int(_WORK_PER_CALL / max(1, weights * batch * width)))
+        self._take_ids(start_ids, batch, words)
+
+    def run(self) -> None:
+        """To the end of the search, a few steps at a time."""
+        beams, sizes, layers, arrays = self.beams, self.sizes, self.layers, self.arrays
+        room = _C.decoder_workspace_size(sizes, layers, arrays)
+        capacity = beams.tokens.shape[0]
+        with Workspace(room) as address:
+            _C.decoder_start(sizes, layers, arrays, address, room)
+            while int(beams.living[0]) > 0 and int(beams.step[0]) < capacity:
+                row = _C.decoder_run(
+                    sizes, layers, arrays, address, room, beams.call.native, self.steps
+                )
+                if row >= 0:
+                    raise ValueError(
+                        f"decode: logits must not hold NaN or +inf, got one in row {row}"
+                    )
+
+    def _matrix(self, name: str, array: Array) -> Shape:
+        """Its shape; what has two dimensions is all that is sure of the first arrays."""
+        if not self.xp.owns(array):
+            raise TypeError(f"decode: {name} must be {self.xp.name}, got {type(array).__name__}")
+        if len(array.shape) != 2 or 0 in array.shape:
+            raise ValueError(
+                f"decode: {name} must be a matrix with elements, got {list(array.shape)}"
+            )
+        return tuple(array.shape)
+
+    def _address(self, name: str, array: Array, shape: Shape) -> int:
+        ready = check_contiguous(self.xp, "decode", name, array, self.like, shape, self.like.dtype)
+        self._kept.append(ready)
+        return self.xp.address(ready)
+
+    def _optional(self, name: str, array: Array | None, shape: Shape) -> int:
+        return 0 if array is None else self._address(name, array, shape)
+
+    def _mask(self, mask: Array | None, shape: Shape) -> int:
+        if mask is None:
+            return 0
+        if not self.xp.owns(mask) or dtype_name(mask) != "bool":
+            got = getattr(mask, "dtype", type(mask).__name__)
+            raise TypeError(f"decode: mask must be {self.xp.name} of bool, got {got}")
+        ready = check_contiguous(self.xp, "decode", "mask", mask, self.like, shape, mask.dtype)
+        self._kept.append(ready)
+        return self.xp.address(ready)
+
+    def _memory_shape(self, memory: Memory, batch: int) -> tuple[int, int]:
+        values = memory.values
+        if not self.xp.owns(values):
+            raise TypeError(f"decode: values must be {self.xp.name}, got {type(values).__name__}")
+        if len(values.shape) != 3 or values.shape[0] != batch:
+            raise ValueError(
+                f"decode: values must be [{batch}, memory_steps, memory_size], "
+                f"got {list(values.shape)}"
+            )
+        return int(values.shape[1]), int(values.shape[2])
+
+    def _count(self, name: str, arrays: Sequence[Array], wanted: int) -> None:
+        if len(arrays) != wanted:
+            raise ValueError(f"decode: {name} must hold {wanted} arrays, got {len(arrays)}")
+
+    def _take_ids(self, start_ids: Array, batch: int, words: int) -> None:
+        """The first tokens to feed, as the search keeps those to come."""
+        xp = self.xp
+        if not xp.owns(start_ids) or not xp.is_integer(start_ids):
+            got = getattr(start_ids, "dtype", type(start_ids).__name__)
+            raise TypeError(f"decode: start_ids must be {xp.name} of integers, got {got}")
+        if tuple(start_ids.shape) != (batch,):
+            raise ValueError(f"decode: start_ids must be [{batch}], got {list(start_ids.shape)}")
+        least, most = (int(start_ids.min()), int(start_ids.max())) if batch else (0, 0)
+        if least < 0 or most >= words:
+            raise ValueError(
+                f"decode: start_ids must be from 0 to {words - 1}, "
+                f"got {least if least < 0 else most}"
+            )
+        if int(self.beams.step[0]):
+            raise ValueError(
+                f"decode: beams must not have begun, got {int(self.beams.step[0])} steps done"
+            )
+        self.beams.next_tokens[:] = start_ids[:, None]
