@@ -216,10 +216,16 @@ class BeamSearch:
                 f"{o.operation}: allowed must be callable, got {type(allowed).__name__}"
             )
         with _no_gradients(given.ids):
+            # A step function may know a shorter way to the end.
+            whole_search = getattr(step, "whole_search", None)
+            if whole_search is not None and allowed is None:
+                beams = whole_search(given.ids, lambda logits: self._start(given, logits, False))
+                if beams is not None:
+                    return collect(beams, o, int(beams.step[0]))
             model = Model(step, state, given.batch, given.ids, o)
 
             def start(logits: Array) -> Beams:
-                return self._start(given, logits, model)
+                return self._start(given, logits, model.averaged)
 
             repeated = (
                 given.ids.repeat(o.beam_size)
@@ -232,9 +238,9 @@ class BeamSearch:
                 raise_status(int(beams.status[0]))
             return collect(beams, o, loop.steps)
 
-    def _start(self, given: Inputs, logits: Array, model: Model) -> Beams:
+    def _start(self, given: Inputs, logits: Array, averaged: bool) -> Beams:
         o = self.options
-        kernel = o.for_vocabulary(logits.shape[1], 1.0 if model.averaged else None)
+        kernel = o.for_vocabulary(logits.shape[1], 1.0 if averaged else None)
         remembers = kernel.repetition_penalty != 1 or kernel.no_repeat_ngram > 0
         given.check_vocabulary(logits.shape[1], remembers)
         tables = length_tables(o, given.capacity, given.longest)

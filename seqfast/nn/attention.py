@@ -24,6 +24,19 @@ class Memory(NamedTuple):
     mask: Tensor | None  # bool [batch, memory_steps], True where there is something; None: all
 
 
+class DecoderState(NamedTuple):
+    """Where an `AttentionDecoder` stands, `rows` sequences at once; a pytree.
+
+    All but the memory lead with rows, which is the memory's batch or a multiple of it: row r looks
+    at memory r // (rows / batch).
+    """
+
+    hidden: tuple[Tensor, ...]  # of each layer [rows, output_size]
+    cell: tuple[Tensor, ...]  # of each layer [rows, hidden_size]; () where the cell has none
+    fed: tuple[Tensor, ...]  # ([rows, attentional_size],), or () without input feeding
+    memory: Memory
+
+
 class Attention(Module):
     """Where a query looks in a memory: a softmax over scores, and the memory's mean by it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,25 +18,14 @@ from seqfast.nn._checks import (
 from seqfast.nn._layer import RecurrentLayer
 from seqfast.nn._padding import running
 from seqfast.nn._random import draw_seed, dropout
-from seqfast.nn.attention import Attention, Memory
+from seqfast.nn._search import SearchStep, search_of, shared_memory, weights_of
+from seqfast.nn.attention import Attention, DecoderState, Memory
 from seqfast.ops import torch_random
+from seqfast.ops._search_result import BeamResult
 from seqfast.ops.torch_random import OTHER
 
 # What the module draws for, in the place of a layer.
 _EMBEDDED, _ATTENTIONAL, _SAMPLED = range(3)
-
-
-class DecoderState(NamedTuple):
-    """Where a decoder stands, `rows` sequences at once; a pytree.
-
-    All but the memory lead with rows, which is the memory's batch or a multiple of it: row r looks
-    at memory r // (rows / batch).
-    """
-
-    hidden: tuple[Tensor, ...]  # of each layer [rows, output_size]
-    cell: tuple[Tensor, ...]  # of each layer [rows, hidden_size]; () where the cell has none
-    fed: tuple[Tensor, ...]  # ([rows, attentional_size],), or () without input feeding
-    memory: Memory
 
 
 class AttentionDecoder(Module):
@@ -88,7 +77,7 @@ class AttentionDecoder(Module):
 
     `start(memory, memory_lengths=None, hx=None) -> state` and `step(ids [rows], state) -> logits
     [rows, vocabulary], state` decode a step at a time, for as many hypotheses of each memory as the
-    state has rows. Call `eval()` first where anything is drawn in training.
+    state has rows; `beam` searches. Call `eval()` first where anything is drawn in training.
 
     float32, float64, bfloat16 and float16, on the CPU and on CUDA devices; autocast as of its
     parts.
@@ -257,6 +246,67 @@ class AttentionDecoder(Module):
         attentional, _, state = self._advance(steps, steps.first(self.embedding(ids)), state)
         logits: Tensor = self.head(attentional)
         return logits, state
+
+    def beam(
+        self,
+        memory: Tensor | Memory,
+        memory_lengths: Tensor | None = None,
+        hx: Any = None,
+        *,
+        start: int | Tensor,
+        search: Any = None,
+        prefix: Any = None,
+        prefix_lengths: Any = None,
+        allowed: Any = None,
+        max_length: Any = None,
+        **options: Any,
+    ) -> BeamResult:
+        """Beam search for what follows `start`, a token or integers [batch], given the memory.
+
+        `memory` and `memory_lengths` as of the call; `hx` as of `start`, a row for each sentence.
+        Options are those of `seqfast.BeamSearch` (`beam_size`, `eos`, `length_norm`, ...), or all
+        in `search`, a `BeamSearch` (say of `BeamSearch.like`); `prefix`, `prefix_lengths`,
+        `allowed` and `max_length` are what it is called with. Returns its `BeamResult`.
+
+        On the CPU, in float32 and float64, the whole search runs in one native operation
+        (`seqfast.ops.decoder.decode`) where `fuses()` says so and no `allowed` is given; elsewhere
+        it is `BeamSearch` around `step`, on a GPU captured in a CUDA graph, with the same
+        hypotheses up to rounding. Nothing is differentiated. Call `eval()` first where anything is
+        drawn in training.
+        """
+        if search is None:
+            if isinstance(max_length, int):
+                options["max_length"], max_length = max_length, None
+            search = search_of(options)
+        elif options:
+            raise ValueError(
+                "AttentionDecoder: beam takes a search or its options, got both: "
+                f"{', '.join(options)}"
+            )
+        with torch.no_grad():
+            state = self.start(memory, memory_lengths, hx)
+            rows, device = state.hidden[0].shape[0], state.memory.values.device
+            if rows != state.memory.values.shape[0]:
+                raise ValueError(
+                    f"AttentionDecoder: hx must have the memory's {state.memory.values.shape[0]} "
+                    f"rows, got {rows}"
+                )
+            if not isinstance(start, Tensor):
+                start = torch.full((rows,), start, dtype=torch.int64, device=device)
+            result: BeamResult = search(
+                SearchStep(self, state),
+                start,
+                shared_memory(state),
+                prefix=prefix,
+                prefix_lengths=prefix_lengths,
+                allowed=allowed,
+                max_length=max_length,
+            )
+        return result
+
+    def fuses(self) -> bool:
+        """Whether `beam` can run as one native operation, as far as the module itself goes."""
+        return weights_of(self) is not None
 
     def _forward_at_once(
         self, embedded: Tensor, state: DecoderState, on: Tensor | None, lengths: Tensor | None

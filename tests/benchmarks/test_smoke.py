@@ -34,7 +34,7 @@ def test_measures_and_renders(tmp_path: Path) -> None:
         suites[result["suite"]] = result["rows"]
     for suite in ("beam_generate", "ctc"):  # only where their peers are
         suites.pop(suite, None)
-    assert set(suites) == {"rnn", "rnn_variants", "rnn_loops", "word2vec"}
+    assert set(suites) == {"beam_decoder", "rnn", "rnn_variants", "rnn_loops", "word2vec"}
     found = {(row["cell"], row["group"], row["mode"]) for row in suites["rnn"]}
     for cell in ("LSTM", "GRU", "RNN"):
         for group in ("grid", "ragged", "bidirectional", "dtypes"):

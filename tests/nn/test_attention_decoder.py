@@ -449,3 +449,130 @@ def test_bad_calls() -> None:
     plain_rnn = make(input_feeding=False, recurrent_dropout=0.1)
     with pytest.raises(ValueError, match=r"sampling_probability=0.5 steps the rnn"):
         plain_rnn(ids, memory.double(), memory_lengths, sampling_probability=0.5)
+
+
+def same_search(decoder: AttentionDecoder, batch: int = 4, **options: Any) -> Any:
+    """A search by the native operation finds what one step by step finds."""
+    decoder.eval()
+    _, memory, memory_lengths = draw(decoder, batch)
+    arguments = {"start": 1, "max_length": 9, "eos": 0, **options}
+    hx = first_states(decoder, batch)
+    assert decoder.fuses()
+    fused = decoder.beam(memory, memory_lengths, hx, **arguments)
+    # Whoever watches a part wants its calls, one by one.
+    calls = []
+    watch = decoder.head.register_forward_hook(lambda *_: calls.append(1))
+    assert not decoder.fuses()
+    stepped = decoder.beam(memory, memory_lengths, hx, **arguments)
+    watch.remove()
+    assert len(calls) == stepped.steps == fused.steps
+    for name in ("tokens", "lengths", "parents", "certified"):
+        assert torch.equal(getattr(fused, name), getattr(stepped, name)), name
+    for name in ("scores", "logprobs", "token_logprobs"):
+        torch.testing.assert_close(getattr(fused, name), getattr(stepped, name))
+    return fused
+
+
+def sharpen(decoder: AttentionDecoder) -> AttentionDecoder:
+    """So that a search has something to decide."""
+    with torch.no_grad():
+        decoder.head.weight.mul_(8)
+        decoder.combine.weight.mul_(3)
+    return decoder
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("input_feeding", [True, False])
+@pytest.mark.parametrize(
+    ("cell", "kind", "layers"),
+    [("LSTM", "general", 2), ("GRU", "additive", 1), ("LSTM", "dot", (5, 4)), ("RNN", "dot", 1)],
+)
+def test_beam_is_a_search_by_steps(
+    cell: str, kind: str, layers: Any, input_feeding: bool, dtype: torch.dtype
+) -> None:
+    decoder = sharpen(make(cell, kind, input_feeding, layers, dtype))
+    same_search(decoder, beam_size=3, n_best=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beam_size": 1},
+        {"beam_size": 4, "length_norm": "gnmt", "alpha": 0.6, "stop": "first_k", "min_length": 3},
+        {"beam_size": 4, "groups": 2, "diversity": 0.5, "no_repeat_ngram": 2},
+        {"beam_size": 3, "prefix": [[3], [], [4, 5], [2]], "repetition_penalty": 1.3},
+        {"beam_size": 3, "max_length": torch.tensor([2, 9, 5, 1]), "at_max": "eos"},
+        {"beam_size": 2, "start": torch.tensor([1, 2, 3, 4]), "eos": (0, 5), "banned": 7},
+    ],
+    ids=str,
+)
+def test_options_of_beam(options: Any) -> None:
+    same_search(sharpen(make()), **options)
+
+
+def test_beam_of_one_is_greedy() -> None:
+    decoder = sharpen(make()).eval()
+    _, memory, memory_lengths = draw(decoder)
+    out = decoder.beam(
+        memory, memory_lengths, start=1, beam_size=1, eos=0, max_length=7, stop="first_k"
+    )
+    state = decoder.start(memory, memory_lengths)
+    ids = torch.ones(3, dtype=torch.int64)
+    for t in range(out.tokens.shape[2]):
+        logits, state = decoder.step(ids, state)
+        ids = logits.argmax(-1)
+        running = out.lengths[:, 0] > t
+        assert torch.equal(out.tokens[running, 0, t], ids[running])
+
+
+def test_beam_where_nothing_fuses() -> None:
+    ways = [
+        make(layer_norm=True),
+        make(peephole=True),
+        make(residual=True),
+        make(proj_size=2),
+        make(cell="GRU", reset_after=False),
+        make(dtype=torch.bfloat16),
+        make(zoneout=0.1),
+    ]
+    special = make()
+    special.head = nn.Sequential(nn.Linear(ATTENTIONAL, WORDS).double())
+    narrow = make()
+    narrow.embedding = nn.Embedding(WORDS, EMBEDDING, max_norm=1.0).double()
+    for decoder in [*ways, special, narrow]:
+        decoder.eval()
+        assert not decoder.fuses()
+        _, memory, memory_lengths = draw(decoder)
+        out = decoder.beam(memory, memory_lengths, start=1, beam_size=3, eos=0, max_length=5)
+        assert out.tokens.shape[:2] == (3, 1)
+    drawing = make(zoneout=0.0, dropout=0.5)
+    assert drawing.fuses()  # `step` draws nothing of it
+    decoder = sharpen(make()).eval()
+    _, memory, memory_lengths = draw(decoder)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not decoder.fuses()
+
+
+def test_beam_with_a_search_of_ones_own() -> None:
+    from seqfast.decoding import BeamSearch
+
+    decoder = sharpen(make()).eval()
+    _, memory, memory_lengths = draw(decoder)
+    search = BeamSearch(beam_size=3, eos=0, max_length=8)
+    prepared = decoder.attention.prepare(memory, memory_lengths)
+    found = decoder.beam(prepared, start=1, search=search)
+    wanted = decoder.beam(memory, memory_lengths, start=1, beam_size=3, eos=0, max_length=8)
+    assert torch.equal(found.tokens, wanted.tokens)
+    assert not found.scores.requires_grad
+
+    def odd(t: int, rows: Any) -> Tensor:
+        allowed = torch.ones(9, WORDS, dtype=torch.bool)
+        allowed[:, 2::2] = False
+        return allowed
+
+    restricted = decoder.beam(prepared, start=1, search=search, allowed=odd)
+    assert ((restricted.tokens % 2 == 1) | (restricted.tokens == 0)).all()
+    with pytest.raises(ValueError, match="beam takes a search or its options, got both: alpha"):
+        decoder.beam(prepared, start=1, search=search, alpha=2.0)
+    with pytest.raises(ValueError, match="hx must have the memory's 3 rows, got 2"):
+        decoder.beam(prepared, None, first_states(decoder, 2), start=1, search=search)
