@@ -97,6 +97,12 @@ def backend_once(request: pytest.FixtureRequest) -> Iterator[Backend]:
     yield from _enter(*request.param)
 
 
+@pytest.fixture(params=[pytest.param(("cpu",), id="cpu"), *_cuda_params(0)])
+def device(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """The CPU and a GPU, for what has no kernels of its own."""
+    yield from _enter(*request.param)
+
+
 @pytest.fixture(params=_cuda_params())
 def cuda_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Every backend that runs the CUDA kernels."""

@@ -82,6 +82,7 @@ def weights_of(decoder: AttentionDecoder) -> operation.Decoder | None:
     parts = ((embedding, Embedding), (attention, Attention), (head, Linear), (combine, Linear))
     if type(decoder) is not AttentionDecoder or any(type(part) is not k for part, k in parts):
         return None
+    assert isinstance(head, Linear)
     if type(rnn).__module__ != "seqfast.nn.rnn" or any(getattr(rnn, name) for name in _FANCY):
         return None
     options = rnn._kernel_options()._replace(nonlinearity=PLAIN.nonlinearity)

@@ -16,8 +16,8 @@ QUERY, MEMORY, SIZE = 4, 3, 5
 
 
 @pytest.fixture
-def backend(backend_once: Backend) -> Backend:
-    return backend_once
+def backend(device: Backend) -> Backend:
+    return device
 
 
 def make(kind: str, dtype: torch.dtype = torch.float64, **options: Any) -> Attention:
