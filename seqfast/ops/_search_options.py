@@ -29,8 +29,8 @@ class Sampler:
     One group of beams: stochastic beam search, sequences without replacement (Kool et al. 2019).
     `groups=beam_size`: independent sequences. `top_k`: only the k largest of a row may be drawn;
     `top_p`: only the fewest whose probabilities reach p (Holtzman et al. 2020). Both see the
-    model's logits over the temperature, of what `allowed`, `banned`, `min_length` and `at_max` leave
-    (repetitions they do not see); with both, `top_p` sees what `top_k` left.
+    model's logits over the temperature, of what `allowed`, `banned`, `min_length` and `at_max`
+    leave (repetitions they do not see); with both, `top_p` sees what `top_k` left.
     """
 
     seed: int = 0
