@@ -17,6 +17,10 @@ struct Exp2Constants<float> {
     static constexpr float polynomial[terms] = {1.00000007165f,    0.693146967065f,
                                                 0.240221197237f,   0.0555071327186f,
                                                 0.00967554134312f, 0.0013276472632f};
+    // The same on 0 <= f < 1.
+    static constexpr float above_floor[terms] = {0.999999925064f,  0.693153073207f,
+                                                 0.240153616983f,  0.0558263182317f,
+                                                 0.0089893398766f, 0.00187757676566f};
     static constexpr int log_terms = 5;
 };
 
@@ -34,21 +38,30 @@ struct Exp2Constants<double> {
 
 constexpr double kLog2OfE = 1.44269504088896340736;
 
-// 2^t for t up to some ten; what is smaller than the least normal number becomes that number.
+template <class Real, int terms>
+SEQFAST_INLINE Vector<Real> polynomial_of(const Real (&polynomial)[terms], Vector<Real> x) {
+    Vector<Real> sum = broadcast(polynomial[terms - 1]);
+#pragma GCC unroll 16
+    for (int term = terms - 2; term >= 0; --term) {
+        sum = fused(broadcast(polynomial[term]), sum, x);
+    }
+    return sum;
+}
+
+// 2^t for t up to some ten; what is smaller than the least normal number may become that number.
 template <class Real>
 SEQFAST_INLINE Vector<Real> exp2(Vector<Real> t) {
     using C = Exp2Constants<Real>;
     using V = Vector<Real>;
-    t = t < broadcast(C::least) ? broadcast(C::least) : t;  // NaN stays
-    const V magic = broadcast(Real(ExpConstants<Real>::round_magic));
-    const V whole = (t + magic) - magic;
-    const V rest = t - whole;
-    V power = broadcast(C::polynomial[C::terms - 1]);
-#pragma GCC unroll 16
-    for (int term = C::terms - 2; term >= 0; --term) {
-        power = fused(broadcast(C::polynomial[term]), power, rest);
+    if constexpr (Math<Real>::splits) {
+        const V power = polynomial_of(C::above_floor, Math<Real>::above_floor(t));
+        return Math<Real>::scale(power, t);
+    } else {
+        t = t < broadcast(C::least) ? broadcast(C::least) : t;  // NaN stays
+        const V magic = broadcast(Real(ExpConstants<Real>::round_magic));
+        const V whole = (t + magic) - magic;
+        return Math<Real>::scale(polynomial_of(C::polynomial, t - whole), whole);
     }
-    return Math<Real>::scale(power, whole);
 }
 
 // ln((1 + f) 2^exponent) = exponent ln 2 + 2 artanh(f / (2 + f)), for 1 + f from 0.7 to 1.42.

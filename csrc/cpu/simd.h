@@ -140,9 +140,26 @@ SEQFAST_INLINE void store(Real* to, Vector<Real> value) {
     *reinterpret_cast<typename VectorTypes<Real>::Unaligned*>(to) = value;
 }
 
+#if defined(__AVX512F__)
+SEQFAST_INLINE Vector<float> widen_whole(const Float16* from) {
+    const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    return (Vector<float>)_mm512_maskz_cvtph_ps(0xffff, halves);
+}
+#elif defined(__AVX2__)
+SEQFAST_INLINE Vector<float> widen_whole(const Float16* from) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return (Vector<float>)_mm256_cvtph_ps(halves);
+}
+#endif
+
 // Storage to accumulating type, `count` lanes.
 template <class Real, class Storage>
 SEQFAST_INLINE Vector<Real> load(const Storage* from, int count) {
+#if defined(__AVX2__)
+    if constexpr (std::is_same_v<Storage, Float16> && std::is_same_v<Real, float>) {
+        if (count == kLanes<float>) return widen_whole(from);
+    }
+#endif
     Real lanes[kLanes<Real>];
     if (count == kLanes<Real>) {
         for (int l = 0; l < kLanes<Real>; ++l) lanes[l] = widen(from[l]);
@@ -467,6 +484,20 @@ struct Math {
 #endif
         const Int exponent = (Int)(n + C::round_magic) - (Int)broadcast(Real(C::round_magic));
         return x * (V)((exponent + C::bias) << C::mantissa_bits);
+    }
+
+    // Whether above_floor() is there, and scale(x, y) is x 2^floor(y) for any y, 0 for -inf.
+#if defined(__AVX512F__)
+    static constexpr bool splits = sizeof(Real) == 4;
+#else
+    static constexpr bool splits = false;
+#endif
+    // x - floor(x), and 0 of -inf.
+    static SEQFAST_INLINE V above_floor(V x) {
+#if defined(__AVX512F__)
+        if constexpr (splits) return (V)_mm512_maskz_reduce_ps(0xffff, (__m512)x, 9);
+#endif
+        return x;
     }
 
     // P(r) of e^r = 1 + r + r^2 P(r)
