@@ -98,7 +98,7 @@ sanitize: $(SANITIZE)/.build
 	    $(CURDIR)/tests/ops $(CURDIR)/tests/host_executor $(ARGS)
 
 bench: build
-	for suite in rnn rnn_variants rnn_loops word2vec ctc beam_generate; do \
+	for suite in rnn rnn_variants rnn_loops word2vec beam_search ctc beam_generate; do \
 	  $(BIN)/python -m pytest benchmarks/test_$$suite.py $(ARGS) || exit 1; done
 
 report: build

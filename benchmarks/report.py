@@ -27,6 +27,7 @@ PICTURES = {
     "word2vec": "performance_word2vec.svg",
     "word2vec_quality": "",
     "word2vec_cuda": "",
+    "beam_search": "",
     "beam_decoder": "",
     "beam_generate": "",
     "beam_search_cuda": "",
@@ -43,6 +44,7 @@ HEADS = {
         "Word vectors on a GPU",
         "gensim's `Word2Vec` with `corpus_file` on all cores",
     ),
+    "beam_search": ("Beam search", "torch's two formulations of a step, and a plain read"),
     "beam_decoder": ("Beam search over an attention decoder", "`benchmarks/beam_loops.py`"),
     "beam_generate": ("Beam search around transformers", "`model.generate(num_beams=5)`"),
     "beam_search_cuda": ("Beam search on a GPU", "as each row says"),
@@ -50,6 +52,8 @@ HEADS = {
 LARGE = "100x64x512x512"  # the shape whose part of the peak stands in the summary
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 MODES = ("forward", "training")  # of most suites
+STEP_MEAN_GOAL = 6.0
+PLAIN_READ = "plain read"  # what a step of beam search cannot do without
 BEAM_SEARCH_MODES = ("step", "search")
 WORD2VEC_MODES = ("training", "everything", "vocabulary")
 TICKS = (0.25, 0.5, 0.7, 1, 1.4, 2, 3, 4, 6, 8, 12, 16)
@@ -203,6 +207,19 @@ Word vectors on a GPU:
   *everything*: with reading the text. A first epoch warms up.
 - **The peer** runs on all cores of the same machine, on the same repeated corpus.
 """,
+    "beam_search": """
+Beam search:
+
+- **The floor of a step** is one read of the logits, as `logits.max()` does it: every logit has to
+  be looked at, and little else moves. *Plain reads* is the distance from it. What is between: an
+  exponential of each logit, which hides behind memory but not behind a cache, and in small steps
+  the call itself and the waking of a thread.
+- **The peer** is `log_softmax` and one `topk` over beams x vocabulary, or `topk` of each row, its
+  `logsumexp` and a merge; the summary has the faster one of each size. Both return scores, parents
+  and tokens of twice as many candidates as beams; seqfast also writes back-pointers, keeps the pool
+  of ended hypotheses and applies the stop rule.
+- **Logits** are drawn once, 128 MiB of them or more, and taken in turn by all sides.
+""",
     "beam_search_cuda": """
 Beam search on a GPU:
 
@@ -316,6 +333,13 @@ def roofline_text(row: Row) -> str:
     return f"{times:.2f}" if most is None else factor_text(times, most)
 
 
+def read_text(row: Row) -> str:
+    """Against a plain read the time factor, against anything else the ratio."""
+    if row["group"] == PLAIN_READ:
+        return f"{factor_text(1 / row['ratio'], row.get('most', math.inf))} reads"
+    return goal_text(row)
+
+
 def is_good(row: Row) -> bool:
     """At least as fast as the peer; what has a goal: within it."""
     if "most" in row:
@@ -325,7 +349,7 @@ def is_good(row: Row) -> bool:
 
 
 def modes(result: Result) -> tuple[str, ...]:
-    if result["suite"] == "beam_search_cuda":
+    if result["suite"].startswith("beam_search"):
         return BEAM_SEARCH_MODES
     if result["suite"] == "beam_generate":
         return ("decoding",)
@@ -376,6 +400,13 @@ COLUMNS: dict[str, list[Column]] = {
         ("memory, MiB, ours / peer", peaks_text),
     ],
 }
+COLUMNS["beam_search"] = [
+    ("batch x beams x vocabulary", lambda result, row: case_text(row)),
+    ("against", lambda result, row: row["group"]),
+    *COMMON[1:3],
+    ("ratio", lambda result, row: read_text(row)),
+    COMMON[4],
+]
 COLUMNS["word2vec_cuda"] = COLUMNS["word2vec"][:6]
 COLUMNS["beam_decoder"] = COLUMNS["beam_generate"] = COMMON
 COLUMNS["beam_search_cuda"] = [*COMMON, ("times the roofline", lambda _, row: roofline_text(row))]
@@ -501,7 +532,24 @@ def grid_lines(result: Result) -> list[list[str]]:
     return lines
 
 
+def step_lines(result: Result) -> list[list[str]]:
+    """Each size's ratio to the faster formulation, and its time in plain reads of the logits."""
+    lines = [["", "goal", "ratio", "plain reads"]]
+    nearest = []
+    for case in dict.fromkeys(row["case"] for row in result["rows"]):
+        rows = {row["group"]: row for row in result["rows"] if row["case"] == case}
+        read = rows.pop(PLAIN_READ)
+        nearest.append(min(rows.values(), key=lambda row: row["ratio"]))
+        reads = factor_text(1 / read["ratio"], read.get("most", math.inf))
+        lines.append([case, f"{nearest[-1]['goal']:g}", goal_text(nearest[-1]), reads])
+    mean = geometric_mean([row["ratio"] for row in nearest])
+    text = goal_text({"ratio": mean, "goal": STEP_MEAN_GOAL})
+    return [*lines, ["geometric mean", f"{STEP_MEAN_GOAL:g}", text, ""]]
+
+
 def summary(result: Result) -> str:
+    if result["suite"] == "beam_search":
+        return table(step_lines(result))
     if result["suite"] == "rnn_variants":
         return table(variant_lines(result))
     if result["suite"] in ("word2vec", "word2vec_cuda"):
@@ -617,7 +665,12 @@ def readme_text(results: list[Result]) -> str:
     The machine measured last is one for the layers and one for the word vectors.
     """
     texts = [layers_text([r for r in results if r["suite"].startswith("rnn")])]
-    for suite, text in (("word2vec", speed_text), ("word2vec_quality", quality_text)):
+    others = (
+        ("word2vec", speed_text),
+        ("word2vec_quality", quality_text),
+        ("beam_search", steps_text),
+    )
+    for suite, text in others:
         if found := [result for result in results if result["suite"] == suite]:
             texts.append(text(max(found, key=lambda result: result["date"])))
     return "\n\n".join(texts)
@@ -651,6 +704,18 @@ def quality_text(result: Result) -> str:
     )
     text += f"{len(found['below'])} below it"
     return f"{text}: **{', '.join(found['below'])}**." if found["below"] else f"{text}."
+
+
+def steps_text(result: Result) -> str:
+    """A step of beam search against torch."""
+    lines = step_lines(result)
+    lines[0][0] = f"a step of beam search, ratio to torch {result['versions']['torch']}"
+    where = f"{result['device']}, {result['threads']} threads, {result['cpu_isa']} kernels"
+    return (
+        f"{table(lines)}\n\nSizes are batch x beams x vocabulary, in float32; the peer is the "
+        f"faster of torch's two formulations, a plain read `logits.max()`. {where}, "
+        f"{result['date'][:10]}."
+    )
 
 
 def layers_text(results: list[Result]) -> str:

@@ -1,5 +1,5 @@
 // One step of batched beam search, and the walk back along its pointers: arguments and rules that
-// all backends share. docs/decoding.md has the equations; seqfast/reference/beam_search.py the
+// all backends share. docs/equations.md has the rules; seqfast/reference/beam_search.py the
 // twin.
 #pragma once
 

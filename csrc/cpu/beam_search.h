@@ -3,9 +3,10 @@
 #pragma once
 
 #include "core/beam_search.h"
+#include "cpu/arena.h"
 #include "cpu/exponentials.h"
 #include "cpu/random.h"
-#include "cpu/rnn_team.h"
+#include "cpu/range.h"
 #include "cpu/selection.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
@@ -583,11 +584,27 @@ class BeamStep {
             const Real base = bases ? bases[r] : Real(0);
             if (base == -kInfinity<Real> || !has_values(row)) continue;
             for (int64_t block = 0; block < blocks_; ++block) {
-                best.push({base + largest_value(row, block), r, Real(0), block});
+                const Real key = base + largest_value(row, block);
+                if (key >= best.limit()) best.push({key, r, Real(0), block});
             }
         }
         const int64_t count = best.finish();
         return count < wanted ? -kInfinity<Real> : buffer[wanted - 1].key();
+    }
+
+    // The second look is at few blocks, which the caches may have lost: all are sent for at once.
+    void fetch_ahead(int64_t first_row, const Real* bases, Real limit) const {
+        if (limit == kLowest<Real>) return;  // nearly all of them
+        for (int64_t r = 0; r < own_; ++r) {
+            const int64_t row = first_row + r;
+            if (bases[r] == -kInfinity<Real> || !has_values(row)) continue;
+            for (int64_t block = 0; block < blocks_; ++block) {
+                if (!(bases[r] + largest_value(row, block) >= limit)) continue;
+                const Storage* from = logits_of(row) + block * kBeamBlock;
+                constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(Storage));
+                for (int64_t c = 0; c < kBeamBlock; c += line) __builtin_prefetch(from + c);
+            }
+        }
     }
 
     // Every candidate of a row that `best` may want; keys are `base` + value.
@@ -683,6 +700,7 @@ class BeamStep {
         }
         if (direct_ && kind == Kind::free) {
             best.raise(limit_of(row0 + first, own_, scores(b) + first, depth_, own.limits));
+            fetch_ahead(row0 + first, scores(b) + first, best.limit());
         }
         int64_t ends = 0;  // EOS whatever their rank, in own.limits
         for (int64_t k = first; k < first + own_; ++k) {

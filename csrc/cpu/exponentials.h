@@ -1,7 +1,6 @@
 // Powers and logarithms of vectors, and sums of exponentials of a row that cannot overflow.
 #pragma once
 
-#include "cpu/gemm.h"
 #include "cpu/simd.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
@@ -136,7 +135,7 @@ class ExpSummer {
         for (int c = 1; c < chains; ++c) {
             largest[0] = largest[c] > largest[0] ? largest[c] : largest[0];
         }
-        return horizontal_max(largest[0]);
+        return horizontal_max<Real>(largest[0]);
     }
 
     // `largest` is largest_of(x). NaN makes the sum NaN, and so does +inf.
@@ -166,16 +165,6 @@ class ExpSummer {
     }
 
   private:
-    template <int distance = lanes / 2>
-    static SEQFAST_INLINE Real horizontal_max(V x) {
-        if constexpr (distance == 0) {
-            return x[0];
-        } else {
-            const V other = lanes_from<distance>(x, std::make_index_sequence<lanes>{});
-            return horizontal_max<distance / 2>(other > x ? other : x);
-        }
-    }
-
     V sums_[chains] = {};
     Real largest_ = -kInfinity<Real>;
 };

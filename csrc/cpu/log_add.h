@@ -27,14 +27,4 @@ SEQFAST_INLINE Vector<Real> log_add(Vector<Real> a, Vector<Real> b) {
     return high > none ? high + 2 * s * series : high;
 }
 
-template <class Real, int distance = kLanes<Real> / 2>
-SEQFAST_INLINE Real horizontal_max(Vector<Real> x) {
-    if constexpr (distance == 0) {
-        return x[0];
-    } else {
-        const Vector<Real> y = lanes_from<distance>(x, std::make_index_sequence<kLanes<Real>>{});
-        return horizontal_max<Real, distance / 2>(x > y ? x : y);
-    }
-}
-
 }  // namespace seqfast::cpu::SEQFAST_ISA

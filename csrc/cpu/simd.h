@@ -351,6 +351,16 @@ SEQFAST_INLINE Real horizontal_sum(Vector<Real> x) {
     }
 }
 
+template <class Real, int distance = kLanes<Real> / 2>
+SEQFAST_INLINE Real horizontal_max(Vector<Real> x) {
+    if constexpr (distance == 0) {
+        return x[0];
+    } else {
+        const Vector<Real> y = lanes_from<distance>(x, std::make_index_sequence<kLanes<Real>>{});
+        return horizontal_max<Real, distance / 2>(x > y ? x : y);
+    }
+}
+
 // ---- words ----
 
 typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));

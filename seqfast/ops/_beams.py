@@ -215,8 +215,8 @@ class Beams:
         """The native call of a step: checked and made when an array has been replaced."""
         call: StepCall | None = self.__dict__["_call"]
         if call is None:
-            call = StepCall(self)
-            self.__dict__["_call"] = call
+            call = StepCall(self, self.__dict__.get("_workspace"))
+            self.__dict__.update(_call=call, _workspace=call.workspace)
         return call
 
 
@@ -431,7 +431,8 @@ _DTYPES = {
 class StepCall:
     """A search's arrays, checked, and the native call of its steps."""
 
-    def __init__(self, beams: Beams) -> None:
+    def __init__(self, beams: Beams, workspace: Array | None = None) -> None:
+        """`workspace`: an earlier call's, which this one may need no larger."""
         o = beams.options
         self.xp = xp = library_of(beams.scores, "beam_step", "beams.scores")
         self.real = dtype_name(beams.scores)
@@ -461,12 +462,14 @@ class StepCall:
         self.native = _C.BeamStepCall(self.arguments)
         if backend == "cpu":
             size = self.native.workspace_size()
-            self._workspace: Array = np.empty(size, np.uint8)
-            self.native.set_workspace(self._workspace.ctypes.data, size)
+            self.workspace: Array = np.empty(0, np.uint8) if workspace is None else workspace
+            if not isinstance(self.workspace, np.ndarray) or self.workspace.size < size:
+                self.workspace = np.empty(size, np.uint8)
+            self.native.set_workspace(self.workspace.ctypes.data, size)
         else:
             from seqfast.ops import _cuda_beam_search  # it imports torch
 
-            self._workspace = _cuda_beam_search.workspace(self, beams)
+            self.workspace = _cuda_beam_search.workspace(self, beams)
 
     def _shapes(self, beams: Beams) -> dict[str, Shape]:
         o, sentences = beams.options, self.sentences

@@ -34,7 +34,10 @@ def test_measures_and_renders(tmp_path: Path) -> None:
         suites[result["suite"]] = result["rows"]
     for suite in ("beam_generate", "ctc"):  # only where their peers are
         suites.pop(suite, None)
-    assert set(suites) == {"beam_decoder", "rnn", "rnn_variants", "rnn_loops", "word2vec"}
+    layers = {"rnn", "rnn_variants", "rnn_loops"}
+    assert set(suites) == layers | {"beam_decoder", "beam_search", "word2vec"}
+    groups = {row["group"] for row in suites["beam_search"]}
+    assert groups == {"log_softmax, topk", "topk of rows", "plain read"}
     found = {(row["cell"], row["group"], row["mode"]) for row in suites["rnn"]}
     for cell in ("LSTM", "GRU", "RNN"):
         for group in ("grid", "ragged", "bidirectional", "dtypes"):
@@ -59,7 +62,9 @@ def test_measures_and_renders(tmp_path: Path) -> None:
     subprocess.run([*command, "--root", str(tmp_path)], cwd=ROOT, check=True, timeout=100)
     page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
     titles = ["LSTM", "GRU", "RNN", "Variants", "Against loops in Python", "Word vectors"]
-    assert [line[3:] for line in page.splitlines() if line.startswith("## ")][:-1] == titles
+    titles += ["Beam search", "Beam search over an attention decoder"]
+    written = [line[3:] for line in page.splitlines() if line.startswith("## ")][:-1]
+    assert [title for title in written if "transformers" not in title] == titles
     for rows in suites.values():
         assert all(report.case_text(row) in page for row in rows)
 

@@ -103,6 +103,13 @@ def test_shapes(cpu_isa: str, dtype: str, batch: int, beams: int, vocabulary: in
         pair.step(3 * rng.standard_normal((batch * beams, vocabulary)))
 
 
+def test_large_vocabulary(cpu_isa: str) -> None:
+    rng = np.random.default_rng(0)
+    pair = Pair("float32", {"beams": 2, "vocabulary": 300_000, "eos": (299_999,)}, 1, 2)
+    for _ in range(2):
+        pair.step(3 * rng.standard_normal((2, 300_000)))
+
+
 def test_many_beams(cpu_isa: str) -> None:
     rng = np.random.default_rng(0)
     options = {"beams": 1024, "vocabulary": 40, "eos": (3, 7), "pool": 20, "wanted": 20}
