@@ -339,3 +339,27 @@ def test_quality_is_held_or_not(root: Path) -> None:
     assert (
         "gensim's: 1 within the noise of its seeds, 4 above it, 0 below it.\n" in files["README.md"]
     )
+
+
+def step_row(group: str, ratio: float, **changes: Any) -> dict[str, Any]:
+    return row("step", ratio, group=group, **changes)
+
+
+def test_steps_of_beam_search_have_goals(root: Path) -> None:
+    rows = [
+        step_row("log_softmax, topk", 9.0, case="1x2x3", goal=4.0),
+        step_row("topk of rows", 8.0, case="1x2x3", goal=4.0),
+        step_row("plain read", 0.8, case="1x2x3", most=2.0),
+        step_row("log_softmax, topk", 2.0, case="4x5x6", goal=4.0),
+        step_row("topk of rows", 3.0, case="4x5x6", goal=4.0),
+        step_row("plain read", 0.4, case="4x5x6", most=2.0),
+    ]
+    harness.write_results("beam_search", rows, ENVIRONMENT, root / "results")
+    files = render(root)
+    for text in (files["docs/performance.md"], files["README.md"]):
+        assert "| 1x2x3 | 4 | 8.00 | 1.25 |" in text
+        assert "| 4x5x6 | 4 | **2.00, below 4** | **2.50, over 2** |" in text
+        assert "| geometric mean | 6 | **4.00, below 6** |  |" in text
+    page = files["docs/performance.md"]
+    assert "| 4x5x6 | topk of rows | 20 | 60 | **3.00, below 4** | 3.00 - 3.00 |" in page
+    assert "| 1x2x3 | plain read | 20 | 16 | 1.25 reads | 0.80 - 0.80 |" in page
