@@ -302,9 +302,16 @@ def test_persistent_kernels_keep_to_their_registers(report: list[dict[str, str]]
 
 @needs_cuda_build
 def test_beam_search_keeps_to_its_registers(report: list[dict[str, str]]) -> None:
-    rows = [row for row in report if "beam_" in row["kernel"]]
+    rows = [row for row in report if row["file"] == "beam_search.cu"]
     # Four types of logits, with and without edits, and what has two types or none.
     assert len(rows) == (8 + 2 + 2) * len(INFO["cuda_architectures"])
+    assert [row for row in rows if local_memory(row) != 0] == []
+
+
+@needs_cuda_build
+def test_ctc_keeps_to_its_registers(report: list[dict[str, str]]) -> None:
+    rows = [row for row in report if row["file"] == "ctc.cu"]
+    assert len(rows) == 2 * len(INFO["cuda_architectures"])
     assert [row for row in rows if local_memory(row) != 0] == []
 
 
