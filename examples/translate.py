@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 import runs
 import seqfast.nn
-from seqfast.decoding import BeamResult, BeamSearch, Bleu, bleu, error_analysis, shared
+from seqfast.decoding import BeamResult, Bleu, bleu, error_analysis
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "tatoeba-fra-eng" / "fra.txt.xz"
 PAD, START, END, UNKNOWN = range(4)
@@ -489,19 +489,17 @@ class Desk:
     def search(self, texts: list[str], how: Search, n_best: int = 1) -> BeamResult:
         """Ids end with the end mark, if they do end."""
         self.model.eval()
-        decoder, (memory, lengths, states) = self.model.decoder, self.encode(texts)
-        search = BeamSearch(
-            how.beam_size,
+        encoded = self.encode(texts)
+        return self.model.decoder.beam(
+            *encoded,
+            start=START,
             eos=END,
-            max_length=2 * int(lengths.max()) + 10,
+            max_length=2 * int(encoded[1].max()) + 10,
+            beam_size=how.beam_size,
             n_best=n_best,
             length_norm=how.length_norm,
             alpha=how.alpha,
         )
-        state = decoder.start(memory, lengths, states)
-        state = state._replace(memory=shared(state.memory))  # one for all beams of a sentence
-        start = torch.full((len(texts),), START, device=self.device)
-        return search(lambda ids, state, _: decoder.step(ids, state), start, state)
 
     def ids(self, texts: list[str], how: Search, batch: int = 100) -> list[list[int]]:
         """The best translation of each; long sentences beside long ones."""
