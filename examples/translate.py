@@ -5,7 +5,7 @@ translation". It learns from a file with a sentence, a tab and its translation o
 then shows what decides over the result: greedy against beam search, the length normalisation,
 where attention looks, and whether its errors are the model's or the search's.
 
-    translate.py                               French to English, about ten minutes on two cores
+    translate.py                               French to English, some ten minutes
     translate.py --quick                       the same at toy size, in some seconds
     translate.py --data fra.txt --reverse      from the first column to the second
     translate.py --resume                      go on after Ctrl-C or --minutes
