@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seqfast.ops._arrays import library_of
-from seqfast.ops._search_options import SearchOptions, check_whole
+from seqfast.ops._search_options import MOST_STEPS, SearchOptions, check_whole
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 
@@ -98,12 +98,12 @@ class Inputs:
         if max_length is None:
             max_length = options.max_length
         if isinstance(max_length, (int, np.integer)) and not isinstance(max_length, bool):
-            check_whole(self._who, "max_length", max_length, 1, (1 << 31) - 2)
+            check_whole(self._who, "max_length", max_length, 1, MOST_STEPS)
             return np.full(self.batch, max_length, np.int64)
         limits = self._whole("max_length", max_length, 1)
-        if self.batch and not 1 <= limits.min() <= limits.max() <= (1 << 31) - 2:
-            wrong = limits[(limits < 1) | (limits > (1 << 31) - 2)][0]
-            raise ValueError(f"{self._who}: max_length must be >= 1, got {wrong}")
+        if self.batch and not 1 <= limits.min() <= limits.max() <= MOST_STEPS:
+            wrong = limits[(limits < 1) | (limits > MOST_STEPS)][0]
+            raise ValueError(f"{self._who}: max_length must be from 1 to {MOST_STEPS}, got {wrong}")
         return limits
 
     def _prefix(self, prefix: Any, lengths: Any, limits: Any) -> tuple[Array | None, Array | None]:

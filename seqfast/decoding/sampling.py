@@ -12,7 +12,7 @@ from seqfast.decoding._inputs import host, padded
 from seqfast.decoding._model import Step
 from seqfast.decoding.beam_search import BeamSearch
 from seqfast.ops._arrays import library_of
-from seqfast.ops._search_options import Sampler, SearchOptions, check_whole
+from seqfast.ops._search_options import MOST_STEPS, Sampler, SearchOptions, check_whole
 from seqfast.ops._search_result import BeamResult
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
@@ -147,8 +147,8 @@ def _called(
             raise TypeError(f"{who}: there is no option {name}")
     longest = max_length
     if not isinstance(max_length, (int, np.integer)):
-        longest = (1 << 31) - 2  # of what rows say themselves
-    check_whole(who, "max_length", longest, 1, (1 << 31) - 2)
+        longest = MOST_STEPS  # of what rows say themselves
+    check_whole(who, "max_length", longest, 1, MOST_STEPS)
     merged = SearchOptions(eos=eos, max_length=int(longest), operation=who, **fixed, **options)
     search = BeamSearch.of(merged, cuda_graph)
     return search(step, start_ids, state, max_length=max_length, **called)

@@ -19,6 +19,7 @@ AT_MAX = ("cut", "eos", "rest")
 ENSEMBLES = ("probabilities", "logprobs")
 _MOST_BEAMS = 1024
 _LARGEST = (1 << 31) - 1
+MOST_STEPS = 1 << 20  # records take memory for every step
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class SearchOptions:
         object.__setattr__(self, "eos", _tokens(who, "eos", self.eos, fewest=1))
         object.__setattr__(self, "banned", _tokens(who, "banned", self.banned, fewest=0))
         check_whole(who, "beam_size", self.beam_size, 1, _MOST_BEAMS)
-        check_whole(who, "max_length", self.max_length, 1, _LARGEST - 1)
+        check_whole(who, "max_length", self.max_length, 1, MOST_STEPS)
         check_whole(who, "min_length", self.min_length, 0, _LARGEST - 1)
         if self.min_length > self.max_length:
             raise ValueError(
