@@ -144,3 +144,13 @@ def _seeded() -> None:
     np.random.seed(0)  # noqa: NPY002 - libraries under test may draw from the global generator
     if torch is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Toy models gain nothing from threads, and those suffer where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    torch.set_num_threads(threads)

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "char_lm.py"
 TOY = ["--hidden", "16", "--batch", "4", "--bptt", "10", "--min-count", "2", "--sample", "20"]
@@ -28,16 +28,6 @@ def char_lm() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Toy models gain nothing from threads, and those suffer where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
