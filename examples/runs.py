@@ -101,6 +101,21 @@ def held_interrupts() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+def random_state(device: torch.device | str) -> list[torch.Tensor]:
+    """Of torch's generators, those that a run on this device draws from."""
+    states = [torch.get_rng_state()]
+    if torch.device(device).type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def restore_random_state(states: list[torch.Tensor], device: torch.device | str) -> None:
+    """What a run on a GPU left of its generator counts on a GPU alone."""
+    torch.set_rng_state(states[0])
+    if torch.device(device).type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
+
+
 def save_checkpoint(program: str, path: Path, payload: dict[str, Any]) -> None:
     """Written beside the old one and put in its place when whole."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")

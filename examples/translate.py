@@ -406,13 +406,10 @@ class Trainer:
     FIELDS = ("epoch", "position", "steps", "validations", "best")
 
     def state(self) -> dict[str, Any]:
-        random = [torch.get_rng_state()]
-        if torch.device(self.args.device).type == "cuda":
-            random.append(torch.cuda.get_rng_state(self.args.device))
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": random,
+            "random": runs.random_state(self.args.device),
             **{name: getattr(self, name) for name in self.FIELDS},
         }
 
@@ -421,9 +418,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         for name in self.FIELDS:
             setattr(self, name, state[name])
-        torch.set_rng_state(state["random"][0])
-        if len(state["random"]) > 1:
-            torch.cuda.set_rng_state(state["random"][1], self.args.device)
+        runs.restore_random_state(state["random"], self.args.device)
 
 
 def train(

@@ -453,13 +453,10 @@ class Trainer:
     FIELDS = ("states", "epoch", "position", "steps", "averaged", "average", "validations", "loss")
 
     def state(self) -> dict[str, Any]:
-        random = [torch.get_rng_state()]
-        if self.data.is_cuda:
-            random.append(torch.cuda.get_rng_state(self.data.device))
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": random,
+            "random": runs.random_state(self.data.device),
             **{name: getattr(self, name) for name in self.FIELDS},
         }
 
@@ -473,9 +470,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         for name in self.FIELDS:
             setattr(self, name, to_device(state[name]))
-        torch.set_rng_state(state["random"][0])
-        if self.data.is_cuda and len(state["random"]) > 1:
-            torch.cuda.set_rng_state(state["random"][1], self.data.device)
+        runs.restore_random_state(state["random"], self.data.device)
 
 
 # --- the program --------------------------------------------------------------------------------
