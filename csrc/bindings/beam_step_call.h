@@ -3,21 +3,11 @@
 
 #include <pybind11/pybind11.h>
 
-#include "bindings/address.h"
+#include "bindings/dictionary.h"
 #include "cpu/dispatch.h"
 #include "cuda/beam_search.h"
 
 namespace seqfast::bindings {
-
-template <class T>
-inline T at(const pybind11::dict& from, const char* name) {
-    return from[name].cast<T>();
-}
-
-template <class T>
-inline T* pointer(const pybind11::dict& from, const char* name) {
-    return static_cast<T*>(out(at<Address>(from, name)));
-}
 
 inline BeamOptions read_beam_options(const pybind11::dict& from) {
     BeamOptions o{};

@@ -2,24 +2,11 @@
 #include "cpu/beam_search.h"
 
 #include "cpu/beam_search_table.h"
+#include "cpu/storage.h"
 #include "cpu/team.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 namespace {
-
-template <class Body>
-auto with_storage(DType dtype, Body&& body) {
-    switch (dtype) {
-        case DType::float64:
-            return body(double{});
-        case DType::bfloat16:
-            return body(BFloat16{});
-        case DType::float16:
-            return body(Float16{});
-        default:
-            return body(float{});
-    }
-}
 
 size_t step_workspace(const BeamStepArgs& args) {
     return with_storage(args.dtype,

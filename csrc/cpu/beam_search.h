@@ -4,10 +4,11 @@
 
 #include "core/beam_search.h"
 #include "cpu/arena.h"
+#include "cpu/beam_candidates.h"
 #include "cpu/exponentials.h"
-#include "cpu/random.h"
+#include "cpu/gumbel.h"
 #include "cpu/range.h"
-#include "cpu/selection.h"
+#include "cpu/storage.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
@@ -16,158 +17,10 @@ constexpr int64_t kBeamBlock = 256;
 // Blocks that are summed in one go, whoever does it: so a sum depends on its row alone.
 constexpr int64_t kBeamTile = 32;
 
-// ---- candidates ----
-
-// By falling key, then rising beam, falling value, rising token; different ones never compare
-// equal.
-template <class Real>
-struct Candidate;
-
-template <>
-struct Candidate<float> {
-    uint64_t key_beam, value_token;
-
-    Candidate() = default;
-    Candidate(float key, int64_t beam, float value, int64_t token)
-        : key_beam(static_cast<uint64_t>(ordered(key)) << 32 | ~static_cast<uint32_t>(beam)),
-          value_token(static_cast<uint64_t>(ordered(value)) << 32 | ~static_cast<uint32_t>(token)) {
-    }
-    static uint32_t ordered(float x) { return ordered_bits(bit_cast<uint32_t>(x + 0.0f)); }
-    float key() const {
-        return bit_cast<float>(bits_of_ordered(static_cast<uint32_t>(key_beam >> 32)));
-    }
-    float value() const {
-        return bit_cast<float>(bits_of_ordered(static_cast<uint32_t>(value_token >> 32)));
-    }
-    int64_t beam() const { return ~static_cast<uint32_t>(key_beam); }
-    int64_t token() const { return ~static_cast<uint32_t>(value_token); }
-    bool operator>(const Candidate& other) const {
-        return key_beam != other.key_beam ? key_beam > other.key_beam
-                                          : value_token > other.value_token;
-    }
-};
-
-template <>
-struct Candidate<double> {
-    double key_, value_;
-    uint32_t beam_, token_;
-
-    Candidate() = default;
-    Candidate(double key, int64_t beam, double value, int64_t token)
-        : key_(key),
-          value_(value),
-          beam_(static_cast<uint32_t>(beam)),
-          token_(static_cast<uint32_t>(token)) {}
-    double key() const { return key_; }
-    double value() const { return value_; }
-    int64_t beam() const { return beam_; }
-    int64_t token() const { return token_; }
-    bool operator>(const Candidate& other) const {
-        if (key_ != other.key_) return key_ > other.key_;
-        if (beam_ != other.beam_) return beam_ < other.beam_;
-        return value_ != other.value_ ? value_ > other.value_ : token_ < other.token_;
-    }
-};
-
-// The `wanted` first of the candidates that it is shown.
-template <class Real>
-class Best {
-  public:
-    // Candidates are compacted once there are twice as many as are wanted.
-    static int64_t buffer(int64_t wanted) { return 2 * wanted + kTopKSpare; }
-
-    Best(Candidate<Real>* candidates, int64_t wanted) : all_(candidates), wanted_(wanted) {}
-
-    // `wanted` candidates are known to reach it.
-    void raise(Real limit) { limit_ = limit > limit_ ? limit : limit_; }
-    Real limit() const { return limit_; }
-
-    SEQFAST_INLINE void push(const Candidate<Real>& candidate) {
-        if (!(candidate.key() >= limit_) || (full_ && !(candidate > worst_))) return;
-        all_[count_++] = candidate;
-        if (count_ == buffer(wanted_)) compact();
-    }
-
-    // In order; returns how many there are.
-    int64_t finish() {
-        if (count_ > wanted_) compact();
-        sort_keys(all_, count_);
-        return count_;
-    }
-
-  private:
-    void compact() {
-        select_keys(all_, count_, wanted_);
-        count_ = wanted_;
-        worst_ = all_[wanted_ - 1];
-        full_ = true;
-        raise(worst_.key());
-    }
-
-    Candidate<Real>* all_;
-    int64_t wanted_, count_ = 0;
-    Candidate<Real> worst_{};
-    bool full_ = false;
-    Real limit_ = kLowest<Real>;  // -inf is nobody's key
-};
-
-// ---- noise ----
-
-// -ln(-ln(1 - v)) of v = (word + 1/2) / 2^32, a Gumbel variable.
-template <class Real>
-SEQFAST_INLINE Vector<Real> gumbel(Vector<Real> smaller_word, Vector<Real> is_high) {
-    using V = Vector<Real>;
-    using Int = typename VectorTypes<Real>::Int;
-    // w is v, or 1 - v where v is above a half: near 1 too all its digits are there.
-    const V w = (smaller_word + Real(0.5)) * Real(0x1p-32);
-    const Int high = is_high > V{};
-    V f, exponent;
-    split_number<Real>(high ? w : Real(1) - w, f, exponent);
-    const Int near_zero = ~high & (Int)(w < broadcast(Real(0.25)));
-    f = near_zero ? -w : f;
-    exponent = near_zero ? V{} : exponent;
-    return -log<Real>(-log_of_parts<Real>(f, exponent));
-}
-
-// to[0..64) += the variables of units [64 group, 64 group + 64); see draw_group of random.h.
-template <class Real>
-void add_gumbel(Real* to, const DrawAt& at, int64_t group) {
-    constexpr int lanes = kLanes<Real>;
-    const uint64_t key = static_cast<uint64_t>(at.seed);
-    for (int first = 0; first < 16; first += kWordLanes) {
-        uint32_t index[kWordLanes];
-        for (int l = 0; l < kWordLanes; ++l) {
-            index[l] = static_cast<uint32_t>(group * 16 + first + l);
-        }
-        Words counter[4] = {bit_cast<Words>(index), Words{} + at.row, Words{} + at.step,
-                            Words{} + at.stream};
-        philox<VectorWords>(counter, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-        for (int word = 0; word < 4; ++word) {
-            const Words high = (Words)(counter[word] > 0x7FFFFFFFu);
-            const Words less = counter[word] ^ high;
-            uint32_t words[kWordLanes], highs[kWordLanes];
-            __builtin_memcpy(words, &less, sizeof(words));
-            __builtin_memcpy(highs, &high, sizeof(highs));
-            Real small[kWordLanes], is_high[kWordLanes];
-            for (int l = 0; l < kWordLanes; ++l) {
-                small[l] = static_cast<Real>(static_cast<int32_t>(words[l]));
-                is_high[l] = highs[l] ? Real(1) : Real(0);
-            }
-            Real* target = to + word * 16 + first;
-            for (int l = 0; l < kWordLanes; l += lanes) {
-                store(target + l,
-                      load(target + l) + gumbel<Real>(load(small + l), load(is_high + l)));
-            }
-        }
-    }
-}
-
-// ---- the step ----
-
 template <class Storage>
 class BeamStep {
   public:
-    using Real = std::conditional_t<std::is_same_v<Storage, double>, double, float>;
+    using Real = RealOf<Storage>;
     using V = Vector<Real>;
     static constexpr int lanes = kLanes<Real>;
 
@@ -365,16 +218,8 @@ class BeamStep {
     // The first of the falling edits whose token is below; so many are not.
     int64_t edits_from(int64_t row, int64_t token) const {
         const uint64_t* edits = edits_ + row * edit_capacity_;
-        int64_t low = 0, high = edit_count(row);
-        while (low < high) {
-            const int64_t middle = (low + high) / 2;
-            if (static_cast<int64_t>(edits[middle] >> 1) >= token) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        return low;
+        return count_while(edit_count(row),
+                           [&](int64_t i) { return static_cast<int64_t>(edits[i] >> 1) >= token; });
     }
 
     Real edited(int64_t row, int64_t token, Real x) const {
@@ -660,16 +505,7 @@ class BeamStep {
         return chosen_below(own, token + 1) - chosen_below(own, token);
     }
     int64_t chosen_below(const Scratch& own, int64_t token) const {
-        int64_t low = 0, high = own.chosen_count;
-        while (low < high) {
-            const int64_t middle = (low + high) / 2;
-            if (own.chosen[middle] < token) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        return low;
+        return count_while(own.chosen_count, [&](int64_t i) { return own.chosen[i] < token; });
     }
 
     // Of a candidate: its hypothesis' score, and its own log-probability.
@@ -768,16 +604,9 @@ class BeamStep {
         for (int64_t e = 0; e < ends; ++e) {
             const Candidate<Real> end = own.limits[e];
             if (end.key() == -kInfinity<Real>) continue;
-            int64_t low = 0, high = before;
-            while (low < high) {
-                const int64_t middle = (low + high) / 2;
-                if (own.group[middle] > end) {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            if (low == before || end > own.group[low]) own.group[count++] = end;
+            const int64_t place =
+                count_while(before, [&](int64_t i) { return own.group[i] > end; });
+            if (place == before || end > own.group[place]) own.group[count++] = end;
         }
         if (count > before) sort_keys(own.group, count);
         return count;

@@ -5,6 +5,7 @@
 #include "cpu/log_add.h"
 #include "cpu/selection.h"
 #include "cpu/simd.h"
+#include "cpu/storage.h"
 #include "cpu/team.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
@@ -17,20 +18,6 @@ constexpr double kInfinity = __builtin_inf();
 constexpr int64_t kBlock = 16;
 
 int64_t blocks_of(int64_t vocab) { return (vocab + kBlock - 1) / kBlock; }
-
-template <class F>
-void with_storage(DType dtype, F&& f) {
-    switch (dtype) {
-        case DType::float32:
-            return f(float{});
-        case DType::float64:
-            return f(double{});
-        case DType::bfloat16:
-            return f(BFloat16{});
-        case DType::float16:
-            return f(Float16{});
-    }
-}
 
 // A frame's log-probabilities in float64.
 class Frame {

@@ -88,6 +88,11 @@ std::atomic<bool> forked{false};
 
 int usable_threads(int threads) { return forked ? 1 : std::max(threads, 1); }
 
+// A thread is worth waking for some microseconds of work, `each` of it.
+int worthwhile_threads(int threads, int64_t work, int64_t each = 32768) {
+    return static_cast<int>(std::min<int64_t>(usable_threads(threads), 1 + work / each));
+}
+
 constexpr size_t kAlignment = 64;
 
 size_t order_size(int64_t batch) {
@@ -125,9 +130,9 @@ void prepare(Args& args) {
 }
 
 // A row is worth a thread, and no more.
-int ctc_threads(const CtcBeamArgs& args) {
-    const int64_t rows = std::max<int64_t>(args.input.batch, 1);
-    return static_cast<int>(std::min<int64_t>(usable_threads(args.threads), rows));
+int row_threads(const CtcInput& input, int threads) {
+    const int64_t rows = std::max<int64_t>(input.batch, 1);
+    return static_cast<int>(std::min<int64_t>(usable_threads(threads), rows));
 }
 
 }  // namespace
@@ -217,9 +222,7 @@ void rnn_backward(RnnBackwardArgs args) {
 }
 
 void dropout(DType dtype, const DropoutArgs& args, int threads) {
-    // A thread is worth waking for some microseconds of work.
-    const int64_t worth = 1 + args.steps * args.rows * args.units / 16384;
-    threads = static_cast<int>(std::min<int64_t>(usable_threads(threads), worth));
+    threads = worthwhile_threads(threads, args.steps * args.rows * args.units, 16384);
     active.load()->kernels->dropout(dtype, args, threads);
 }
 
@@ -239,16 +242,12 @@ void word2vec_train(Word2VecArgs args) {
 }
 
 void word2vec_first_vectors(FirstVectorsArgs args) {
-    // A thread is worth waking for some microseconds of work.
-    const int64_t worth = 1 + args.rows * args.size / 32768;
-    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
+    args.threads = worthwhile_threads(args.threads, args.rows * args.size);
     active.load()->word2vec->first_vectors(args);
 }
 
 void top_k(TopKArgs args) {
-    // A thread is worth waking for some microseconds of work.
-    const int64_t worth = 1 + args.rows * args.columns / 32768;
-    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
+    args.threads = worthwhile_threads(args.threads, args.rows * args.columns);
     active.load()->top_k->top_k(args);
 }
 
@@ -258,21 +257,20 @@ size_t ctc_greedy_workspace_size(CtcGreedyArgs args) {
 }
 
 void ctc_greedy(CtcGreedyArgs args) {
-    // A thread is worth waking for some microseconds of work.
-    const int64_t worth = 1 + args.input.batch * args.input.frames * args.input.vocab / 32768;
-    const int64_t most = std::min(worth, std::max<int64_t>(args.input.batch, 1));
-    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), most));
+    const CtcInput& input = args.input;
+    args.threads = worthwhile_threads(row_threads(input, args.threads),
+                                      input.batch * input.frames * input.vocab);
     args.workspace = aligned(args.workspace);
     active.load()->ctc->greedy(args);
 }
 
 size_t ctc_beam_search_workspace_size(CtcBeamArgs args) {
-    args.threads = ctc_threads(args);
+    args.threads = row_threads(args.input, args.threads);
     return kAlignment + active.load()->ctc->beam_workspace(args);
 }
 
 void ctc_beam_search(CtcBeamArgs args) {
-    args.threads = ctc_threads(args);
+    args.threads = row_threads(args.input, args.threads);
     args.workspace = aligned(args.workspace);
     active.load()->ctc->beam_search(args);
 }
@@ -284,16 +282,15 @@ size_t beam_step_workspace_size(BeamStepArgs args) {
 
 void beam_step(BeamStepArgs args) {
     const BeamOptions& o = args.options;
-    const int64_t worth = 1 + args.batch * o.beams * o.vocabulary / 32768;
-    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
+    args.threads = worthwhile_threads(args.threads, args.batch * o.beams * o.vocabulary);
     args.workspace = aligned(args.workspace);
     active.load()->beam_search->step(args);
 }
 
 void beam_backtrack(BeamBacktrackArgs args) {
     // Each token is a cache miss of its own.
-    const int64_t worth = 1 + args.sentences * args.hypotheses * args.length / 4096;
-    args.threads = static_cast<int>(std::min<int64_t>(usable_threads(args.threads), worth));
+    const int64_t tokens = args.sentences * args.hypotheses * args.length;
+    args.threads = worthwhile_threads(args.threads, tokens, 4096);
     active.load()->beam_search->backtrack(args);
 }
 

@@ -5,22 +5,15 @@
 #include "cpu/rnn_backward.h"
 #include "cpu/rnn_forward.h"
 #include "cpu/rnn_table.h"
+#include "cpu/storage.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 namespace {
 
 template <class F>
 auto with_types(DType dtype, F&& f) {
-    switch (dtype) {
-        case DType::float64:
-            return f(double{}, double{});
-        case DType::bfloat16:
-            return f(float{}, BFloat16{});
-        case DType::float16:
-            return f(float{}, Float16{});
-        default:
-            return f(float{}, float{});
-    }
+    return with_storage(dtype,
+                        [&](auto storage) { return f(RealOf<decltype(storage)>{}, storage); });
 }
 
 // Room for the wanted threads and for one, should the runtime grant no more.

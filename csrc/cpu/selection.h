@@ -9,6 +9,22 @@
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
+// How many of `count` things come before the first of which `holds` is false; behind it it is
+// false.
+template <class F>
+SEQFAST_INLINE int64_t count_while(int64_t count, F&& holds) {
+    int64_t low = 0, high = count;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (holds(middle)) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 // Keys above the pivot, then the pivot, then the others; where the pivot is.
 template <class Key>
 SEQFAST_INLINE int64_t partition_keys(Key* keys, int64_t count, uint64_t& random) {
