@@ -10,7 +10,7 @@ import numpy as np
 from seqfast.decoding._masks import Allowed, RowsSoFar, allowed_mask, sampler_mask
 from seqfast.decoding._model import Model
 from seqfast.decoding.state import Rows, take
-from seqfast.ops._beams import Beams
+from seqfast.ops._beams import Beams, raise_status
 from seqfast.ops._search_options import SearchOptions
 from seqfast.ops.beam_search import beam_step
 
@@ -53,11 +53,7 @@ class Loop:
 
     def _on_cpu(self) -> None:
         for t in range(self._most):
-            logits, self._states = self._model(self._ids, self._states, t, self._batch())
-            self._choose(logits)
-            self.steps += 1
-            beams = self.beams
-            assert beams is not None
+            beams = self._step(t)
             living = int(beams.living[0])
             if living == 0 or t + 1 == self._most:
                 return
@@ -66,8 +62,7 @@ class Loop:
                 rows = self._leave(beams)
             else:
                 rows = Rows(beams.next_rows.reshape(-1))
-            self._states = self._model.select(self._states, rows)
-            self._ids = beams.next_tokens.reshape(-1)
+            self._go_on(beams, rows)
 
     def _on_cuda(self, device: Any, cuda_graph: bool | str) -> None:
         """Nothing waits for the device but the stop flag, and that for the step before the last."""
@@ -84,7 +79,8 @@ class Loop:
                 self.steps += 1
             else:
                 before = self._shapes() if t + 1 == _BEFORE_CAPTURE else None
-                self._step(t)
+                beams = self._step(t)
+                self._go_on(beams, Rows(beams.next_rows.reshape(-1)))
                 if before is not None and may_capture and before != self._shapes():
                     if cuda_graph is True:
                         raise RuntimeError(
@@ -98,13 +94,17 @@ class Loop:
             if flag.was_done():
                 return
 
-    def _step(self, t: Any) -> None:
-        logits, states = self._model(self._ids, self._states, t, self._batch())
+    def _step(self, t: Any) -> Beams:
+        """Model and selection; the states are still of the rows as they were."""
+        logits, self._states = self._model(self._ids, self._states, t, self._batch())
         self._choose(logits)
         self.steps += 1
         assert self.beams is not None
-        self._states = self._model.select(states, Rows(self.beams.next_rows.reshape(-1)))
-        self._ids = self.beams.next_tokens.reshape(-1)
+        return self.beams
+
+    def _go_on(self, beams: Beams, rows: Rows) -> None:
+        self._states = self._model.select(self._states, rows)
+        self._ids = beams.next_tokens.reshape(-1)
 
     def _batch(self) -> int:
         return int(self._ids.shape[0]) // self._options.beam_size
@@ -246,12 +246,6 @@ class StopFlag:
         living, status = self._copies[before].tolist()
         raise_status(status)
         return bool(living == 0)
-
-
-def raise_status(status: int) -> None:
-    """For what the kernel could only leave a note of."""
-    if status >= 0:
-        raise ValueError(f"beam_step: logits must not hold NaN or +inf, got one in row {status}")
 
 
 def device_of(ids: Array) -> Any:

@@ -124,7 +124,7 @@ class Model:
         """Log-probabilities of the mean; the temperature divides each model's logits."""
         t, n = self._temperature, len(results)
         if isinstance(results[0], np.ndarray):
-            logs = [_log_softmax(x, t) for x in results]
+            logs = [log_softmax(x, t) for x in results]
             if self._options.ensemble == "logprobs":
                 return sum(logs[1:], logs[0]) / n
             return np.logaddexp.reduce(logs) - logs[0].dtype.type(math.log(n))
@@ -137,10 +137,11 @@ class Model:
         return torch.logsumexp(torch.stack(logs), 0) - math.log(n)
 
 
-def _log_softmax(logits: Array, temperature: float) -> Array:
+def log_softmax(logits: Array, temperature: float) -> Array:
+    """Of NumPy arrays, in float64 for float64, else float32; NaN where all of a row is -inf."""
     real = np.float64 if logits.dtype == np.float64 else np.float32
     x = logits.astype(real) / real(temperature)
     largest = x.max(1, keepdims=True)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         x = x - np.where(largest == -np.inf, 0, largest)
         return np.asarray(x - np.log(np.exp(x).sum(1, keepdims=True)))

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from seqfast.decoding._inputs import Inputs
-from seqfast.decoding._loop import Loop, device_of, raise_status
+from seqfast.decoding._loop import Loop, device_of
 from seqfast.decoding._masks import Allowed
 from seqfast.decoding._model import Model, Step
-from seqfast.ops._beams import Beams, start_beams
+from seqfast.ops._beams import Beams, raise_status, start_beams
 from seqfast.ops._search_lengths import length_tables
 from seqfast.ops._search_options import Sampler, SearchOptions
 from seqfast.ops._search_result import BeamResult, collect

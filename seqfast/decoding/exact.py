@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqfast.decoding._inputs import Inputs
-from seqfast.decoding._model import Model, Step
+from seqfast.decoding._model import Model, Step, log_softmax
 from seqfast.decoding.beam_search import BeamSearch, _no_gradients
 from seqfast.decoding.state import Rows
 from seqfast.ops._search_lengths import length_tables
@@ -179,10 +179,7 @@ class _Search:
         x = logits.astype(np.float64) / o.temperature
         if np.isnan(x).any() or (x == np.inf).any():
             raise ValueError("exact_search: logits must not hold NaN or +inf")
-        largest = x.max(1, keepdims=True)
-        x = x - np.where(largest == -np.inf, 0, largest)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            x -= np.log(np.exp(x).sum(1, keepdims=True))
+        x = log_softmax(x, 1.0)
         x[:, list(o.banned)] = -np.inf
         eos = np.isin(np.arange(x.shape[1]), o.eos)
         if t < o.min_length:

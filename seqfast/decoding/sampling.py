@@ -12,7 +12,7 @@ from seqfast.decoding._inputs import host, padded
 from seqfast.decoding._model import Step
 from seqfast.decoding.beam_search import BeamSearch
 from seqfast.ops._arrays import library_of
-from seqfast.ops._search_options import MOST_STEPS, Sampler, SearchOptions, check_whole
+from seqfast.ops._search_options import MOST_STEPS, Sampler, SearchOptions
 from seqfast.ops._search_result import BeamResult
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
@@ -148,8 +148,7 @@ def _called(
     longest = max_length
     if not isinstance(max_length, (int, np.integer)):
         longest = MOST_STEPS  # of what rows say themselves
-    check_whole(who, "max_length", longest, 1, MOST_STEPS)
-    merged = SearchOptions(eos=eos, max_length=int(longest), operation=who, **fixed, **options)
+    merged = SearchOptions(eos=eos, max_length=longest, operation=who, **fixed, **options)
     search = BeamSearch.of(merged, cuda_graph)
     return search(step, start_ids, state, max_length=max_length, **called)
 

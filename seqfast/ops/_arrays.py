@@ -261,6 +261,15 @@ def check_array(
     return array
 
 
+def integer(operation: str, name: str, value: object, low: int, high: int) -> int:
+    """An argument that must be one, from `low` to `high`."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{operation}: {name} must be an integer, got {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{operation}: {name} must be from {low} to {high}, got {value}")
+    return int(value)
+
+
 def check_place(xp: ArrayLibrary, operation: str, name: str, array: Array, wanted: str) -> None:
     place = xp.place(array)
     if place != wanted:

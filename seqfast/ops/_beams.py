@@ -17,11 +17,12 @@ from seqfast.ops._arrays import (
     Shape,
     check_place,
     dtype_name,
+    integer,
     library_of,
     thread_count,
 )
 from seqfast.ops._cells import is_number
-from seqfast.ops._route import backend_of
+from seqfast.ops._route import checked_backend
 
 EOS_POOLS = ("top_k", "top_2k", "any", "in_beam", "competing")  # the codes of csrc/core
 STOPS = ("bound", "first_k", "top_beam")
@@ -83,7 +84,7 @@ class BeamOptions:
         counts = {"beams": 1, "vocabulary": 1, "groups": 1, "pool": 1, "wanted": 1}
         for name, least in {**counts, "min_length": 0, "no_repeat_ngram": 0}.items():
             value = getattr(self, name)
-            object.__setattr__(self, name, whole(f"beam_search: {name}", value, least))
+            object.__setattr__(self, name, integer("beam_search", name, value, least, _MOST))
         for name in ("eos", "banned"):
             object.__setattr__(self, name, _tokens(name, getattr(self, name), self.vocabulary))
         if not self.eos:
@@ -124,29 +125,6 @@ class BeamOptions:
                 f"beam_search: pool must be at least {own}, the beams of a group, "
                 f"for {needy!r}, got {self.pool}"
             )
-
-    @property
-    def proposals(self) -> int:
-        """Tokens that a row proposes: as many as can matter."""
-        own = self.beams // self.groups
-        wanted = own + len(self.eos)
-        if self.eos_pool == "top_2k":
-            wanted = max(wanted, 2 * own)
-        if self.diversity != 0:
-            wanted += self.beams - own
-        return min(wanted, self.vocabulary)
-
-
-def whole(name: str, value: object, least: int) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if not least <= number <= _MOST:
-        raise ValueError(f"{name} must be from {least} to {_MOST}, got {number}")
-    return number
 
 
 def _tokens(name: str, tokens: Iterable[int], vocabulary: int) -> tuple[int, ...]:
@@ -250,8 +228,8 @@ def start_beams(
     if not isinstance(options, BeamOptions):
         raise TypeError(f"start_beams: options must be BeamOptions, got {type(options).__name__}")
     o = options
-    batch = whole("start_beams: batch", batch, 0)
-    capacity = whole("start_beams: capacity", capacity, 1)
+    batch = integer("start_beams", "batch", batch, 0, _MOST)
+    capacity = integer("start_beams", "capacity", capacity, 1, _MOST)
     real = _real_of(dtype)
     maker = _Maker(like)
     living = np.full((batch, o.beams), -np.inf, real)
@@ -428,6 +406,12 @@ _DTYPES = {
 }  # fmt: skip
 
 
+def raise_status(status: int, operation: str = "beam_step") -> None:
+    """For a row that a kernel could only leave a note of."""
+    if status >= 0:
+        raise ValueError(f"{operation}: logits must not hold NaN or +inf, got one in row {status}")
+
+
 class StepCall:
     """A search's arrays, checked, and the native call of its steps."""
 
@@ -441,13 +425,7 @@ class StepCall:
                 f"beam_step: beams.scores must be float32 or float64, got {beams.scores.dtype}"
             )
         self.place = xp.place(beams.scores)
-        backend = backend_of(self.place)
-        if backend is None:
-            raise ValueError(
-                "beam_step: beams.scores must be a dense array on the CPU or on a CUDA device, "
-                f"got {self.place}"
-            )
-        self.backend = backend
+        self.backend = checked_backend("beam_step", "beams.scores", self.place)
         if len(beams.scores.shape) != 2 or beams.scores.shape[1] != o.beams:
             raise ValueError(
                 f"beam_step: beams.scores must be [batch, {o.beams}], "
@@ -460,7 +438,7 @@ class StepCall:
         self.threads = thread_count()
         self.arguments = self._arguments(beams)
         self.native = _C.BeamStepCall(self.arguments)
-        if backend == "cpu":
+        if self.backend == "cpu":
             size = self.native.workspace_size()
             self.workspace: Array = np.empty(0, np.uint8) if workspace is None else workspace
             if not isinstance(self.workspace, np.ndarray) or self.workspace.size < size:

@@ -451,11 +451,7 @@ class _Run:
         self.accumulating = torch.float64 if layer.input.dtype == torch.float64 else torch.float32
         # Raises what there is to raise: a build without CUDA, a way that cannot be gone.
         self.workspace_size = _C.cuda_rnn_workspace_size(self.call, layer.options, backward)
-        # Kernels want it aligned to 256.
-        self._memory = torch.empty(self.workspace_size + 255, dtype=torch.uint8, device=device)
-        if self.on_host:
-            self._memory.fill_(0xFF)
-        self.workspace = (self._memory.data_ptr() + 255) // 256 * 256
+        self._memory, self.workspace = workspace(self.workspace_size, device, self.on_host)
         self.lengths = self.order = None
         if layer.lengths is not None:
             lengths = layer.lengths
@@ -530,6 +526,14 @@ def _no_autocast(layer: _Layer) -> AbstractContextManager[None]:
     if torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
+
+
+def workspace(size: int, device: torch.device, on_host: bool) -> tuple[Tensor, int]:
+    """Memory for kernels and its address, which they want aligned to 256."""
+    memory = torch.empty(size + 255, dtype=torch.uint8, device=device)
+    if on_host:  # a number that no kernel wrote must show
+        memory.fill_(0xFF)
+    return memory, (memory.data_ptr() + 255) // 256 * 256
 
 
 def _address(array: Tensor | None) -> int:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from seqfast import _C
+from seqfast.ops import _cuda
 from seqfast.ops._cuda import _place
 
 if TYPE_CHECKING:
     from seqfast.ops._arrays import Array
     from seqfast.ops._beams import Beams, StepCall
 
-_ALIGNMENT = 256  # that kernels want of a workspace
 _FINE = -1  # kBeamStepFine of csrc/core
 
 
@@ -22,12 +22,10 @@ def workspace(call: StepCall, beams: Beams) -> Tensor:
     """Made and handed to the native call; each step leaves it as the next wants it."""
     device, on_host = _device(beams), call.backend == "cuda-host"
     size, counters = call.native.cuda_workspace_size(on_host, device.index or 0)
-    memory = torch.zeros(size + _ALIGNMENT - 1, dtype=torch.uint8, device=device)
-    skipped = -memory.data_ptr() % _ALIGNMENT
-    if on_host:
-        # A number that no kernel wrote must show.
-        memory[skipped + counters :] = 0xFF
-    call.native.set_workspace(memory.data_ptr() + skipped, size)
+    memory, address = _cuda.workspace(size, device, on_host)
+    skipped = address - memory.data_ptr()
+    memory[skipped : skipped + counters] = 0
+    call.native.set_workspace(address, size)
     return memory
 
 

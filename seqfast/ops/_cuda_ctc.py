@@ -11,7 +11,7 @@ from torch import Tensor
 from seqfast import _C
 from seqfast.ops import _cuda_top_k
 from seqfast.ops._arrays import FLOAT32, FLOAT64
-from seqfast.ops._cuda import _place, as_arrays, as_tensors
+from seqfast.ops._cuda import _place, as_arrays, as_tensors, workspace
 
 _MOST_BEAMS = 1024  # kSelectionMost
 
@@ -77,11 +77,9 @@ def beam_search(
     }
     place = _place(tensor.device, on_host)
     size = _C.cuda_ctc_beam_search_workspace_size(*place, call)
-    workspace = torch.empty(size + 255, dtype=torch.uint8, device=tensor.device)
+    _memory, call["workspace"] = workspace(size, tensor.device, on_host)
     if on_host:  # what no kernel wrote must show
-        workspace.fill_(0xFF)
         results.poison()
-    call["workspace"] = (workspace.data_ptr() + 255) // 256 * 256
     if call["batch"] == 0:
         return
     if model is None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqfast import _C
-from seqfast.ops._cuda import _place
+from seqfast.ops._cuda import _place, workspace
 
 _Results = tuple[Tensor, Tensor, Tensor]
 
@@ -35,16 +35,13 @@ def train(
         return loss, kept, examples
     place = _place(device, on_host)
     size = _C.cuda_word2vec_workspace_size(*place, arguments)
-    # Kernels want it aligned to 256.
-    memory = torch.empty(size + 255, dtype=torch.uint8, device=device)
-    if on_host:
-        memory.fill_(0xFF)
+    _memory, address = workspace(size, device, on_host)
     filled = {
         **arguments,
         "loss": loss.data_ptr(),
         "kept": kept.data_ptr(),
         "examples": examples.data_ptr(),
-        "workspace": (memory.data_ptr() + 255) // 256 * 256,
+        "workspace": address,
         "workspace_size": size,
     }
     _C.cuda_word2vec_train(*place, filled)

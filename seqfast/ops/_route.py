@@ -21,6 +21,16 @@ def backend_of(place: str) -> str | None:
     return "cuda" if place.startswith("cuda") else None
 
 
+def checked_backend(operation: str, name: str, place: str) -> str:
+    """The same for an argument: ValueError where there is none."""
+    backend = backend_of(place)
+    if backend is None:
+        raise ValueError(
+            f"{operation}: {name} must be a dense array on the CPU or on a CUDA device, got {place}"
+        )
+    return backend
+
+
 def way_code() -> int:
     """How the CUDA kernels walk the steps: the policy's choice (0), or what `forced_way` says."""
     return _Switches.way

@@ -17,12 +17,13 @@ from seqfast.ops._arrays import (
     Shape,
     Workspace,
     dtype_name,
+    integer,
     library_of,
     thread_count,
 )
 from seqfast.ops._cells import is_number
 from seqfast.ops._matrix import ALIGNMENT, FLOATS
-from seqfast.ops._route import backend_of
+from seqfast.ops._route import checked_backend
 
 ROUND = 256  # tokens
 _MOST_WORDS = 2**26  # random words of one centre, four to a counter
@@ -68,12 +69,7 @@ class Training:
     ) -> None:
         xp = self._xp = library_of(input, "word2vec", "input")
         self._place = xp.place(input)
-        backend = backend_of(self._place)
-        if backend is None:
-            raise ValueError(
-                "word2vec: input must be a dense array on the CPU or on a CUDA device, "
-                f"got {self._place}"
-            )
+        backend = checked_backend("word2vec", "input", self._place)
         flags = (cbow, shared_negatives, shrink_windows, cbow_mean, legacy_cbow, deterministic)
         for name, flag in zip(_FLAGS, flags, strict=True):
             if not isinstance(flag, (bool, np.bool_)):
@@ -326,15 +322,6 @@ def _as_tensors(results: tuple[Array, Array, Array]) -> tuple[Array, Array, Arra
     from_numpy = sys.modules["torch"].from_numpy
     loss, kept, examples = results
     return from_numpy(loss), from_numpy(kept), from_numpy(examples)
-
-
-def integer(operation: str, name: str, value: object, low: int, high: int) -> int:
-    """An argument that must be one, from `low` to `high`."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{operation}: {name} must be an integer, got {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{operation}: {name} must be from {low} to {high}, got {value}")
-    return int(value)
 
 
 def _check_use(name: str, value: object, used: bool, when: str) -> None:

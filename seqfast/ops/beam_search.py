@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from seqfast import _C
-from seqfast.ops._arrays import Array, check_contiguous, check_place, dtype_name, thread_count
-from seqfast.ops._beams import BeamOptions, Beams, StepCall, start_beams, whole
+from seqfast.ops._arrays import (
+    Array,
+    check_contiguous,
+    check_place,
+    dtype_name,
+    integer,
+    thread_count,
+)
+from seqfast.ops._beams import BeamOptions, Beams, StepCall, raise_status, start_beams
 
 __all__ = ["BeamOptions", "Beams", "beam_backtrack", "beam_step", "start_beams"]
 
@@ -65,14 +72,9 @@ def beam_step(logits: Array, beams: Beams, *, allowed: Array | None = None) -> N
         from seqfast.ops import _cuda_beam_search  # it imports torch
 
         status = _cuda_beam_search.beam_step(call, beams, rows)
-    _raise_status(status)
+    raise_status(status)
     if status == _OVER:
         raise ValueError(f"beam_step: the search must have a step left, got {call.capacity} done")
-
-
-def _raise_status(status: int) -> None:
-    if status >= 0:
-        raise ValueError(f"beam_step: logits must not hold NaN or +inf, got one in row {status}")
 
 
 def _checked_rows(call: StepCall, name: str, array: Array) -> Array:
@@ -114,8 +116,8 @@ def beam_backtrack(
         raise ValueError(
             f"beam_backtrack: last_steps must be [{call.sentences}, any], got {list(shape)}"
         )
-    length = whole("beam_backtrack: length", length, 0)
-    pad = whole("beam_backtrack: pad", pad, -(2**31))
+    length = integer("beam_backtrack", "length", length, 0, _MOST)
+    pad = integer("beam_backtrack", "pad", pad, -(2**31), _MOST)
     most = beams.options.beams - 1
     last = {
         "last_steps": _last(call, "last_steps", last_steps, shape, -1, call.capacity - 1),
@@ -155,7 +157,7 @@ def beam_backtrack(
     else:
         from seqfast.ops import _cuda_beam_search  # it imports torch
 
-        _raise_status(int(beams.status[0]))
+        raise_status(int(beams.status[0]))
         _cuda_beam_search.beam_backtrack(arguments, beams, tuple(out.values()))
     return out["out_tokens"], out["out_parents"], out["out_logprobs"]
 

@@ -20,7 +20,7 @@ from seqfast.ops._arrays import (
     library_of,
     thread_count,
 )
-from seqfast.ops._route import backend_of
+from seqfast.ops._route import checked_backend
 
 Result = tuple[Array, Array, Array, Array]
 LanguageModel = Callable[[Array, Array], Array]
@@ -284,12 +284,7 @@ def _check(
         raise ValueError(
             f"{operation}: log_probs must be [batch, frames, vocab], got {list(log_probs.shape)}"
         )
-    backend = backend_of(xp.place(log_probs))
-    if backend is None:
-        raise ValueError(
-            f"{operation}: log_probs must be a dense array on the CPU or on a CUDA device, "
-            f"got {xp.place(log_probs)}"
-        )
+    backend = checked_backend(operation, "log_probs", xp.place(log_probs))
     batch, frames, vocab = log_probs.shape
     _integer(operation, "blank", blank, 0, vocab - 1, "a token of the vocabulary")
     if lengths is not None:

@@ -20,7 +20,7 @@ from seqfast.ops._arrays import (
     library_of,
     thread_count,
 )
-from seqfast.ops._beams import Beams
+from seqfast.ops._beams import Beams, raise_status
 from seqfast.ops._cells import GATES, cell_of
 from seqfast.ops._options import PLAIN
 from seqfast.ops._route import backend_of
@@ -210,13 +210,10 @@ class _Call:
         with Workspace(room) as address:
             _C.decoder_start(sizes, layers, arrays, address, room)
             while int(beams.living[0]) > 0 and int(beams.step[0]) < capacity:
-                row = _C.decoder_run(
+                status = _C.decoder_run(
                     sizes, layers, arrays, address, room, beams.call.native, self.steps
                 )
-                if row >= 0:
-                    raise ValueError(
-                        f"decode: logits must not hold NaN or +inf, got one in row {row}"
-                    )
+                raise_status(status, "decode")
 
     def _matrix(self, name: str, array: Array) -> Shape:
         """Its shape; what has two dimensions is all that is sure of the first arrays."""

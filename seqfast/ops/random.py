@@ -5,7 +5,7 @@ from __future__ import annotations
 from seqfast import _C
 from seqfast.ops._arrays import Array, check_seed, library_of, thread_count
 from seqfast.ops._cells import is_number
-from seqfast.ops._route import backend_of
+from seqfast.ops._route import checked_backend
 
 
 def dropout(
@@ -39,12 +39,7 @@ def dropout(
         )
     if len(input.shape) != 3:
         raise ValueError(f"dropout: input must be [steps, rows, units], got {list(input.shape)}")
-    backend = backend_of(xp.place(input))
-    if backend is None:
-        raise ValueError(
-            "dropout: input must be a dense array on the CPU or on a CUDA device, "
-            f"got {xp.place(input)}"
-        )
+    backend = checked_backend("dropout", "input", xp.place(input))
     if not (is_number(probability) and 0 <= probability <= 1):
         raise ValueError(f"dropout: probability must be from 0 to 1, got {probability!r}")
     if not isinstance(stream, int) or not 0 <= stream < 2**32:

@@ -22,7 +22,7 @@ from seqfast.ops._arrays import (
 )
 from seqfast.ops._cells import GRU, Cell, cell_of
 from seqfast.ops._options import PLAIN, Options
-from seqfast.ops._route import backend_of
+from seqfast.ops._route import checked_backend
 
 __all__ = [
     "Options",
@@ -563,12 +563,7 @@ def _check_layer(
         raise ValueError(
             f"{operation}: input must be [steps, batch, input_size], got {list(input.shape)}"
         )
-    backend = backend_of(xp.place(input))
-    if backend is None:
-        raise ValueError(
-            f"{operation}: input must be a dense array on the CPU or on a CUDA device, "
-            f"got {xp.place(input)}"
-        )
+    backend = checked_backend(operation, "input", xp.place(input))
     steps, batch, input_size = input.shape
     _check_rows(operation, weights)
     first = weights[0]

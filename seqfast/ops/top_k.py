@@ -14,7 +14,7 @@ from seqfast.ops._arrays import (
     library_of,
     thread_count,
 )
-from seqfast.ops._route import backend_of
+from seqfast.ops._route import checked_backend
 
 _MOST_COLUMNS = 2**31 - 1
 
@@ -43,12 +43,7 @@ def top_k(scores: Array, k: int, exclude: Array | None = None) -> tuple[Array, A
         raise TypeError(f"top_k: scores must be float32, got {scores.dtype}")
     if len(scores.shape) != 2:
         raise ValueError(f"top_k: scores must be [rows, columns], got {list(scores.shape)}")
-    backend = backend_of(xp.place(scores))
-    if backend is None:
-        raise ValueError(
-            "top_k: scores must be a dense array on the CPU or on a CUDA device, "
-            f"got {xp.place(scores)}"
-        )
+    backend = checked_backend("top_k", "scores", xp.place(scores))
     rows, columns = scores.shape
     if columns > _MOST_COLUMNS:
         raise ValueError(f"top_k: scores must have fewer than 2**31 columns, got {columns}")

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from seqfast import _C
-from seqfast.ops._arrays import Array, thread_count
+from seqfast.ops._arrays import Array, integer, thread_count
 from seqfast.ops._cells import is_number
-from seqfast.ops._word2vec import ROUND, Training, integer
+from seqfast.ops._word2vec import ROUND, Training
 
 __all__ = [
     "Training",
