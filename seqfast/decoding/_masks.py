@@ -147,13 +147,10 @@ def sampler_mask(sampler: Sampler, logits: Array, mask: Array | None, beams: Any
 
 
 def _choosable(logits: Array, mask: Array | None, beams: Any) -> Array:
-    """A copy of the logits that top-k and top-p count by: -inf where `allowed`, a ban, the least
-    length or a last step that must end leave no choice. Waits for no device."""
-    xp: Any = np
-    if is_tensor(logits):
-        import torch
-
-        xp = torch
+    """A copy of the logits that top-k and top-p count by: -inf where `allowed`, a ban, an n-gram
+    that would repeat, the least length or a last step that must end leave no choice. Waits for no
+    device."""
+    xp = _library_of(logits)
     o, nothing = beams.options, -float("inf")
     x = logits.clone() if is_tensor(logits) else logits.copy()
     if mask is not None:
@@ -165,6 +162,8 @@ def _choosable(logits: Array, mask: Array | None, beams: Any) -> Array:
 
     for token in o.banned:
         x[:, token] = nothing
+    if o.no_repeat_ngram:
+        x = _without_repeats(x, beams)
     if o.min_length:
         done = beams.step
         if beams.prefix is not None and not o.score_prefix:
@@ -181,6 +180,41 @@ def _choosable(logits: Array, mask: Array | None, beams: Any) -> Array:
     return x
 
 
+def _without_repeats(x: Array, beams: Any) -> Array:
+    """`x` with -inf for tokens that would make an n-gram of the history appear again."""
+    xp, n = _library_of(x), beams.options.no_repeat_ngram
+    history = beams.history[beams.step % 2][0]
+    width = history.shape[-1]
+    if n > width:
+        return x
+    history = history.reshape(-1, width)
+    if is_tensor(x):
+        history, place, at = history.long(), xp.arange(width, device=x.device), xp.take_along_dim
+    else:
+        place, at = xp.arange(width), xp.take_along_axis
+    lengths = beams.history_start + beams.step
+    shape = tuple(beams.scores.shape)
+    lengths = xp.broadcast_to(lengths[:, None], shape).reshape(-1, 1)
+    # Of each n-gram in the history its last token, where what precedes it is what ends it.
+    repeats = (place >= n - 1) & (place < lengths)
+    for back in range(1, n):
+        ending = at(history, (lengths - back).clip(0), 1)
+        repeats = repeats & (xp.roll(history, back, 1) == ending)
+    values = xp.where(repeats, -float("inf"), float("inf"))
+    if is_tensor(x):
+        return x.scatter_reduce(1, history, values.to(x.dtype), "amin")
+    xp.minimum.at(x, (xp.arange(len(x))[:, None], history), values.astype(x.dtype))
+    return x
+
+
+def _library_of(array: Array) -> Any:
+    if not is_tensor(array):
+        return np
+    import torch
+
+    return torch
+
+
 def _numpy_mask(logits: Array, k: int | None, p: float | None, temperature: float) -> Array:
     order = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")
     kept = np.ones(logits.shape, bool)
@@ -188,9 +222,9 @@ def _numpy_mask(logits: Array, k: int | None, p: float | None, temperature: floa
         kept[:, k:] = False
     if p is not None:
         x = np.take_along_axis(logits.astype(np.float64), order, 1) / temperature
-        x = np.where(kept, x - x[:, :1], -np.inf)
+        # Of a row with nothing left there is no share.
         with np.errstate(invalid="ignore"):
-            share = np.exp(x)
+            share = np.exp(np.where(kept, x - x[:, :1], -np.inf))
             share /= share.sum(1, keepdims=True)
         # A token is kept while those before it have not reached p.
         kept &= ~(share.cumsum(1) - share >= p)

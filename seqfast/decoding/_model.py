@@ -49,6 +49,7 @@ class Model:
         self.nodes: list[Node] = [node for node, _ in begun]
         self.states: list[Any] = [one for _, one in begun]
         self.vocabulary = -1
+        self._dtypes: list[Any] = [None] * len(steps)
 
     @property
     def averaged(self) -> bool:
@@ -58,7 +59,7 @@ class Model:
         self, ids: Array, states: list[Any], t: Any, batch: int
     ) -> tuple[Array, list[Any]]:
         """Logits [rows, vocabulary] and the states after it, of `batch` sentences. Changes nothing
-        of this object but `vocabulary`, at the first call."""
+        of this object but what the first call learns."""
         results, after = [], []
         for i in range(len(self._steps)):
             logits, state = self._one(i, ids, states[i], t, batch)
@@ -86,6 +87,12 @@ class Model:
             )
         logits, after = result
         self._check_logits(logits, rows, name)
+        before = self._dtypes[i] = self._dtypes[i] or logits.dtype
+        if logits.dtype != before:
+            raise TypeError(
+                f"{who}: logits of {name} must be {before}, as at the first step, "
+                f"got {logits.dtype}"
+            )
         node = self.nodes[i]
         node.check(after, f"{who}: state that {name} returned", (rows, batch))
         return logits, node.kept(after, state)

@@ -61,7 +61,8 @@ class BeamSearch:
     2019); `temperature` divides the logits. Penalties and bans follow the softmax, so
     log-probabilities stay the model's; `renormalize`: they precede it. `groups` and `diversity`:
     diverse beam search (Vijayakumar et al. 2018), each group avoids what earlier ones chose.
-    `sampler`: a `Sampler`, which draws.
+    `sampler`: a `Sampler`, which draws; ended and living hypotheses then compete by what was drawn,
+    and `stop`, `eos_pool` and `enough` mean nothing.
 
     The result: `n_best` hypotheses (default 1; beam_size with groups or a sampler) as a
     `BeamResult`. Behind a hypothesis stands `pad`, default the first of `eos`; `keep_eos=False`

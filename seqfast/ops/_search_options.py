@@ -30,8 +30,8 @@ class Sampler:
     One group of beams: stochastic beam search, sequences without replacement (Kool et al. 2019).
     `groups=beam_size`: independent sequences. `top_k`: only the k largest of a row may be drawn;
     `top_p`: only the fewest whose probabilities reach p (Holtzman et al. 2020). Both see the
-    model's logits over the temperature, of what `allowed`, `banned`, `min_length` and `at_max`
-    leave (repetitions they do not see); with both, `top_p` sees what `top_k` left.
+    model's logits over the temperature, of what `allowed`, `banned`, `no_repeat_ngram`,
+    `min_length` and `at_max` leave; with both, `top_p` sees what `top_k` left.
     """
 
     seed: int = 0
@@ -112,6 +112,8 @@ class SearchOptions:
         check_real(who, "repetition_penalty", self.repetition_penalty, *positive)
         not_negative = "finite and >= 0", lambda x: math.isfinite(x) and x >= 0
         check_real(who, "diversity", self.diversity, *not_negative)
+        if self.diversity and self.groups == 1:
+            raise ValueError(f"{who}: diversity must be 0 without groups, got {self.diversity}")
         for name in ("count_eos", "renormalize", "score_prefix", "keep_eos"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"{who}: {name} must be a bool, got {getattr(self, name)!r}")

@@ -46,6 +46,7 @@ START = np.array([0, 1, 3])
         ({"repetition_penalty": 0}, ValueError, "repetition_penalty must be finite and > 0"),
         ({"groups": 2}, ValueError, "groups must divide beam_size = 5, got 2"),
         ({"diversity": -1}, ValueError, "diversity must be finite and >= 0, got -1"),
+        ({"diversity": 0.5}, ValueError, "diversity must be 0 without groups, got 0.5"),
         ({"temperature": 0}, ValueError, "temperature must be finite and > 0, got 0"),
         ({"sampler": 3}, TypeError, "sampler must be a Sampler or None, got int"),
         ({"banned": "ab"}, TypeError, "banned must be an int or a sequence of ints, got 'ab'"),
@@ -189,6 +190,13 @@ def test_another_vocabulary_later_on() -> None:
     search = BeamSearch(2, eos=EOS, max_length=8)
     with pytest.raises(ValueError, match=r"logits of step must be \[6, 7\], got \[6, 5\]"):
         search(failing(lambda x, s, t: (x[:, :5], s), 2), START, HashModel(7).state(3))
+
+
+def test_another_dtype_later_on() -> None:
+    search = BeamSearch(2, eos=EOS, max_length=8)
+    with pytest.raises(TypeError, match=r"logits of step must be float32, as at .* got f"):
+        search(failing(lambda x, s, t: (x / np.float64(1), s), 2), START, HashModel(7).state(3))
+    works_after(search)
 
 
 def test_ensembles_that_do_not_fit() -> None:

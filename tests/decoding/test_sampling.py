@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,33 @@ def test_top_k_and_top_p_count_what_may_be_chosen(library: str, cut: dict[str, A
     assert drawn([EOS, 5], **prefix) == [[1, 5, EOS]] * 4
     allowed = {"allowed": lambda t, rows: [[0, 5]] * len(rows.ids)}
     assert drawn([4, 5], **allowed) == [[5, 5, 5]] * 4
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("n", [1, 2, 3, 50])
+def test_top_k_sees_repetitions(library: str, n: int) -> None:
+    """The one token that is left is what greedy search takes, so no row is ever left with none."""
+    model = HashModel(6, seed=11, scale=4.0)
+    torches = library == "torch"
+    start: Any = torch.from_numpy(START) if torches else START
+    step = model.torch_step if torches else model.step
+    options: dict[str, Any] = {
+        "eos": EOS, "max_length": 14, "min_length": 4, "no_repeat_ngram": n,
+        "prefix": [[4], [], [3, 4, 3]],
+    }  # fmt: skip
+
+    def state() -> Any:
+        return model.torch_state(3) if torches else model.state(3)
+
+    wanted = greedy(step, start, state(), **options)
+    for cut in ({"top_k": 1}, {"top_p": 1e-9}):
+        drawn = sample(step, start, state(), n=2, **cut, **options)
+        for sentence in range(len(START)):
+            assert hypotheses(drawn, sentence) == 2 * hypotheses(wanted, sentence)
+    if n == 2:
+        for tokens in (hypotheses(wanted, sentence)[0] for sentence in range(len(START))):
+            pairs = list(pairwise(tokens))
+            assert len(set(pairs)) == len(pairs) > 4
 
 
 def test_sampling_without_replacement() -> None:
