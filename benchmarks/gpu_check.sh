@@ -4,15 +4,16 @@
 #   benchmarks/gpu_check.sh [--stages build,test,sanitize,bench,search,vectors] [--out DIR] [--seconds N]
 #
 # It needs nvcc, and a python3 (or $PYTHON) with torch, pytest, CMake, ninja, pybind11 and scikit-build-core.
+# A further stage, quality, runs only if it is named: it trains gensim's models too, and takes long on few cores.
 # The build goes into that Python, editable, with nothing fetched. Each stage leaves its results in DIR
 # (benchmarks/results/<gpu>) when it ends, and what it has when its time is over; none stops the next.
 # Exit status: 0 all passed; 1 a stage failed, was cut or had no time; 2 wrong use; 3 no GPU.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
-readonly STAGES=(build test sanitize bench search vectors)
+readonly STAGES=(build test sanitize bench search vectors) # those of a run that names none
 # Seconds kept for each stage while those before it run; what they leave goes to the next ones.
-declare -Ar SHARE=([build]=180 [test]=90 [sanitize]=60 [bench]=105 [search]=40 [vectors]=55)
+declare -Ar SHARE=([build]=180 [test]=90 [sanitize]=60 [bench]=105 [search]=40 [vectors]=55 [quality]=400)
 # Seconds between a stage's interrupt and its end by force, and those kept for the last summary.
 readonly GRACE=10 RESERVE=10
 # Small cases of every kernel: under a sanitizer a launch takes hundreds of times as long.
@@ -50,7 +51,7 @@ done
 [[ $total =~ ^[1-9][0-9]*$ ]] || refuse 2 "--seconds must be a whole number, got $total"
 for stage in ${selected[@]+"${selected[@]}"}; do
     [[ -n $stage && -n ${SHARE[$stage]-} ]] ||
-        refuse 2 "--stages: got '$stage', wanted some of $(IFS=,; echo "${STAGES[*]}")"
+        refuse 2 "--stages: got '$stage', wanted some of $(IFS=,; echo "${STAGES[*]}"),quality"
 done
 ((${#selected[@]})) || refuse 2 "--stages names no stage"
 
@@ -70,7 +71,7 @@ slug=$(tr '[:upper:]' '[:lower:]' <<<"$gpu" | sed -E 's/[^a-z0-9]+/-/g; s/^-|-$/
 out=${out:-benchmarks/results/$slug}
 mkdir -p "$out" || refuse 2 "--out: cannot make $out"
 out=$(cd "$out" && pwd) || refuse 2 "--out: cannot enter $out"
-rm -f "$out"/{environment,summary}.json "$out"/{build,test,sanitize,bench,search,vectors}.log "$out"/test.xml
+rm -f "$out"/{environment,summary}.json "$out"/{build,test,sanitize,bench,search,vectors,quality}.log "$out"/test.xml
 
 left() { echo $((total - RESERVE - SECONDS)); }
 # within SECONDS COMMAND...: interrupted when they are nearly over, so that it writes what it has.
@@ -235,6 +236,13 @@ stage_vectors() {
     within "$1" "$python" -m benchmarks.gpu_word2vec --out "$out" \
         --seconds "$(($1 > 4 * GRACE ? $1 - 3 * GRACE : GRACE))" || return
     "$python" -c 'import gensim' 2>/dev/null || note="without gensim"
+}
+
+# How good the vectors of the GPU are, beside gensim's on all cores; finished models stay for another run.
+stage_quality() {
+    within "$1" "$python" -m benchmarks.word2vec_quality --device cuda --workers "$(nproc)" \
+        --sides gensim,seqfast,deterministic --results "$out" || return
+    find "$out" -mindepth 2 -name 'word2vec_quality-*.json' -exec mv {} "$out" ';'
 }
 
 rows=()

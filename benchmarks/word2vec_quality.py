@@ -1,6 +1,7 @@
 """Trains word vectors by gensim and by seqfast on one text, and compares how good they are.
 
 python -m benchmarks.word2vec_quality [--modes sg-ns,cbow-ns] [--sides gensim,seqfast] [--quick]
+    [--device cuda]
 
 Every model is trained in a process of its own and kept in --cache, so that an interrupted run goes
 on where it was. One evaluator, gensim's, scores both sides.
@@ -71,11 +72,13 @@ class Job:
     min_count: int
     corpus: str
     corpus_bytes: int
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
         library = PEER if self.side == PEER else "seqfast"
         parts = (self.mode, self.side, f"seed{self.seed}", f"epochs{self.epochs}")
+        parts += () if self.device == "cpu" else (self.device,)
         parts += (f"min{self.min_count}", f"workers{self.workers}", f"bytes{self.corpus_bytes}")
         parts += (f"{library}{metadata.version(library)}",)
         return "_".join(parts).replace(" ", "-")
@@ -104,7 +107,7 @@ def train(job: Job, path: Path) -> None:
         import seqfast
 
         extra, _ = SIDES[job.side]
-        model = seqfast.Word2Vec(job.corpus, progress=False, **options, **extra)
+        model = seqfast.Word2Vec(job.corpus, progress=False, device=job.device, **options, **extra)
         vectors, words = model.vectors, model.index_to_key
     seconds = time.perf_counter() - start
     if not np.isfinite(vectors).all():
@@ -225,6 +228,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="threads of both sides (2)")
     parser.add_argument("--peer-workers", type=int, help="threads of gensim (those of both sides)")
     parser.add_argument("--min-count", type=int, default=5)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of seqfast (cpu)")
     parser.add_argument("--quick", action="store_true", help="one seed, one epoch")
     parser.add_argument("--fresh", action="store_true", help="train seqfast's models again")
     parser.add_argument("--corpus", type=Path, help="text to train on; else the shared corpus")
@@ -283,6 +287,7 @@ def main(argv: list[str] | None = None) -> int:
                     args.min_count,
                     str(corpus.resolve()),
                     corpus.stat().st_size,
+                    "cpu" if side == PEER else args.device,
                 )
                 if args.fresh and side != PEER:
                     for suffix in (".json", ".npz"):
@@ -312,7 +317,7 @@ def main(argv: list[str] | None = None) -> int:
         print("partial run: results not written (--results DIR does)")
         return 0
     packages = ("gensim", "numpy", "scipy")
-    environment = harness.environment(args.workers, packages=packages)
+    environment = harness.environment(args.workers, args.device, packages)
     environment |= {"epochs": args.epochs, "peer_workers": args.peer_workers}
     environment["corpus_bytes"] = corpus.stat().st_size
     path = harness.write_results(SUITE, rows, environment, args.results or harness.RESULTS)

@@ -246,6 +246,14 @@ def test_stages_can_be_chosen(check: Check) -> None:
     assert list(check.calls) == ["bench"]
 
 
+def test_quality_runs_if_it_is_named(check: Check) -> None:
+    assert check.run("--stages", "quality").returncode == 0
+    (words,) = check.calls.values()
+    assert words[words.index("--device") + 1] == "cuda"
+    assert check.states == {"quality": "passed"}
+    assert (check.out / "quality.log").is_file()
+
+
 @pytest.mark.parametrize(
     ("fakes", "reason"),
     [({"FAKE_GPU": "none"}, "nvidia-smi names none"), ({"FAKE_TORCH": "none"}, "its torch")],
