@@ -29,7 +29,7 @@ class Case(NamedTuple):
 
 GOAL = Case(32, 512, 10000)
 CASES = (GOAL, Case(32, 512, 10000, "dot"), Case(8, 512, 10000), Case(1, 512, 10000))
-CASES += (Case(32, 256, 4000), Case(1, 256, 4000))
+CASES += (Case(32, 256, 10000), Case(32, 256, 4000), Case(1, 256, 4000))
 
 
 def build(case: Case) -> tuple[seqfast.nn.AttentionDecoder, Tensor, Tensor]:

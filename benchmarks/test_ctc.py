@@ -177,6 +177,7 @@ def measure(
         "mode": mode,
         "dtype": "float32",
         "threads": 1,
+        "goal": 3.0,
         "agreed": float(agreed),
         "better_nats": better,
         "frames_per_row": case.frames,

@@ -363,3 +363,21 @@ def test_steps_of_beam_search_have_goals(root: Path) -> None:
     page = files["docs/performance.md"]
     assert "| 4x5x6 | topk of rows | 20 | 60 | **3.00, below 4** | 3.00 - 3.00 |" in page
     assert "| 1x2x3 | plain read | 20 | 16 | 1.25 reads | 0.80 - 0.80 |" in page
+
+
+def test_whole_searches_have_goals(root: Path) -> None:
+    decoder = [row("search", 2.5, case="B32", goal=3.0), row("search", 3.5, case="B1", goal=None)]
+    ctc = [row("flashlight-text", 9.0, case="a", goal=3.0)]
+    ctc.append(row("pyctcdecode", 2.0, case="b", goal=3.0))
+    harness.write_results("beam_decoder", decoder, ENVIRONMENT, root / "results")
+    harness.write_results("ctc", ctc, ENVIRONMENT | {"threads": 1}, root / "results")
+    files = render(root)
+    readme, page = files["README.md"], files["docs/performance.md"]
+    assert "| B32 | 3 | **2.50, below 3** |" in readme
+    assert "B1" not in readme
+    assert "| a, flashlight-text | 3 | 9.00 |" in readme
+    assert "| b, pyctcdecode | 3 | **2.00, below 3** |" in readme
+    assert "CPU, 1 thread, avx2 kernels, 2030-01-01." in readme
+    assert "| B1 | 20 | 70 | 3.50 | 3.50 - 3.50 |" in page
+    assert "| all cases: the worst | 2.50 |" in page
+    assert "### Flashlight-text" in page
