@@ -86,6 +86,11 @@ class Rows:
     ) -> None:
         self.flat, self.sentences, self.flat_of_sentences = flat, sentences, flat_of_sentences
 
+    @property
+    def only_beams(self) -> bool:
+        """Whether every row comes from its own sentence, and none has left."""
+        return self.sentences is None and self.flat_of_sentences is None
+
 
 class Node:
     """A part of a state, as it was at the beginning."""
@@ -181,16 +186,30 @@ class _Object(Node):
         return None
 
 
-class _CrossAttention(_Object):
-    """A cache of self-attention beside one of an encoder's memory, the same for all beams."""
+class _Cache(_Object):
+    """One in the manner of `transformers`."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value, _select_cache)
 
     def select(self, value: Any, rows: Rows) -> Any:
-        for name, chosen in (
-            ("self_attention_cache", rows.flat),
-            ("cross_attention_cache", rows.flat_of_sentences),
-        ):
-            if chosen is not None:
-                setattr(value, name, _select_cache(getattr(value, name), chosen))
+        if rows.only_beams and rows.flat is not None and hasattr(value, "reorder_beams"):
+            value.reorder_beams(rows.flat)
+            return value
+        return super().select(value, rows)
+
+
+class _CrossAttention(_Cache):
+    """A cache of self-attention beside one of an encoder's memory, the same for all beams."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        self.growing = _Cache(value.self_attention_cache)
+        self.memory = _SharedRows(_Cache(value.cross_attention_cache), tiled=True)
+
+    def select(self, value: Any, rows: Rows) -> Any:
+        value.self_attention_cache = self.growing.select(value.self_attention_cache, rows)
+        value.cross_attention_cache = self.memory.select(value.cross_attention_cache, rows)
         return value
 
 
@@ -310,9 +329,9 @@ def _node(value: Any, path: str, batch: int, dim: int, numpy: bool) -> Node:
         }
         return _Container(value, children)
     if hasattr(value, "self_attention_cache") and hasattr(value, "cross_attention_cache"):
-        return _CrossAttention(value, _select_cache)
+        return _CrossAttention(value)
     if hasattr(value, "reorder_cache") or hasattr(value, "batch_select_indices"):
-        return _Object(value, _select_cache)
+        return _Cache(value)
     raise TypeError(
         f"{path} must be made of tensors, dicts, lists, tuples, dataclasses, numbers, None and "
         f"objects with reorder_cache or batch_select_indices, got {_name(value)}; "

@@ -164,7 +164,9 @@ def _cache_of(model: Any, out: Any) -> tuple[str, Any]:
         if name in parameters:
             cache = getattr(out, name, None)
             if cache is not None:
-                return name, cache
+                from seqfast.decoding._kv_cache import growing
+
+                return name, growing(cache)
     raise ValueError(
         f"transformers_step: {type(model).__name__} must take and return a key-value cache"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -218,3 +219,80 @@ def test_wrong_arguments(made: dict[str, Any]) -> None:
         transformers_step(model, ids, mask[:, 1:])
     with pytest.raises(TypeError, match="decoder_input_ids is for models with an encoder"):
         transformers_step(model, ids, decoder_input_ids=ids)
+
+
+@pytest.mark.parametrize("room", [1, 3, 64])
+def test_a_growing_cache_holds_what_a_dynamic_one_does(
+    monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Whatever is appended, and whichever rows change places or leave."""
+    from seqfast.decoding import _kv_cache
+
+    monkeypatch.setattr(_kv_cache, "_ROOM", room)
+    generator = torch.Generator().manual_seed(room)
+    plain = transformers.DynamicCache()
+
+    def draw(rows: int, length: int) -> tuple[Any, Any]:
+        keys = torch.randn(rows, 2, length, 3, generator=generator)
+        return keys, torch.randn(rows, 2, length, 4, generator=generator)
+
+    def integers(high: int, *size: int) -> Any:
+        return torch.randint(high, size, generator=generator)
+
+    for layer in range(2):
+        plain.update(*draw(3, 5), layer)
+    ours = _kv_cache.growing(copy.deepcopy(plain))
+    assert type(ours) is _kv_cache.GrowingCache
+    sentences, beams = 3, 4
+    rows = torch.arange(3).repeat_interleave(beams)
+    for cache in (plain, ours):
+        cache.reorder_cache(rows)
+    for step in range(40):
+        if step % 7 == 6 and sentences > 1:
+            stay = torch.randperm(sentences, generator=generator)[: sentences - 1].sort().values
+            chosen = (stay[:, None] * beams + integers(beams, len(stay), beams)).reshape(-1)
+            sentences -= 1
+            for cache in (plain, ours):
+                cache.reorder_cache(chosen)
+        for layer in range(2):
+            new = draw(sentences * beams, 1 + step % 3)
+            for mine, wanted in zip(
+                ours.update(*new, layer), plain.update(*new, layer), strict=True
+            ):
+                assert torch.equal(mine, wanted)
+        chosen = torch.arange(sentences)[:, None] * beams + integers(beams, sentences, beams)
+        plain.reorder_cache(chosen.reshape(-1))
+        ours.reorder_beams(chosen.reshape(-1))
+        assert ours.get_seq_length() == plain.get_seq_length()
+    kept = copy.deepcopy(ours)
+    for layer in range(2):
+        ours.update(*draw(sentences * beams, 1), layer)
+    for layer, wanted in zip(kept.layers, plain.layers, strict=True):
+        assert torch.equal(layer.keys, wanted.keys)
+        assert torch.equal(layer.values, wanted.values)
+
+
+def test_caches_of_other_kinds_stay_as_they_are() -> None:
+    from seqfast.decoding._kv_cache import growing
+
+    cache = transformers.DynamicCache()
+    assert growing(cache) is cache
+    config = transformers.MistralConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, sliding_window=4
+    )
+    sliding = transformers.DynamicCache(config=config)
+    assert growing(sliding) is sliding
+    assert growing(None) is None
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_same_tokens_where_a_cache_often_moves(
+    made: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqfast.decoding._kv_cache._ROOM", 1)
+    model, ids, mask = made[kind]
+    wanted = generated(model, ids, mask, num_beams=5, max_new_tokens=30)
+    search = BeamSearch.like("hf", 5, eos=EOS, max_length=30)
+    arguments = transformers_step(model, ids, mask)
+    assert searched(search(**arguments)) == wanted
+    assert searched(search(**arguments)) == wanted
