@@ -47,7 +47,7 @@ PYTHON_ROOMS = {
         "embeddings ops",
         outside="numpy torch gensim matplotlib safetensors scipy sklearn tqdm",
     ),
-    "decoding": room("decoding ops", outside="numpy torch sacrebleu"),
+    "decoding": room("decoding ops", outside="numpy torch sacrebleu transformers"),
 }
 # What single files may see beyond their room's.
 MORE_ROOMS = {"nn/_search.py": {"decoding"}}

@@ -70,11 +70,11 @@ void start(const py::tuple& sizes, const py::list& layers, const py::tuple& arra
 
 // Returns the status of the last step.
 int64_t run(const py::tuple& sizes, const py::list& layers, const py::tuple& arrays,
-            Address workspace, size_t size, const BeamStepCall& beams, int64_t steps) {
+            Address workspace, size_t size, const BeamStepCall& beams, double seconds) {
     const DecoderArgs args = read_args(sizes, layers, arrays, workspace, size);
     const BeamStepArgs& step = beams.arguments();
     py::gil_scoped_release release;
-    return cpu::decoder_run(args, step, steps);
+    return cpu::decoder_run(args, step, seconds);
 }
 
 }  // namespace

@@ -36,7 +36,6 @@ class Decoder {
         Arena arena{reinterpret_cast<uintptr_t>(args.workspace)};
         progress_ = arena.take<Progress>(1);
         barrier_ = arena.take<Barrier>(1);
-        int64_t most_width = 0;
         for (int64_t l = 0; l < args.layers; ++l) {
             Layer& layer = layers_[l];
             layer.units = args.layer[l].hidden_size;
@@ -57,7 +56,6 @@ class Decoder {
             }
             layer.parents = arena.take<const Real*>(rows);
             layer.rows = arena.take<const Real*>(rows);
-            most_width = larger(most_width, rows * width());
         }
         for (int parity = 0; parity < 2; ++parity) {
             attentional_[parity] = arena.take<Real>(rows * attentional_stride_);
@@ -90,12 +88,12 @@ class Decoder {
         runs_ = arena.take<Run>(rows);
         first_of_ = arena.take<int64_t>(args.batch + 1);
         parent_slot_ = arena.take<int64_t>(rows);
-        kept_most_ = larger(rows, smaller(args.words, kKeptTokens));
+        kept_most_ = smaller(args.words, larger(rows, kKeptTokens));
         token_slot_ = arena.take<int32_t>(args.words);
         token_rows_ = arena.take<const Real*>(kept_most_);
         tokens_ = arena.take<int64_t>(kept_most_);
         kept_ = arena.take<Real>(layers_[0].blocks * kept_most_ * width());
-        scratch_size_ = most_width;
+        scratch_size_ = rows * width();
         scratch_ = arena.take<Real>(3 * args.threads * scratch_size_);
         workspace_ = arena.used;
     }
@@ -270,7 +268,8 @@ class Decoder {
         const int now = progress_->parity, then = now ^ 1;
         const Real dead = -__builtin_inf();
         count_ = parents_ = runs_count_ = 0;
-        if (progress_->tokens + args_.rows() > kept_most_) {
+        const int64_t unknown = smaller(args_.rows(), args_.words - progress_->tokens);
+        if (progress_->tokens + unknown > kept_most_) {
             for (int64_t t = 0; t < progress_->tokens; ++t) token_slot_[tokens_[t]] = -1;
             progress_->tokens = 0;
         }

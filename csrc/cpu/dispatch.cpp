@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -306,15 +307,17 @@ void decoder_start(DecoderArgs args) {
     active.load()->decoder->start(args);
 }
 
-int64_t decoder_run(DecoderArgs args, BeamStepArgs beams, int64_t steps) {
+int64_t decoder_run(DecoderArgs args, BeamStepArgs beams, double seconds) {
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::duration<double>(seconds);
     args.threads = usable_threads(args.threads);
     args.workspace = aligned(args.workspace);
     beams.allowed = nullptr;
     *beams.status = kBeamStepFine;
-    for (int64_t s = 0; s < steps && *beams.living > 0 && *beams.step < beams.capacity; ++s) {
+    while (*beams.living > 0 && *beams.step < beams.capacity) {
         active.load()->decoder->step(args, beams);
         beam_step(beams);
-        if (*beams.status != kBeamStepFine) break;
+        if (*beams.status != kBeamStepFine || Clock::now() >= end) break;
     }
     return *beams.status;
 }

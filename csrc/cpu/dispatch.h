@@ -49,8 +49,9 @@ void beam_backtrack(BeamBacktrackArgs args);
 // A search's decoder: its workspace is prepared once and kept until the search ends.
 size_t decoder_workspace_size(DecoderArgs args);
 void decoder_start(DecoderArgs args);
-// Steps of model and search, at most so many, until the search has ended; the last one's status.
-int64_t decoder_run(DecoderArgs args, BeamStepArgs beams, int64_t steps);
+// Steps of model and search until the search has ended or so much time is over; the last one's
+// status.
+int64_t decoder_run(DecoderArgs args, BeamStepArgs beams, double seconds);
 
 // Asks for huge pages below an array that nobody has touched yet.
 void use_huge_pages(void* array, size_t bytes);

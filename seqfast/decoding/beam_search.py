@@ -217,10 +217,13 @@ class BeamSearch:
                 f"{o.operation}: allowed must be callable, got {type(allowed).__name__}"
             )
         with _no_gradients(given.ids):
-            # A step function may know a shorter way to the end.
-            whole_search = getattr(step, "whole_search", None)
-            if whole_search is not None and allowed is None:
-                beams = whole_search(given.ids, lambda logits: self._start(given, logits, False))
+            # A step function may know a shorter way to the end, if nobody needs to see each step.
+            masked = allowed is not None or (o.sampler is not None and o.sampler.cuts)
+            whole_search = getattr(type(step), "whole_search", None)
+            if whole_search is not None and not masked:
+                beams = whole_search(
+                    step, given.ids, lambda logits: self._start(given, logits, False)
+                )
                 if beams is not None:
                     return collect(beams, o, int(beams.step[0]))
             model = Model(step, state, given.batch, given.ids, o)

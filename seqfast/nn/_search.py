@@ -15,6 +15,7 @@ from torch.nn.modules import module as torch_module
 
 from seqfast.nn._checks import autocast_dtype
 from seqfast.nn.attention import Attention, DecoderState
+from seqfast.nn.rnn import GRU, LSTM, RNN
 from seqfast.ops import decoder as operation
 from seqfast.ops._beams import Beams
 from seqfast.ops._options import PLAIN
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 # Options of a layer that the operation does not know.
 _FANCY = ("layer_norm", "peephole", "residual", "dense", "highway", "proj_size", "bidirectional")
+
+
+_CALLED = {"forward", "step"}
 
 
 class SearchStep:
@@ -45,9 +49,10 @@ class SearchStep:
         weights, state = weights_of(self._decoder), self._state
         if weights is None:
             return None
-        tensors = [*state.hidden, *state.cell, *state.fed, state.memory.keys, state.memory.values]
-        like = weights.embedding
-        if any(x.dtype != like.dtype or x.device != like.device for x in tensors):
+        like, memory = weights.embedding, state.memory
+        tensors = [*state.hidden, *state.cell, *state.fed, memory.keys, memory.values]
+        plain_mask = memory.mask is None or type(memory.mask) is Tensor
+        if not (plain_mask and _are_plain(tensors, like)):
             return None
         beams = begin(like.new_empty((0, weights.head.shape[0])))
         operation.decode(
@@ -83,7 +88,9 @@ def weights_of(decoder: AttentionDecoder) -> operation.Decoder | None:
     if type(decoder) is not AttentionDecoder or any(type(part) is not k for part, k in parts):
         return None
     assert isinstance(head, Linear)
-    if type(rnn).__module__ != "seqfast.nn.rnn" or any(getattr(rnn, name) for name in _FANCY):
+    if type(rnn) not in (LSTM, GRU, RNN) or any(getattr(rnn, name) for name in _FANCY):
+        return None
+    if combine._parameters["bias"] is not None:
         return None
     options = rnn._kernel_options()._replace(nonlinearity=PLAIN.nonlinearity)
     if not rnn.training:
@@ -116,12 +123,18 @@ def weights_of(decoder: AttentionDecoder) -> operation.Decoder | None:
     )
     like = weights.embedding
     tensors = [w for row in layers for w in row] + [*(query or ())]
-    tensors += [weights.combine, weights.head, weights.head_bias]
+    tensors += [like, weights.combine, weights.head, weights.head_bias]
     if like.dtype not in (torch.float32, torch.float64) or backend_of(str(like.device)) != "cpu":
         return None
-    if any(w is not None and (w.dtype, w.device) != (like.dtype, like.device) for w in tensors):
-        return None
-    return weights
+    return weights if _are_plain(tensors, like) else None
+
+
+def _are_plain(tensors: list[Any], like: Tensor) -> bool:
+    """Whether all that there are lie in memory as they say: subclasses may be something else."""
+    return all(
+        x is None or (type(x), x.dtype, x.device) == (Tensor, like.dtype, like.device)
+        for x in tensors
+    )
 
 
 def _plain(weight: Any) -> Any:
@@ -129,7 +142,10 @@ def _plain(weight: Any) -> Any:
 
 
 def _is_watched(module: Module) -> bool:
-    """Whether hooks want to see a module's calls."""
+    """Whether hooks want to see a module's calls, or something has taken the place of a method."""
     if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
         return True
-    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    return any(
+        part._forward_hooks or part._forward_pre_hooks or not vars(part).keys().isdisjoint(_CALLED)
+        for part in module.modules()
+    )

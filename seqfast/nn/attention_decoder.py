@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear, Module
@@ -21,6 +22,7 @@ from seqfast.nn._random import draw_seed, dropout
 from seqfast.nn._search import SearchStep, search_of, shared_memory, weights_of
 from seqfast.nn.attention import Attention, DecoderState, Memory
 from seqfast.ops import torch_random
+from seqfast.ops._search_options import MOST_STEPS
 from seqfast.ops._search_result import BeamResult
 from seqfast.ops.torch_random import OTHER
 
@@ -269,14 +271,16 @@ class AttentionDecoder(Module):
         `allowed` and `max_length` are what it is called with. Returns its `BeamResult`.
 
         On the CPU, in float32 and float64, the whole search runs in one native operation
-        (`seqfast.ops.decoder.decode`) where `fuses()` says so and no `allowed` is given; elsewhere
-        it is `BeamSearch` around `step`, on a GPU captured in a CUDA graph, with the same
-        hypotheses up to rounding. Nothing is differentiated. Call `eval()` first where anything is
-        drawn in training.
+        (`seqfast.ops.decoder.decode`) where `fuses()` says so, no `allowed` is given and no sampler
+        has `top_k` or `top_p`; elsewhere it is `BeamSearch` around `step`, on a GPU captured in a
+        CUDA graph, with the same hypotheses up to rounding. Nothing is differentiated. Call
+        `eval()` first where anything is drawn in training.
         """
         if search is None:
-            if isinstance(max_length, int):
+            if isinstance(max_length, (int, np.integer)):
                 options["max_length"], max_length = max_length, None
+            elif max_length is not None:
+                options["max_length"] = MOST_STEPS  # of what rows say themselves
             search = search_of(options)
         elif options:
             raise ValueError(
@@ -292,7 +296,12 @@ class AttentionDecoder(Module):
                     f"rows, got {rows}"
                 )
             if not isinstance(start, Tensor):
-                start = torch.full((rows,), start, dtype=torch.int64, device=device)
+                if not isinstance(start, (int, np.integer)):
+                    raise TypeError(
+                        "AttentionDecoder: start must be an int or a tensor, "
+                        f"got {type(start).__name__}"
+                    )
+                start = torch.full((rows,), int(start), dtype=torch.int64, device=device)
             result: BeamResult = search(
                 SearchStep(self, state),
                 start,

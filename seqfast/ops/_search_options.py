@@ -38,6 +38,11 @@ class Sampler:
     top_k: int | None = None
     top_p: float | None = None
 
+    @property
+    def cuts(self) -> bool:
+        """Whether it looks at whole rows before anything is drawn."""
+        return self.top_k is not None or self.top_p is not None
+
     def __post_init__(self) -> None:
         check_whole("Sampler", "seed", self.seed, -(1 << 63), (1 << 63) - 1)
         if self.top_k is not None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from seqfast import _C
 from seqfast.ops._arrays import (
     FLOAT32,
@@ -26,9 +28,8 @@ from seqfast.ops._options import PLAIN
 from seqfast.ops._route import backend_of
 
 MOST_LAYERS = 16
-# A call of the kernel ends after so many multiplications, some tens of milliseconds: then Python
-# may see to Ctrl-C.
-_WORK_PER_CALL = 5e9
+# A call of the kernel ends with the first step after so long: then Python may see to Ctrl-C.
+_SECONDS_PER_CALL = 0.05
 
 
 class Decoder(NamedTuple):
@@ -197,13 +198,10 @@ class _Call:
             vocabulary,
             thread_count(),
         )
-        matrices = [decoder.head, decoder.combine, *(w for row in decoder.layers for w in row[:2])]
-        weights = sum(w.shape[0] * w.shape[1] for w in matrices if w is not None)
-        self.steps = max(1, int(_WORK_PER_CALL / max(1, weights * batch * width)))
         self._take_ids(start_ids, batch, words)
 
     def run(self) -> None:
-        """To the end of the search, a few steps at a time."""
+        """To the end of the search, as many steps at a time as Ctrl-C can wait for."""
         beams, sizes, layers, arrays = self.beams, self.sizes, self.layers, self.arrays
         room = _C.decoder_workspace_size(sizes, layers, arrays)
         capacity = beams.tokens.shape[0]
@@ -211,7 +209,7 @@ class _Call:
             _C.decoder_start(sizes, layers, arrays, address, room)
             while int(beams.living[0]) > 0 and int(beams.step[0]) < capacity:
                 status = _C.decoder_run(
-                    sizes, layers, arrays, address, room, beams.call.native, self.steps
+                    sizes, layers, arrays, address, room, beams.call.native, _SECONDS_PER_CALL
                 )
                 raise_status(status, "decode")
 
@@ -277,3 +275,6 @@ class _Call:
                 f"decode: beams must not have begun, got {int(self.beams.step[0])} steps done"
             )
         self.beams.next_tokens[:] = start_ids[:, None]
+        # Where sentences have left before the first step, rows are counted anew.
+        rows = np.asarray(self.beams.next_rows)
+        rows[:] = np.arange(rows.size).reshape(rows.shape)

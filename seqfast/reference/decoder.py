@@ -62,6 +62,7 @@ def decode(
     rows = np.arange(batch).repeat(width)
     state = _map(lambda x: x[rows], state)
     beams.next_tokens[:] = start_ids[:, None]
+    beams.next_rows[:] = np.arange(batch * width).reshape(batch, width)
     capacity = beams.tokens.shape[0]
     while beams.living[0] > 0 and beams.step[0] < capacity:
         state = _map(lambda x: x[beams.next_rows.ravel()], state)

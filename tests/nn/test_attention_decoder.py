@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cases import TOLERANCE, Backend
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 import seqfast.nn
+from seqfast.decoding import Sampler
 from seqfast.nn import Attention, AttentionDecoder
 from seqfast.reference import random
 
@@ -503,11 +506,61 @@ def test_beam_is_a_search_by_steps(
         {"beam_size": 3, "prefix": [[3], [], [4, 5], [2]], "repetition_penalty": 1.3},
         {"beam_size": 3, "max_length": torch.tensor([2, 9, 5, 1]), "at_max": "eos"},
         {"beam_size": 2, "start": torch.tensor([1, 2, 3, 4]), "eos": (0, 5), "banned": 7},
+        {"beam_size": 3, "max_length": torch.tensor([2, 120, 101, 3]), "min_length": 101},
+        {"beam_size": 3, "max_length": np.int64(7)},
+        {"beam_size": 3, "sampler": Sampler(5)},
+        {"beam_size": 4, "groups": 4, "sampler": Sampler(6), "temperature": 0.7},
     ],
     ids=str,
 )
 def test_options_of_beam(options: Any) -> None:
     same_search(sharpen(make()), **options)
+
+
+def test_samplers_that_cut_see_every_step() -> None:
+    """What top-k and top-p leave of a row is not the native operation's to know."""
+    decoder = sharpen(make()).eval()
+    _, memory, memory_lengths = draw(decoder)
+    arguments: dict[str, Any] = {"start": 1, "max_length": 9, "eos": 0}
+    greedy = {"beam_size": 1, "stop": "first_k"}
+    wanted = decoder.beam(memory, memory_lengths, **greedy, **arguments)
+    for sampler in (Sampler(3, top_k=1), Sampler(4, top_p=1e-9)):
+        three = {"beam_size": 3, "groups": 3, "sampler": sampler}
+        found = decoder.beam(memory, memory_lengths, **three, **arguments)
+        for sample in range(3):
+            assert torch.equal(found.lengths[:, sample], wanted.lengths[:, 0])
+            longest = int(wanted.lengths.max())
+            assert torch.equal(found.tokens[:, sample, :longest], wanted.tokens[:, 0, :longest])
+
+
+class Wrapped(Tensor):
+    """A tensor that is elsewhere, as distributed and quantised ones are."""
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Any:
+        return Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner: Tensor) -> None:
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any, kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.detach.default:
+            return Wrapped(args[0].inner)
+        args, kwargs = tree_map_only(Wrapped, lambda x: x.inner, (args, kwargs or {}))
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("part", ["head", "combine", "embedding"])
+def test_weights_that_are_elsewhere_are_not_read(part: str) -> None:
+    decoder = sharpen(make()).eval()
+    _, memory, memory_lengths = draw(decoder)
+    arguments: dict[str, Any] = {"start": 1, "beam_size": 3, "eos": 0, "max_length": 6}
+    wanted = decoder.beam(memory, memory_lengths, **arguments)
+    module = getattr(decoder, part)
+    module.weight = nn.Parameter(Wrapped(module.weight.detach()), requires_grad=False)
+    assert not decoder.fuses()
+    assert torch.equal(decoder.beam(memory, memory_lengths, **arguments).tokens, wanted.tokens)
 
 
 def test_beam_of_one_is_greedy() -> None:
@@ -535,6 +588,11 @@ def test_beam_where_nothing_fuses() -> None:
         make(dtype=torch.bfloat16),
         make(zoneout=0.1),
     ]
+    biased = make()
+    biased.combine = nn.Linear(biased.combine.in_features, ATTENTIONAL).double()
+    replaced = make()
+    replaced.head.forward = lambda x: nn.Linear.forward(replaced.head, x)  # type: ignore[method-assign]
+    ways += [biased, replaced]
     special = make()
     special.head = nn.Sequential(nn.Linear(ATTENTIONAL, WORDS).double())
     narrow = make()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -176,29 +177,61 @@ def test_same_bits_for_any_threads_and_batch(cpu_isa: str, threads: Any) -> None
 def test_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     case = make(batch=4)
     wanted = native(case, 3, 12)
-    monkeypatch.setattr(ops, "_WORK_PER_CALL", 1)
+    monkeypatch.setattr(ops, "_SECONDS_PER_CALL", 0.0)
     found = native(case, 3, 12)
     for name in (*RECORDS, *NUMBERS):
         np.testing.assert_array_equal(found[name], wanted[name])
 
 
-def test_interrupt() -> None:
-    """Ctrl-C is heard, and the next search is not the worse for it."""
-    case = make(batch=8, hidden=(200, 200), vocabulary=3000, attentional_size=200, dtype="float32")
+@pytest.mark.parametrize(
+    ("sizes", "steps", "options"),
+    [
+        (
+            {"batch": 8, "hidden": (200, 200), "vocabulary": 3000, "attentional_size": 200},
+            100_000,
+            {},
+        ),
+        ({"batch": 1, "hidden": (4,), "vocabulary": 5, "attentional_size": 3}, 1_000_000, {}),
+        # Its steps take longer and longer.
+        ({"batch": 1, "hidden": (4,), "vocabulary": 5}, 100_000, {"no_repeat_ngram": 30}),
+    ],
+    ids=["large", "small", "history"],
+)
+def test_interrupt(sizes: dict[str, Any], steps: int, options: dict[str, Any]) -> None:
+    """Ctrl-C is heard soon, and the next search is not the worse for it."""
+    case = make(**sizes, dtype="float32")
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, stop)
+    start = time.monotonic()
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(KeyboardInterrupt):
             # Far more steps than the time allows.
-            native(case, 8, 100_000, min_length=100_000)
+            native(case, 4, steps, min_length=steps, **options)
+        # Generous: the machine may have other things to do.
+        assert time.monotonic() - start < 3
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     check(make(batch=2), 3)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_sentences_may_leave_before_the_first_step(library: str) -> None:
+    decoder, memory, state, start = case = make(batch=2)
+    wanted = native(case, 3, 8)
+    parts = ours((decoder, memory, state, start), library)
+    options = BeamOptions(beams=3, vocabulary=decoder.head.shape[0], **SETTINGS)
+    beams = start_beams(options, 400, 8, np.float64, like=parts[0].head)
+    keep: Any = np.array([150, 399])
+    for name in ("sentence", "scores", "history_start", "next_tokens", "next_rows"):
+        setattr(beams, name, getattr(beams, name)[keep])
+    ops.decode(*parts, beams)
+    for name in ("pool_tokens", "pool_scores", "pool_steps"):
+        np.testing.assert_array_equal(np.asarray(getattr(beams, name))[keep], wanted[name])
 
 
 def test_numbers_that_are_none() -> None:
