@@ -30,7 +30,6 @@ inline BeamOptions read_beam_options(const pybind11::dict& from) {
     o.noise = at<bool>(from, "noise");
     o.eos_count = at<int64_t>(from, "eos_count");
     o.banned_count = at<int64_t>(from, "banned_count");
-    o.proposals = beam_proposals(o);
     return o;
 }
 

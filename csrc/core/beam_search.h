@@ -32,7 +32,6 @@ enum class StopRule : int {
 
 struct BeamOptions {
     int64_t beams, groups, vocabulary;  // beams of a sentence, a multiple of groups
-    int64_t proposals;                  // tokens that a row proposes; see beam_proposals
     EosPool eos_pool;
     StopRule stop;
     int64_t pool, wanted;       // ended hypotheses kept by a group; see StopRule
@@ -131,8 +130,9 @@ struct BeamBacktrackArgs {
     int threads;
 };
 
-// As many as can matter: of a row's candidates at most `eos_count` end, and none ranks behind its
-// group's beams (or twice those) but is of use; earlier groups' tokens may push others ahead.
+// Tokens that a row proposes, as many as can matter: of a row's candidates at most `eos_count` end,
+// and none ranks behind its group's beams (or twice those) but is of use; earlier groups' tokens
+// may push others ahead.
 SEQFAST_INLINE int64_t beam_proposals(const BeamOptions& o) {
     const int64_t own = o.beams / o.groups;
     int64_t wanted = own + o.eos_count;

@@ -279,7 +279,7 @@ SEQFAST_DEVICE void walk(const BeamGroup<Real>& g) {
     const bool any = o.eos_pool == EosPool::any, in_beam = o.eos_pool == EosPool::in_beam;
     int64_t limit = any ? 0 : o.eos_pool == EosPool::top_2k ? 2 * g.own : g.own;
     if (g.last && limit < g.own) limit = g.own;
-    const int64_t enough = g.own * (1 + o.eos_count) > limit ? g.own * (1 + o.eos_count) : limit;
+    const int64_t depth = beam_depth(o), enough = depth > limit ? depth : limit;
     const int wanted = int(enough < kChunkMost ? enough : kChunkMost);
     int64_t rank = 0, slots = 0;
     KeyOf<Real> above{};
@@ -523,7 +523,7 @@ SEQFAST_DEVICE void advance(const BeamGroup<Real>& g) {
 }
 
 // By the last block of all: counts the sentences that go on, and the step.
-SEQFAST_DEVICE void finish_step(const BeamParams& p, int* memory) {
+SEQFAST_DEVICE void count_step(const BeamParams& p, int* memory) {
     const BeamStepArgs& args = p.args;
     const int64_t groups = args.options.groups;
     int living = 0;
@@ -541,12 +541,6 @@ SEQFAST_DEVICE void finish_step(const BeamParams& p, int* memory) {
     for (int warp = 0; warp < kBeamWarps; ++warp) all += memory[warp];
     args.living[0] = all;
     args.step[0] += 1;
-    *p.plan.finished = 0;
-}
-
-// A search that has met a bad row stays as it was before that step, until the host looks.
-SEQFAST_DEVICE bool stands_still(const BeamStepArgs& args) {
-    return *args.status != kBeamStepFine || args.step[0] >= args.capacity;
 }
 
 // Groups of a sentence are one block's, one after the other, where they know of each other.
@@ -558,12 +552,9 @@ beam_merge_kernel(SEQFAST_GRID_CONSTANT BeamParams p) {
     auto& memory = *reinterpret_cast<MergeMemory<Real>*>(dynamic_shared());
     const int64_t together = o.diversity != 0 ? o.groups : 1, own = beams_of_group(o);
     const int64_t units = args.batch * (o.groups / together), step = args.step[0];
-    if (stands_still(args)) {
-        if (block_x() == 0 && thread_index() == 0 && *args.status == kBeamStepFine)
-            *args.status = kBeamStepOver;
-        return;
-    }
-    for (int64_t unit = block_x(); unit < units; unit += grid_x()) {
+    const uint64_t bad_row = *p.plan.bad_row;
+    const bool still = stands_still(args) || bad_row != 0;
+    for (int64_t unit = block_x(); unit < units && !still; unit += grid_x()) {
         for (int64_t i = 0; i < together; ++i) {
             const int64_t batch = unit * together / o.groups;
             const int64_t group = unit * together % o.groups + i, sentence = args.sentence[batch];
@@ -589,7 +580,14 @@ beam_merge_kernel(SEQFAST_GRID_CONSTANT BeamParams p) {
             }
         }
     }
-    if (last_to_arrive(p.plan.finished, grid_x(), &memory.last)) finish_step(p, memory.counts);
+    if (!last_to_arrive(p.plan.finished, grid_x(), &memory.last)) return;
+    if (!still) count_step(p, memory.counts);
+    if (thread_index() != 0) return;
+    // All have read them. The status of an earlier step stays.
+    if (still && *args.status == kBeamStepFine)
+        *args.status = bad_row != 0 ? int64_t(~bad_row) : kBeamStepOver;
+    *p.plan.bad_row = 0;
+    *p.plan.finished = 0;
 }
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

@@ -322,27 +322,23 @@ SEQFAST_DEVICE BeamNumbers<Real> beam_numbers(const BeamParams& p, const BeamRow
         found.order = found.edited;
     }
     if (edited && o.noise) {
-        const UnitCounter at = unit_counter(uint32_t(entry.token));
-        uint32_t words[4];
-        gumbel_words(p, r, at.index, words);
-        const uint32_t word = at.word == 0   ? words[0]
-                              : at.word == 1 ? words[1]
-                              : at.word == 2 ? words[2]
-                                             : words[3];
+        const uint32_t word =
+            word_of_unit(p.args.seed[0], uint32_t(entry.token),
+                         uint32_t(r.sentence * o.beams + r.beam), uint32_t(r.step), kGumbelStream);
         found.order += gumbel_of(word, Real());
     }
     return found;
 }
 
 // A Gumbel variable `key`, the largest of its row `largest`, given that it is `wanted`:
-// Kool et al. 2019.
+// Kool et al. 2019. In double: float32 has no digits left where `key` is nearly `largest`.
 template <class Real>
-SEQFAST_DEVICE Real conditioned(Real key, Real largest, Real wanted) {
-    const Real none = Keys<Real>::minus_infinity();
-    if (key == none) return none;
-    const Real v = wanted - key + log_plus_one(-fast_exp(key - largest));
-    const Real magnitude = v < 0 ? -v : v;
-    return wanted - (v > 0 ? v : 0) - log_plus_one(fast_exp(-magnitude));
+SEQFAST_DEVICE Real conditioned(double key, double largest, Real wanted) {
+    if (key == Keys<double>::minus_infinity()) return Keys<Real>::minus_infinity();
+    if (key == largest) return wanted;
+    const double v = double(wanted) - key + log_plus_one(-fast_exp(key - largest));
+    const double magnitude = v < 0 ? -v : v;
+    return Real(double(wanted) - (v > 0 ? v : 0) - log_plus_one(fast_exp(-magnitude)));
 }
 
 // log of the sum of exponentials; NaN where a number of the row is NaN or +inf, 0 where all are
@@ -433,7 +429,7 @@ SEQFAST_DEVICE void propose(const BeamParams& p, const BeamRow<T>& r, Real* larg
     int32_t* const count = p.plan.counts + r.row;
     if (!(sum == sum)) {
         if (thread_index() == 0) {
-            atomic_min(reinterpret_cast<uint64_t*>(args.status), uint64_t(r.row));  // -1: largest
+            atomic_max(p.plan.bad_row, ~uint64_t(r.row));
             *count = 0;
         }
         return;
@@ -506,7 +502,7 @@ beam_scan_kernel(SEQFAST_GRID_CONSTANT BeamParams p) {
     const int proposals = int(plan.proposals);
     const int64_t units = args.batch * o.beams * plan.splits;
     const uint32_t columns = uint32_t(o.vocabulary);  // below 2^31
-    if (args.step[0] >= args.capacity) return;
+    if (stands_still(args)) return;
     for (int64_t unit = block_x(); unit < units; unit += grid_x()) {
         const int64_t row = unit / plan.splits, split = unit % plan.splits;
         const BeamRow<T> r = beam_row<T>(p, row);

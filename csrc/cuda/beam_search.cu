@@ -61,7 +61,8 @@ Layout lay_out(const GpuPlace& place, const BeamStepArgs& args) {
     const auto integers = [&](int64_t count) {
         return reinterpret_cast<uint32_t*>(take(count * 4));
     };
-    plan.finished = integers(1);  // these three are what beam_step_counter_bytes counts
+    plan.finished = integers(1);  // these four are what beam_step_counter_bytes counts
+    plan.bad_row = reinterpret_cast<uint64_t*>(integers(2));
     plan.arrived = integers(rows);
     plan.late_counts = integers(rows);
     plan.counts = reinterpret_cast<int32_t*>(integers(rows));

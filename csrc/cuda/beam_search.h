@@ -12,7 +12,7 @@ namespace seqfast {
 // step that uses it, and each leaves them so.
 inline int64_t beam_step_counter_bytes(const BeamStepArgs& args) {
     const int64_t counters = args.batch * args.options.beams;
-    return (1 + 2 * ((counters * 4 + 255) / 256)) * 256;
+    return (2 + 2 * ((counters * 4 + 255) / 256)) * 256;
 }
 
 }  // namespace seqfast

@@ -89,6 +89,7 @@ struct BeamPlan {
     uint32_t* late_counts;  // [rows] zero between launches
     uint32_t* arrived;      // [rows] blocks that are done with it; zero between launches
     uint32_t* finished;     // [1] merging blocks that are done; zero between launches
+    uint64_t* bad_row;      // [1] ~ of the first with NaN or +inf; zero: none, and between steps
     int32_t* counts;        // [rows] proposals
     void* totals;           // Real [rows * width] log-probabilities of the hypotheses
     void* orders;           // Real [rows * width] by which they are compared; -inf: none
@@ -102,6 +103,11 @@ struct BeamParams {
 };
 
 SEQFAST_DEVICE int64_t beams_of_group(const BeamOptions& o) { return o.beams / o.groups; }
+
+// A search that has met a bad row stays as it was before that step, until the host looks.
+SEQFAST_DEVICE bool stands_still(const BeamStepArgs& args) {
+    return *args.status != kBeamStepFine || args.step[0] >= args.capacity;
+}
 
 // ---- Small things -------------------------------------------------------------------------------
 

@@ -388,8 +388,8 @@ SEQFAST_DEVICE float atomic_add(float* global, float value) { return atomicAdd(g
 SEQFAST_DEVICE uint32_t atomic_add(uint32_t* global, uint32_t value) {
     return atomicAdd(global, value);
 }
-SEQFAST_DEVICE void atomic_min(uint64_t* global, uint64_t value) {
-    atomicMin(reinterpret_cast<unsigned long long*>(global), (unsigned long long)(value));
+SEQFAST_DEVICE void atomic_max(uint64_t* global, uint64_t value) {
+    atomicMax(reinterpret_cast<unsigned long long*>(global), (unsigned long long)(value));
 }
 // Each of the four by itself, relaxed; aligned to 16.
 SEQFAST_DEVICE void add_vector(float* global, F32x4 v) {

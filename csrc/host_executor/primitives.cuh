@@ -414,11 +414,11 @@ SEQFAST_DEVICE uint32_t atomic_add(uint32_t* global, uint32_t value, SEQFAST_SIT
     host_executor::note_progress();
     return before;
 }
-SEQFAST_DEVICE void atomic_min(uint64_t* global, uint64_t value, SEQFAST_SITE) {
-    host_executor::check_aligned(global, 8, "atomic_min", {file, line});
+SEQFAST_DEVICE void atomic_max(uint64_t* global, uint64_t value, SEQFAST_SITE) {
+    host_executor::check_aligned(global, 8, "atomic_max", {file, line});
     host_executor::maybe_interrupt();
     host_executor::publish_at(global);
-    if (value < *global) *global = value;
+    if (value > *global) *global = value;
     host_executor::note_progress();
 }
 // Each of the four by itself, relaxed; aligned to 16.

@@ -47,7 +47,8 @@ class Loop:
         if device is None:
             self._on_cpu()
         else:
-            self._on_cuda(device, cuda_graph)
+            with device.current():
+                self._on_cuda(device, cuda_graph)
         assert self.beams is not None
         return self.beams
 
@@ -61,7 +62,7 @@ class Loop:
             if (batch - living) * _LEAVING >= batch:
                 rows = self._leave(beams)
             else:
-                rows = Rows(beams.next_rows.reshape(-1))
+                rows = self._rows(beams)
             self._go_on(beams, rows)
 
     def _on_cuda(self, device: Any, cuda_graph: bool | str) -> None:
@@ -80,7 +81,7 @@ class Loop:
             else:
                 before = self._shapes() if t + 1 == _BEFORE_CAPTURE else None
                 beams = self._step(t)
-                self._go_on(beams, Rows(beams.next_rows.reshape(-1)))
+                self._go_on(beams, self._rows(beams))
                 if before is not None and may_capture and before != self._shapes():
                     if cuda_graph is True:
                         raise RuntimeError(
@@ -105,6 +106,11 @@ class Loop:
     def _go_on(self, beams: Beams, rows: Rows) -> None:
         self._states = self._model.select(self._states, rows)
         self._ids = beams.next_tokens.reshape(-1)
+
+    def _rows(self, beams: Beams) -> Rows:
+        """Where each row goes on from; in a group of its own, always from itself."""
+        alone = beams.options.beams == beams.options.groups
+        return Rows(None if alone else beams.next_rows.reshape(-1))
 
     def _batch(self) -> int:
         return int(self._ids.shape[0]) // self._options.beam_size
@@ -179,7 +185,7 @@ class Loop:
         def step() -> None:
             logits, after = model(ids, states, t, self._batch())
             self._choose(logits)
-            rows = Rows(beams.next_rows.reshape(-1))
+            rows = self._rows(beams)
             new: list[Array] = []
             for node, state in zip(model.nodes, model.select(after, rows), strict=True):
                 new += node.tensors(state) or []
@@ -201,20 +207,30 @@ class Loop:
 
 
 class Cuda:
-    """What the loop asks of a CUDA device."""
+    """What the loop asks of a CUDA device, which it makes the current one."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+
+    def current(self) -> Any:
+        import torch
+
+        return torch.cuda.device(self._device)
 
     def capture(self, step: Callable[[], None]) -> Callable[[], None]:
         """The replay of a graph of `step`, which is recorded and not run."""
         import torch
 
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        # torch's own stream for it belongs to the device that was the first to capture.
+        stream = torch.cuda.Stream(self._device)
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             step()
         replay: Callable[[], None] = graph.replay
         return replay
 
     def flag(self, beams: Beams) -> Any:
-        return StopFlag(beams)
+        return StopFlag(beams, self._device)
 
 
 class StopFlag:
@@ -225,11 +241,15 @@ class StopFlag:
     device always has a step to do; no call synchronises.
     """
 
-    def __init__(self, beams: Beams) -> None:
+    def __init__(self, beams: Beams, device: Any) -> None:
         import torch
 
         self._beams, self._turn = beams, 0
-        self._copies = [torch.empty(2, dtype=torch.int64).pin_memory() for _ in range(2)]
+        self._stream = torch.cuda.current_stream(device)
+        # On the CPU whatever torch's default device is.
+        self._copies = [
+            torch.empty(2, dtype=torch.int64, device="cpu", pin_memory=True) for _ in range(2)
+        ]
         self._events = [torch.cuda.Event() for _ in range(2)]
 
     def was_done(self) -> bool:
@@ -237,7 +257,7 @@ class StopFlag:
         now, before = self._turn % 2, (self._turn + 1) % 2
         self._copies[now][:1].copy_(self._beams.living, non_blocking=True)
         self._copies[now][1:].copy_(self._beams.status, non_blocking=True)
-        self._events[now].record()
+        self._events[now].record(self._stream)
         self._turn += 1
         if self._turn == 1:
             return False
@@ -252,4 +272,4 @@ def device_of(ids: Array) -> Any:
     """What runs the loop beside the CPU; None: the CPU."""
     if isinstance(ids, np.ndarray) or ids.device.type != "cuda":
         return None
-    return Cuda()
+    return Cuda(ids.device)

@@ -146,6 +146,8 @@ class Beams:
     Living beams are numbered [batch, beams], records [sentences, ...] keep every sentence. Real:
     float64 for float64 logits, else float32. Rows may leave the batch: set `sentence`, `scores`,
     `keys`, `history`, `history_start`, `next_tokens` and `next_rows` to those rows' parts of them.
+    On a GPU all steps of a search are on one stream, and a captured step is of no more use once an
+    array has been replaced.
     """
 
     options: BeamOptions
@@ -193,9 +195,30 @@ class Beams:
         """The native call of a step: checked and made when an array has been replaced."""
         call: StepCall | None = self.__dict__["_call"]
         if call is None:
-            call = StepCall(self, self.__dict__.get("_workspace"))
-            self.__dict__.update(_call=call, _workspace=call.workspace)
+            call = StepCall(self, self.__dict__.get("_kept"))
+            self.__dict__.update(_call=call, _kept=call.kept)
         return call
+
+
+class Kept:
+    """What the native calls of a search hand on, so that making one waits for no device."""
+
+    def __init__(self, beams: Beams) -> None:
+        self._made_for = self._key(beams)
+        maker, o = _Maker(beams.scores), beams.options
+        self.tokens = {
+            name: maker.array(np.array(tokens, np.int32))
+            for name, tokens in (("eos", o.eos), ("banned", o.banned))
+        }
+        self.workspace: Array | None = None
+
+    def fits(self, beams: Beams) -> bool:
+        return self._made_for == self._key(beams)
+
+    @staticmethod
+    def _key(beams: Beams) -> tuple[object, ...]:
+        o, scores = beams.options, beams.scores
+        return o.eos, o.banned, type(scores), getattr(scores, "device", None)
 
 
 def start_beams(
@@ -248,7 +271,7 @@ def start_beams(
         if before.shape[1]:
             memory[0, :, :, : before.shape[1]] = maker.array(before)[:, None]
     pool, records = (batch, o.groups, o.pool), (capacity, batch, o.beams)
-    return Beams(
+    beams = Beams(
         options=o,
         sentence=maker.array(np.arange(batch)),
         max_lengths=maker.array(limits),
@@ -281,6 +304,9 @@ def start_beams(
         living=maker.full((1,), batch, "int64"),
         status=maker.full((1,), -1, "int64"),
     )
+    # Not by the first step, which would wait for its copies to a GPU.
+    beams.__dict__["_kept"] = Kept(beams)
+    return beams
 
 
 class _Maker:
@@ -415,8 +441,8 @@ def raise_status(status: int, operation: str = "beam_step") -> None:
 class StepCall:
     """A search's arrays, checked, and the native call of its steps."""
 
-    def __init__(self, beams: Beams, workspace: Array | None = None) -> None:
-        """`workspace`: an earlier call's, which this one may need no larger."""
+    def __init__(self, beams: Beams, kept: Kept | None = None) -> None:
+        """`kept`: what an earlier call hands on."""
         o = beams.options
         self.xp = xp = library_of(beams.scores, "beam_step", "beams.scores")
         self.real = dtype_name(beams.scores)
@@ -435,19 +461,20 @@ class StepCall:
         self.capacity, self.sentences = (int(size) for size in beams.tokens.shape[:2])
         self.shape = (self.batch * o.beams, o.vocabulary)
         self._check(beams)
+        self.kept = kept if kept is not None and kept.fits(beams) else Kept(beams)
         self.threads = thread_count()
         self.arguments = self._arguments(beams)
         self.native = _C.BeamStepCall(self.arguments)
         if self.backend == "cpu":
             size = self.native.workspace_size()
-            self.workspace: Array = np.empty(0, np.uint8) if workspace is None else workspace
-            if not isinstance(self.workspace, np.ndarray) or self.workspace.size < size:
-                self.workspace = np.empty(size, np.uint8)
-            self.native.set_workspace(self.workspace.ctypes.data, size)
+            memory = self.kept.workspace
+            if not isinstance(memory, np.ndarray) or memory.size < size:
+                memory = self.kept.workspace = np.empty(size, np.uint8)
+            self.native.set_workspace(memory.ctypes.data, size)
         else:
             from seqfast.ops import _cuda_beam_search  # it imports torch
 
-            self.workspace = _cuda_beam_search.workspace(self, beams)
+            _cuda_beam_search.set_workspace(self, beams)
 
     def _shapes(self, beams: Beams) -> dict[str, Shape]:
         o, sentences = beams.options, self.sentences
@@ -500,11 +527,7 @@ class StepCall:
     def _arguments(self, beams: Beams) -> dict[str, Any]:
         """With the names of BeamStepArgs and BeamOptions in csrc/core/beam_search.h."""
         o, xp = beams.options, self.xp
-        maker = _Maker(beams.scores)
-        self._arrays = {
-            name: maker.array(np.array(tokens, np.int32))
-            for name, tokens in (("eos", o.eos), ("banned", o.banned))
-        }
+        self._arrays = dict(self.kept.tokens)
         arguments: dict[str, Any] = {
             name: getattr(o, name)
             for name in (

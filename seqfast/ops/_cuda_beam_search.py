@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 _FINE = -1  # kBeamStepFine of csrc/core
 
 
-def workspace(call: StepCall, beams: Beams) -> Tensor:
-    """Made and handed to the native call; each step leaves it as the next wants it."""
+def set_workspace(call: StepCall, beams: Beams) -> None:
+    """An earlier call's where it is large enough; each step leaves it as the next wants it."""
     device, on_host = _device(beams), call.backend == "cuda-host"
     size, counters = call.native.cuda_workspace_size(on_host, device.index or 0)
-    memory, address = _cuda.workspace(size, device, on_host)
-    skipped = address - memory.data_ptr()
-    memory[skipped : skipped + counters] = 0
-    call.native.set_workspace(address, size)
-    return memory
+    memory = call.kept.workspace
+    if not isinstance(memory, Tensor) or memory.numel() < size:
+        whole, address = _cuda.workspace(size, device, on_host)
+        memory = call.kept.workspace = whole[address - whole.data_ptr() :]
+    elif on_host:  # a number that no kernel wrote must show
+        memory.fill_(0xFF)
+    memory[:counters].zero_()
+    call.native.set_workspace(memory.data_ptr(), size)
 
 
 def beam_step(call: StepCall, beams: Beams, rows: tuple[int, int, int, int, int]) -> int:

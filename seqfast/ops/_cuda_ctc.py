@@ -55,8 +55,9 @@ def beam_search(
         )
     on_host = backend == "cuda-host"
     tensor = as_tensors(log_probs).detach()
-    # The kernel reads two types; the wider one has all numbers of the narrow ones.
-    tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
+    # The kernel reads two types, tokens side by side; float() may let another dimension be dense.
+    if tensor.dtype != torch.float64:
+        tensor = tensor.to(torch.float32, memory_format=torch.contiguous_format)
     where = _lengths(tensor, as_tensors(lengths))
     refused = _refused(tensor, where)
     ranks = vocab

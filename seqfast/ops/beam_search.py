@@ -40,7 +40,8 @@ def beam_step(logits: Array, beams: Beams, *, allowed: Array | None = None) -> N
     Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or device, for a living
     row with NaN or +inf and after `capacity` steps, each before anything is changed. On a GPU
     nobody waits to learn of these two: from then on steps change nothing, `beams.status` says why,
-    and `beam_backtrack` raises what it says of a row.
+    and `beam_backtrack` raises what it says of a row. All steps of a search are on one stream; a
+    CUDA graph of one is of use until an array of `beams` is replaced.
     """
     if not isinstance(beams, Beams):
         raise TypeError(f"beam_step: beams must be Beams, got {type(beams).__name__}")

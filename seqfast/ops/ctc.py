@@ -20,6 +20,7 @@ from seqfast.ops._arrays import (
     library_of,
     thread_count,
 )
+from seqfast.ops._cells import is_number
 from seqfast.ops._route import checked_backend
 
 Result = tuple[Array, Array, Array, Array]
@@ -324,10 +325,8 @@ def _integer(
 def _number(operation: str, name: str, value: Any, default: float) -> float:
     if value is None:
         return default
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{operation}: {name} must be a number, got {value!r}") from None
-    if math.isnan(number):
+    if not is_number(value):
+        raise TypeError(f"{operation}: {name} must be a number, got {value!r}")
+    if math.isnan(value):
         raise ValueError(f"{operation}: {name} must be a number, got nan")
-    return number
+    return float(value)

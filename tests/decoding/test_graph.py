@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ class Device:
 
     def __init__(self, refuses: bool = False) -> None:
         self.refuses, self.captures, self.replays = refuses, 0, 0
+
+    def current(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def capture(self, step: Callable[[], None]) -> Callable[[], None]:
         self.captures += 1
@@ -111,6 +115,23 @@ def test_on_a_gpu(gpu: Any, options: dict[str, Any], cuda_graph: bool | str) -> 
     assert found.tokens.is_cuda
     assert torch.equal(found.tokens.cpu(), wanted.tokens)
     torch.testing.assert_close(found.scores.cpu(), wanted.scores)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_on_a_gpu_that_is_not_the_current_one(gpu: Any, cuda_graph: bool) -> None:
+    wanted: Any = None
+    for device in ("cuda:0", "cuda:1"):  # a graph of the first device must not bind the second
+        model = HashModel(9, seed=1, dtype=np.float64)
+        model.table[:, EOS] += 1
+        model.tensor = model.tensor.to(device)
+        state = {"code": torch.zeros(4, dtype=torch.int64, device=device)}
+        search = BeamSearch(3, eos=EOS, max_length=9, cuda_graph=cuda_graph)
+        found = search(model.torch_step, START.to(device), state)
+        assert torch.cuda.current_device() == 0
+        assert str(found.tokens.device) == device
+        wanted = found if wanted is None else wanted
+        same(found, wanted)
 
 
 def test_the_flag_ends_it_one_step_late(device: Device) -> None:

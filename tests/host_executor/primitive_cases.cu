@@ -375,16 +375,16 @@ void rounds(Arrays arrays, Numbers numbers) {
            int(numbers[1]));
 }
 
-// arrays: uint64 [2], numbers to be made as small as any thread's; numbers: blocks, threads
+// arrays: uint64 [2], numbers to be made as large as any thread's; numbers: blocks, threads
 SEQFAST_KERNEL(256, 1)
-atomic_min_kernel(uint64_t* least) {
+atomic_max_kernel(uint64_t* most) {
     const uint64_t number = uint64_t(block_x() + 1) << 40 | uint64_t(thread_index() + 3);
-    atomic_min(least, number);
-    atomic_min(least + 1, ~number);
+    atomic_max(most, number);
+    atomic_max(most + 1, ~number);
 }
-void atomic_mins(Arrays arrays, Numbers numbers) {
+void atomic_maxima(Arrays arrays, Numbers numbers) {
     const LaunchShape shape{int(numbers[0]), 1, 1, int(numbers[1]), 1, 0, false};
-    launch("atomic_min_kernel", &atomic_min_kernel, shape, nullptr, array<uint64_t>(arrays, 0));
+    launch("atomic_max_kernel", &atomic_max_kernel, shape, nullptr, array<uint64_t>(arrays, 0));
 }
 
 // arrays: float32 sum, uint32 count; numbers: blocks, threads
@@ -606,7 +606,7 @@ const Named all[] = {
     {"all_to_all", &all_to_all},
     {"relay", &relay},
     {"rounds", &rounds},
-    {"atomic_mins", &atomic_mins},
+    {"atomic_maxima", &atomic_maxima},
     {"atomics", &atomics},
     {"vector_atomics", &vector_atomics},
     {"one_vector", &one_vector},

@@ -378,13 +378,13 @@ def test_atomics(seeded: Library) -> None:
     assert count[0] == 7 * 256
 
 
-def test_atomic_min(seeded: Library) -> None:
-    least = np.full(2, 2**64 - 1, np.uint64)
-    seeded.case("atomic_mins", least, 7, 256)
-    assert least.tolist() == [(1 << 40) + 3, 2**64 - 1 - ((7 << 40) + 258)]
-    small = np.zeros(2, np.uint64)
-    seeded.case("atomic_mins", small, 3, 32)
-    assert small.tolist() == [0, 0]
+def test_atomic_max(seeded: Library) -> None:
+    most = np.zeros(2, np.uint64)
+    seeded.case("atomic_maxima", most, 7, 256)
+    assert most.tolist() == [(7 << 40) + 258, 2**64 - 1 - ((1 << 40) + 3)]
+    large = np.full(2, 2**64 - 1, np.uint64)
+    seeded.case("atomic_maxima", large, 3, 32)
+    assert large.tolist() == [2**64 - 1] * 2
 
 
 def test_vector_atomics(seeded: Library) -> None:

@@ -224,6 +224,20 @@ def test_strides(kernels: Backend) -> None:
         np.testing.assert_array_equal(one.cpu().numpy(), np.repeat(other[:1], 4, 0))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_rows_that_overlap(kernels: Backend, dtype: str) -> None:
+    """Strides that a change of dtype would keep in another order."""
+    numbers = torch.randn(100, device=kernels.device).to(getattr(torch, dtype))
+    view = numbers.as_strided((2, 3, 5), (15, 1, 1))
+    for function, options in ((ops.ctc_greedy, {}), (ops.ctc_beam_search, {"beam_size": 4})):
+        dense = function(view.contiguous(), **options)
+        for one, other in zip(function(view, **options), dense, strict=True):
+            assert torch.equal(one, other)
+        twin = getattr(reference, function.__name__)(view.double().cpu().numpy(), **options)
+        for one, other in zip(dense, twin, strict=True):
+            np.testing.assert_allclose(one.cpu().numpy(), other, **CLOSE)
+
+
 def test_empty(kernels: Backend) -> None:
     for batch, frames, vocab in ((0, 5, 3), (2, 0, 3), (0, 0, 1)):
         log_probs = torch.zeros(batch, frames, vocab, device=kernels.device)
@@ -394,6 +408,7 @@ BAD_SEARCH: list[tuple[Any, Any, type[Exception], str]] = [
     ((Z,), {"top_n": 0}, ValueError, "top_n must be at least 1, got 0"),
     ((Z,), {"min_log_prob": NAN}, ValueError, "min_log_prob must be a number, got nan"),
     ((Z,), {"min_log_prob": "x"}, TypeError, "min_log_prob must be a number, got 'x'"),
+    ((Z,), {"min_log_prob": "1"}, TypeError, "min_log_prob must be a number, got '1'"),
     ((Z,), {"beam_threshold": -1}, ValueError, "beam_threshold must be at least 0, got -1"),
     ((Z,), {"lm": 3}, TypeError, "lm must be callable, got int"),
     ((Z,), {"lm_weight": INF}, ValueError, "lm_weight must be finite, got inf"),

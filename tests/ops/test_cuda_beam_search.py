@@ -13,6 +13,7 @@ import torch
 from cases import Backend
 
 from seqfast import _C
+from seqfast.ops import _cuda
 from seqfast.ops import beam_search as ops
 from seqfast.reference import beam_search as reference
 
@@ -82,9 +83,9 @@ class Search:
             self.compare()
         self.compare_sequences()
 
-    def compare(self) -> None:
+    def compare(self, but: str = "") -> None:
         twin = self.twin
-        for name in (field.name for field in fields(twin) if field.name not in GIVEN):
+        for name in (field.name for field in fields(twin) if field.name not in {*GIVEN, but}):
             wanted, found = getattr(twin, name), getattr(self.beams, name)
             if wanted is None:
                 assert found is None
@@ -237,12 +238,24 @@ def test_dtypes(cuda_backend: Backend, dtype: torch.dtype) -> None:
     Search(cuda_backend, dtype=dtype, groups=3, diversity=0.5, stop="first_k").run()
 
 
-def test_strided_rows(cuda_backend: Backend) -> None:
-    search, other = Search(cuda_backend, vocabulary=33), Search(cuda_backend, vocabulary=33)
+def test_large_vocabulary(cuda_backend: Backend) -> None:
+    options = {"batch": 1, "capacity": 2, "beams": 2, "vocabulary": 300_000, "eos": (299_999,)}
+    Search(cuda_backend, **options).run()
+
+
+def test_noise_of_many_beams(cuda_backend: Backend) -> None:
+    """Of so many rows some have a second candidate very near the first."""
+    sizes = {"batch": 1, "capacity": 2, "beams": 200, "vocabulary": 500}
+    Search(cuda_backend, noise=True, **sizes).run()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+def test_strided_rows(cuda_backend: Backend, dtype: torch.dtype) -> None:
+    search, other = (Search(cuda_backend, vocabulary=33, dtype=dtype) for _ in range(2))
     rng = np.random.default_rng(0)
     for _ in range(2):
         logits = normal(rng, (6, 33))
-        wide = torch.zeros(7, 40, device=cuda_backend.device)
+        wide = torch.zeros(7, 40, device=cuda_backend.device, dtype=dtype)
         wide[1:, 3:36] = search.tensor(logits)
         mask = wide[1:, 3:36] > -1
         ops.beam_step(wide[1:, 3:36], search.beams, allowed=mask)
@@ -343,26 +356,48 @@ def test_batch_of_one_and_of_many(cuda_backend: Backend, options: dict[str, Any]
             np.testing.assert_array_equal(one, other)
 
 
+def keep(beams: ops.Beams, rows: torch.Tensor) -> None:
+    for name in ("sentence", "scores", "keys", "history_start", "next_tokens", "next_rows"):
+        if getattr(beams, name) is not None:
+            setattr(beams, name, getattr(beams, name).index_select(0, rows))
+    if beams.history is not None:
+        beams.history = beams.history.index_select(1, rows)
+
+
 def test_rows_leave_the_batch(cuda_backend: Backend) -> None:
     rng = np.random.default_rng(2)
     options: dict[str, Any] = {"batch": 3, "no_repeat_ngram": 2, "vocabulary": 9, "noise": True}
     options |= {"eos_pool": "any", "pool": 4}
     whole, part = Search(cuda_backend, **options), Search(cuda_backend, **options)
-    keep = [2, 0]
+    rows = [2, 0]
     for step in range(4):
         logits = normal(rng, (9, 9))
         whole.step(logits)
         if step == 1:
-            beams = part.beams
-            for name in ("sentence", "scores", "keys", "history_start", "next_tokens", "next_rows"):
-                setattr(beams, name, getattr(beams, name)[keep].contiguous())
-            beams.history = beams.history[:, keep].contiguous()
-        given = logits if step == 0 else logits.reshape(3, 3, 9)[keep].reshape(6, 9)
+            keep(part.beams, torch.tensor(rows, device=cuda_backend.device))
+        given = logits if step == 0 else logits.reshape(3, 3, 9)[rows].reshape(6, 9)
         ops.beam_step(part.tensor(given), part.beams)
     for name in ("tokens", "parents", "logprobs"):
-        for s in keep:
+        for s in rows:
             found, wanted = (getattr(x.beams, name).cpu()[:, s] for x in (part, whole))
             np.testing.assert_array_equal(found, wanted)
+
+
+def test_calls_hand_on_what_they_have(cuda_backend: Backend) -> None:
+    """What is made anew when an array is replaced is neither the tokens nor the workspace."""
+    search = Search(cuda_backend, batch=3, banned=(7,))
+    beams, rows = search.beams, torch.tensor([2, 0], device=cuda_backend.device)
+    logits = search.tensor(normal(np.random.default_rng(0), search.shape))
+    ops.beam_step(logits, beams)
+    kept, workspace = beams.call.kept, beams.call.kept.workspace
+    for left in (rows, rows[1:]):
+        keep(beams, left)
+        ops.beam_step(logits[: 3 * len(left)], beams)
+        assert beams.call.kept is kept
+        assert kept.workspace is workspace
+    beams.options = ops.BeamOptions(beams=3, vocabulary=37, eos=(2,))
+    assert beams.call.kept is not kept
+    assert beams.call.kept.tokens["eos"].tolist() == [2]
 
 
 def test_batch_of_none(cuda_backend: Backend) -> None:
@@ -405,6 +440,28 @@ def test_bad_rows(cuda_backend: Backend, options: dict[str, Any]) -> None:
     search.compare()
 
 
+def test_the_first_bad_step_stays(cuda_backend: Backend) -> None:
+    """Steps that are on their way behind a bad one, where nobody has looked at the status."""
+    search = Search(cuda_backend, batch=3)
+    rng = np.random.default_rng(0)
+    search.step(normal(rng, search.shape))
+    on_host = cuda_backend.name == "cuda-host"
+    place = _cuda._place(search.beams.scores.device, on_host)
+    for row in (5, 2, 7):
+        logits = search.tensor(normal(rng, search.shape))
+        logits[row:, 3] = NAN
+        native = search.beams.call.native
+        native.cuda_step(*place, 0, logits.data_ptr(), logits.stride(0), 0, 0)
+        assert int(search.beams.status[0]) == 5
+    search.compare(but="status")
+    search.beams.status.fill_(-1)
+    for _ in range(3):
+        search.step(normal(rng, search.shape))
+        search.compare()
+    native.cuda_step(*place, 0, logits.data_ptr(), logits.stride(0), 0, 0)  # no room, nor numbers
+    assert int(search.beams.status[0]) == -2
+
+
 def test_no_step_left(cuda_backend: Backend) -> None:
     search = Search(cuda_backend, capacity=1)
     search.run()
@@ -435,6 +492,18 @@ def test_arrays_of_numpy(cuda_backend: Backend) -> None:
 # ---- on a GPU ----
 
 
+@contextmanager
+def nobody_waiting() -> Iterator[None]:
+    """Whatever would synchronise is an error."""
+    torch.cuda.synchronize()
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
 def test_nobody_waits(gpu: Backend) -> None:
     """No synchronisation, and a captured step that is replayed does what it says."""
     for options in ({}, {"noise": True, "repetition_penalty": 1.2, "eos_pool": "any"}):
@@ -442,16 +511,11 @@ def test_nobody_waits(gpu: Backend) -> None:
         rng = np.random.default_rng(0)
         draws = [search.tensor(normal(rng, search.shape)) for _ in range(8)]
         logits = draws[0].clone()
-        ops.beam_step(logits, search.beams)
+        with nobody_waiting():
+            for draw in draws:
+                ops.beam_step(draw, search.beams)
         ops.beam_step(logits, again.beams)
         torch.cuda.synchronize()
-        before = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            for draw in draws[1:]:
-                ops.beam_step(draw, search.beams)
-        finally:
-            torch.cuda.set_sync_debug_mode(before)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             ops.beam_step(logits, again.beams)
@@ -460,3 +524,45 @@ def test_nobody_waits(gpu: Backend) -> None:
             graph.replay()
         for name in (*RESULTS, *RECORDS):
             assert torch.equal(getattr(search.beams, name), getattr(again.beams, name))
+
+
+def test_nobody_waits_when_rows_leave(gpu: Backend) -> None:
+    options: dict[str, Any] = {"batch": 3, "noise": True, "no_repeat_ngram": 2, "banned": (7,)}
+    whole, part = Search(gpu, **options), Search(gpu, **options)
+    rng = np.random.default_rng(0)
+    draws = [whole.tensor(normal(rng, whole.shape)) for _ in range(4)]
+    rows = torch.tensor([2, 0])
+    flat = torch.tensor([6, 7, 8, 0, 1, 2])
+    with nobody_waiting():
+        for step, draw in enumerate(draws):
+            ops.beam_step(draw, whole.beams)
+            ops.beam_step(draw if step < 2 else draw.index_select(0, flat), part.beams)
+            if step == 1:
+                keep(part.beams, rows)
+    for name in RECORDS:
+        for s in (0, 2):
+            one, other = (getattr(x.beams, name)[:, s] for x in (whole, part))
+            assert torch.equal(one, other)
+
+
+def test_on_another_stream(gpu: Backend) -> None:
+    """Behind what that stream has to do first, and ahead of what it does next."""
+    search, other = Search(gpu, vocabulary=9000), Search(gpu, vocabulary=9000)
+    rng = np.random.default_rng(0)
+    draws = [search.tensor(normal(rng, search.shape)) for _ in range(4)]
+    logits, found = torch.full_like(draws[0], NAN), []
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for draw in draws:
+            torch.cuda._sleep(10_000_000)
+            logits.copy_(draw)
+            ops.beam_step(logits, other.beams)
+            found.append(other.beams.next_tokens.clone())
+            logits.fill_(NAN)
+    torch.cuda.synchronize()
+    for draw, tokens in zip(draws, found, strict=True):
+        ops.beam_step(draw, search.beams)
+        assert torch.equal(search.beams.next_tokens, tokens)
+    assert int(other.beams.status[0]) == -1
+    for name in (*RESULTS, *RECORDS):
+        assert torch.equal(getattr(search.beams, name), getattr(other.beams, name))
