@@ -49,7 +49,7 @@ HEADS = {
     "beam_search": ("Beam search", "torch's two formulations of a step, and a plain read"),
     "beam_decoder": ("Beam search over an attention decoder", "`benchmarks/beam_loops.py`"),
     "beam_generate": ("Beam search around transformers", "`model.generate(num_beams=5)`"),
-    "ctc": ("CTC prefix beam search", "as each table says"),
+    "ctc": ("CTC prefix beam search", "flashlight-text and pyctcdecode"),
     "beam_search_cuda": ("Beam search on a GPU", "as each row says"),
 }
 LARGE = "100x64x512x512"  # the shape whose part of the peak stands in the summary
