@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -92,12 +93,14 @@ class Rows:
         return self.sentences is None and self.flat_of_sentences is None
 
 
-class Node:
+class Node(ABC):
     """A part of a state, as it was at the beginning."""
 
+    @abstractmethod
     def select(self, value: Any, rows: Rows) -> Any:
-        raise NotImplementedError
+        """With the rows that go on."""
 
+    @abstractmethod
     def check(self, value: Any, path: str, sizes: tuple[int, int]) -> None:
         """Raises TypeError or ValueError for what must not have changed. `sizes`: rows, batch."""
 
@@ -164,6 +167,9 @@ class _SharedRows(Node):
     def select(self, value: Any, rows: Rows) -> Any:
         chosen = rows.flat_of_sentences if self.tiled else rows.sentences
         return value if chosen is None else self.node.select(value, Rows(chosen))
+
+    def check(self, value: Any, path: str, sizes: tuple[int, int]) -> None:
+        """Nothing: what a step returns in its place is dropped."""
 
     def kept(self, value: Any, before: Any) -> Any:
         return before
