@@ -73,14 +73,15 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
             part.append(new)
         return self._seen()
 
+    # A model may be spread over devices, each layer's keys and values on its own.
     def reorder_cache(self, beam_idx: Tensor) -> None:
         for part in self._parts:
-            part.select(beam_idx)
+            part.select(beam_idx.to(self.device))
         self._seen()
 
     def reorder_beams(self, rows: Tensor) -> None:
         for part in self._parts:
-            part.reorder_beams(rows)
+            part.reorder_beams(rows.to(self.device))
         self._seen()
 
     def _seen(self) -> tuple[Tensor, Tensor]:
