@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,18 @@ TOLERANCE = {
     "bfloat16": {"atol": 3e-2, "rtol": 5e-2},
 }
 DTYPES = tuple(TOLERANCE)
+
+
+@contextmanager
+def no_synchronisation() -> Iterator[None]:
+    """Whatever would wait for a GPU is an error."""
+    torch.cuda.synchronize()
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 @dataclass(frozen=True)

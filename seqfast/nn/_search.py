@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _FANCY = ("layer_norm", "peephole", "residual", "dense", "highway", "proj_size", "bidirectional")
 
 
+# What the operation does itself; on an instance it is somebody's replacement.
 _CALLED = {"forward", "step"}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import TOLERANCE, Backend
+from cases import TOLERANCE, Backend, no_synchronisation
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -114,16 +114,6 @@ def test_threads_with_streams_of_their_own(gpu: Backend) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-@contextmanager
-def no_synchronisation() -> Iterator[None]:
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import Backend
+from cases import Backend, no_synchronisation
 
 from seqfast import _C
 from seqfast.ops import _cuda
@@ -492,18 +492,6 @@ def test_arrays_of_numpy(cuda_backend: Backend) -> None:
 # ---- on a GPU ----
 
 
-@contextmanager
-def nobody_waiting() -> Iterator[None]:
-    """Whatever would synchronise is an error."""
-    torch.cuda.synchronize()
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
-
-
 def test_nobody_waits(gpu: Backend) -> None:
     """No synchronisation, and a captured step that is replayed does what it says."""
     for options in ({}, {"noise": True, "repetition_penalty": 1.2, "eos_pool": "any"}):
@@ -511,7 +499,7 @@ def test_nobody_waits(gpu: Backend) -> None:
         rng = np.random.default_rng(0)
         draws = [search.tensor(normal(rng, search.shape)) for _ in range(8)]
         logits = draws[0].clone()
-        with nobody_waiting():
+        with no_synchronisation():
             for draw in draws:
                 ops.beam_step(draw, search.beams)
         ops.beam_step(logits, again.beams)
@@ -533,7 +521,7 @@ def test_nobody_waits_when_rows_leave(gpu: Backend) -> None:
     draws = [whole.tensor(normal(rng, whole.shape)) for _ in range(4)]
     rows = torch.tensor([2, 0])
     flat = torch.tensor([6, 7, 8, 0, 1, 2])
-    with nobody_waiting():
+    with no_synchronisation():
         for step, draw in enumerate(draws):
             ops.beam_step(draw, whole.beams)
             ops.beam_step(draw if step < 2 else draw.index_select(0, flat), part.beams)
