@@ -153,7 +153,7 @@ def constants(scenario: str = "expected") -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Cell:
-    """What the kernels have for a cell: csrc/cuda/rnn_kernels.cuh."""
+    """What the kernels have for a cell: csrc/cuda/rnn/kernels.cuh."""
 
     slots: int  # products of a unit, and gradients it hands on
     gates: int
@@ -195,7 +195,7 @@ def cell_of(case: Case) -> Cell:
 
 @dataclass(frozen=True)
 class Block:
-    """How a block of 8 warps shares out its product: Geometry in csrc/cuda/tile_product.cuh."""
+    """How a block of 8 warps shares out its product: Geometry in cuda/base/tile_product.cuh."""
 
     units: int
     outputs: int  # rows of weights of a unit: its gates forward, 1 backward
@@ -245,7 +245,7 @@ class Block:
     def shared_bytes(
         self, size: int, passes: int, cluster: bool, cell: Cell = CELLS["lstm"]
     ) -> int:
-        """persistent_layout in csrc/cuda/persistent_block.cuh."""
+        """persistent_layout in csrc/cuda/rnn/persistent_block.cuh."""
         rows = passes * self.rows
         partial = 2 * self.warps_k * self.rows * (self.units * self.outputs + 4) * 4
         exchange = 2 * rows * self.chunks * CHUNK if cluster else 0
@@ -256,9 +256,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a recurrence is laid over the chip: Policy in csrc/cuda/rnn_policy.h."""
+    """How a recurrence is laid over the chip: Policy in csrc/cuda/rnn/policy.h."""
 
-    way: str  # "cluster", "grid" or "stepwise", as _C.cuda_rnn_way numbers them
+    strategy: str  # "cluster", "grid" or "stepwise", as _C.cuda_rnn_strategy numbers them
     block: Block
     group: int = 0  # blocks that own all units for the rows of a slab
     groups: int = 0
@@ -286,8 +286,8 @@ def plan(
     chunks = math.ceil(group * units * unit_bytes / CHUNK)
     least = Block(units, outputs, 1, chunks)
 
-    def fit(way: str) -> Plan | None:
-        cluster = way == "cluster"
+    def fit(strategy: str) -> Plan | None:
+        cluster = strategy == "cluster"
         if group > (16 if cluster else MULTIPROCESSORS) or (group == 1 and not cluster):
             return None
         if least.shared_bytes(size, 1, cluster, cell) > SHARED_BYTES:
@@ -309,7 +309,7 @@ def plan(
             if passes > 0:
                 break
         items = math.ceil(case.batch / (block.rows * passes)) * case.directions
-        return Plan(way, block, group, min(items, resident(block, passes)), passes, items)
+        return Plan(strategy, block, group, min(items, resident(block, passes)), passes, items)
 
     stepwise = case.proj_size or size == 8 or cell.launches
     found = [] if stepwise else [fit("cluster"), fit("grid")]
@@ -336,7 +336,7 @@ def persistent_step(
 ) -> dict[str, float]:
     """Microseconds of one step of all that runs at once."""
     size, block, passes, cell = case.dtype.itemsize, where.block, where.passes, cell_of(case)
-    cluster = where.way == "cluster"
+    cluster = where.strategy == "cluster"
     running = min(block.rows, math.ceil(case.batch * case.directions / where.items / passes))
 
     # Of one pass, in clocks. All rows of its tiles are multiplied; with one round to go, only those
@@ -417,7 +417,7 @@ def recurrence(case: Case, backward: bool, training: bool, c: dict[str, float]) 
     slots = cell_of(case).slots
     packed = slots * case.hidden_size**2 * case.dtype.itemsize * case.directions
     begin = (case.directions + 1) * c["boundary"] + 2e-3 * packed / c["copy"]
-    if where.way == "stepwise":
+    if where.strategy == "stepwise":
         turns, step = 1, stepwise_step(case, where, c)
     else:
         turns, step = where.rounds, persistent_step(case, where, backward, training, c)
@@ -451,7 +451,7 @@ def products(case: Case, input_size: int, training: bool, c: dict[str, float]) -
 class Prediction:
     """Microseconds a step of the whole call, all layers and directions together."""
 
-    ways: tuple[str, ...]  # forward, and in training backward
+    strategies: tuple[str, ...]  # forward, and in training backward
     parts: dict[str, float]  # they add up to the expected time
     low: float
     expected: float
@@ -501,7 +501,7 @@ def predict(case: Case, mode: str, tokens: int | None = None) -> Prediction:
     floor = harness.floor_ms(row["gflop"], row["gbyte"], roof_gflops(case, c), c["copy"])
     passes = (False, True) if mode == "training" else (False,)
     return Prediction(
-        ways=tuple(plan(case, backward).way for backward in passes),
+        strategies=tuple(plan(case, backward).strategy for backward in passes),
         parts={name: value / case.steps for name, value in parts.items()},
         low=low / case.steps,
         expected=sum(parts.values()) / case.steps,
@@ -549,7 +549,7 @@ and epilogue; a short exchange in a cluster is latency, a long one rate; then th
 
 ## What is modelled
 
-The plan is the kernels' own (`csrc/cuda/rnn_policy.h`, `tile_product.cuh`): a block of 256 threads
+The plan is the kernels' own (`csrc/cuda/rnn/policy.h`, `tile_product.cuh`): a block of 256 threads
 has a multiprocessor to itself and owns some hidden units with all their gates, the blocks that
 own all units are a group, and groups share the batch. A group takes its rows in passes of 8 or 16.
 
@@ -631,7 +631,7 @@ def constant_lines() -> Iterator[str]:
 def isolating_lines() -> Iterator[str]:
     """For each part of a step the case in which it takes the largest share."""
     predictions = {job.case: predict(job.case, "forward") for job in grid()}
-    for part, way, names in (
+    for part, strategy, names in (
         ("epilogue", "", "`epilogue`"),
         ("compute", "", "`mma_16bit`"),
         ("exchange", "cluster", "`dsm_latency`, `dsm_rate`"),
@@ -643,10 +643,10 @@ def isolating_lines() -> Iterator[str]:
         share = {
             case: 100 * p.parts[part] / p.expected
             for case, p in predictions.items()
-            if way in ("", p.ways[0])
+            if strategy in ("", p.strategies[0])
         }
         case = max(share, key=lambda case: share[case])
-        label = f"{part} ({way})" if way else part
+        label = f"{part} ({strategy})" if strategy else part
         yield line(label, names, f"{case.name}, {case.dtype_name}", f"{share[case]:.0f} %")
 
 
@@ -661,7 +661,7 @@ def cudnn_lines() -> Iterator[str]:
 
 def variant_lines() -> Iterator[str]:
     names = [f"{'x'.join(map(str, shape))}, {dtype}" for shape, dtype in varied()]
-    yield line("variant", "way", *names)
+    yield line("variant", "strategy", *names)
     yield line("---", "---", *["---:"] * len(names))
     for variant, (cell, *_) in VARIANTS.items():
         ratios: list[str] = []
@@ -670,7 +670,7 @@ def variant_lines() -> Iterator[str]:
             p = predict(build_case(shape, precision, variant=variant), "training")
             plain = predict(build_case(shape, precision, cell=cell), "training")
             ratios.append(f"{p.expected / plain.expected:.2f}")
-            found += p.ways
+            found += p.strategies
         yield line(variant, ", ".join(dict.fromkeys(found)), *ratios)
 
 
@@ -681,7 +681,7 @@ def varied() -> Iterator[tuple[tuple[int, int, int], str]]:
 
 
 def table(bidirectional: bool, mode: str, cell: str = "lstm") -> Iterator[str]:
-    yield line("case", "type", "way", "low", "expected", "high", *PARTS, "most", "floor")
+    yield line("case", "type", "strategy", "low", "expected", "high", *PARTS, "most", "floor")
     yield line("---", "---", "---", *["---:"] * (3 + len(PARTS)), "---", "---:")
     for shape in SHAPES:
         for precision in PRECISIONS:
@@ -692,7 +692,7 @@ def table(bidirectional: bool, mode: str, cell: str = "lstm") -> Iterator[str]:
             yield line(
                 "x".join(map(str, shape)),
                 "float16, bfloat16" if precision == "float16" else precision,
-                ", ".join(dict.fromkeys(p.ways)),
+                ", ".join(dict.fromkeys(p.strategies)),
                 *map(microseconds, values),
                 p.most,
                 f"{p.floor:.3f}",

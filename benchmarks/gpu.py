@@ -36,14 +36,14 @@ from benchmarks.cases import (
 )
 from benchmarks.cuda_model import predict
 from benchmarks.gpu_grid import MODES, PRECISIONS, VARIANTS, GpuCase, Job, jobs
-from seqfast.ops._cells import cell_of
-from seqfast.ops._options import Options
+from seqfast.ops.rnn.cells import cell_of
+from seqfast.ops.rnn.options import Options
 
 SUITE = "rnn_cuda"
 # Of the norm of what was computed wrong to that of the float64 result.
 TOLERANCE = {"float16": 5e-3, "bfloat16": 3e-2, "float32": 2e-5, "tf32": 1e-2}
 CODES = {torch.float32: 0, torch.bfloat16: 2, torch.float16: 3}  # DType of csrc/core/rnn.h
-WAYS = {1: "stepwise", 2: "cluster", 3: "grid"}  # RnnWay of csrc/core/rnn.h
+STRATEGIES = {1: "stepwise", 2: "cluster", 3: "grid"}  # RnnStrategy of csrc/core/rnn.h
 SHORTEST, LONGEST = 0.1, 1.5  # seconds for the pairs of a row
 FEWEST_PAIRS = 3
 FEWEST_INPUTS, MOST_INPUTS = 3, 256
@@ -70,7 +70,7 @@ class Cpu:
         """No graphs here, so that the same thing happens call by call."""
         return lambda index: call(input)
 
-    def ways(self, case: GpuCase, mode: str) -> list[str]:
+    def strategies(self, case: GpuCase, mode: str) -> list[str]:
         return ["cpu"]
 
     def still_works(self) -> bool:
@@ -124,8 +124,8 @@ class Cuda:
 
         return replay
 
-    def ways(self, case: GpuCase, mode: str) -> list[str]:
-        return ways(case, mode, torch.cuda.current_device())
+    def strategies(self, case: GpuCase, mode: str) -> list[str]:
+        return strategies(case, mode, torch.cuda.current_device())
 
     def still_works(self) -> bool:
         """False after an error that stays, such as a wild access in a kernel."""
@@ -153,7 +153,7 @@ class Cuda:
 Device = Cpu | Cuda
 
 
-def ways(case: GpuCase, mode: str, index: int = 0, host: bool = False) -> list[str]:
+def strategies(case: GpuCase, mode: str, index: int = 0, host: bool = False) -> list[str]:
     """How seqfast's kernels go on that device, or on the host executor's: forward, then backward.
 
     Backward only in training.
@@ -175,7 +175,10 @@ def ways(case: GpuCase, mode: str, index: int = 0, host: bool = False) -> list[s
     kernel = cell_of(case.cell, options, bool(variant and variant.layer_norm)).kernel
     seeded = int(mode == "training")  # an address that a way does not look at
     passes = (False, True) if mode == "training" else (False,)
-    return [WAYS[native.cuda_rnn_way(call, (*kernel, seeded, 0), backward)] for backward in passes]
+    return [
+        STRATEGIES[native.cuda_rnn_strategy(call, (*kernel, seeded, 0), backward)]
+        for backward in passes
+    ]
 
 
 def smi() -> dict[str, str]:
@@ -421,8 +424,8 @@ def measure(job: Job, device: Device, ceilings: dict[str, Any], seconds: float) 
         "peer_us_per_step": step * row["peer_ms"],
         "roof_gflops": roof,
         "roofline": floor / row["ours_ms"],
-        "ways": device.ways(case, job.mode),
-        "predicted_ways": list(predicted.ways),
+        "strategies": device.strategies(case, job.mode),
+        "predicted_strategies": list(predicted.strategies),
         "predicted_us_per_step": [predicted.low, predicted.expected, predicted.high],
         "predicted_most": predicted.most,
         "ours_peak_mib": peaks[0],
@@ -440,7 +443,7 @@ def row_text(row: dict[str, Any]) -> str:
         f"{name:62} {row['ours_us_per_step']:9.3f} {row['peer_us_per_step']:9.3f} us/step  "
         f"ratio {row['ratio']:5.2f} ({row['ratio_low']:.2f} - {row['ratio_high']:.2f})  "
         f"measured/predicted {quotient:5.2f}  roofline {row['roofline']:6.1%}  "
-        f"{'+'.join(dict.fromkeys(row['ways']))}"
+        f"{'+'.join(dict.fromkeys(row['strategies']))}"
     )
 
 
@@ -455,7 +458,7 @@ def summary_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
                 yield f"{group}, {mode}: {text}"
     quotients: dict[str, list[float]] = {}
     for row in rows:
-        key = f"{'+'.join(dict.fromkeys(row['ways']))}, mostly {row['predicted_most']}"
+        key = f"{'+'.join(dict.fromkeys(row['strategies']))}, mostly {row['predicted_most']}"
         quotient = row["ours_us_per_step"] / row["predicted_us_per_step"][1]
         quotients.setdefault(key, []).append(quotient)
     for key, values in sorted(quotients.items()):
@@ -472,7 +475,7 @@ def describe(job: Job) -> str:
     return (
         f"{job!s:62} floor {predicted.floor:8.3f}, predicted {predicted.low:8.3f} < "
         f"{predicted.expected:8.3f} < {predicted.high:8.3f} us/step, mostly {predicted.most}, "
-        f"{'+'.join(dict.fromkeys(predicted.ways))}"
+        f"{'+'.join(dict.fromkeys(predicted.strategies))}"
     )
 
 

@@ -219,7 +219,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("us a step", lambda result, row: f"{row['ours_us_per_step']:.2f}"),
         ("predicted", predicted_text),
         ("of roof", lambda result, row: f"{100 * row['roofline']:.1f} %"),
-        ("way", lambda result, row: ", ".join(dict.fromkeys(row["ways"]))),
+        ("strategy", lambda result, row: ", ".join(dict.fromkeys(row["strategies"]))),
         ("memory, MiB, ours / peer", peaks_text),
     ],
 }

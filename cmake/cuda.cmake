@@ -11,22 +11,22 @@ if(NOT SEQFAST_CUDA MATCHES "^(AUTO|ON|OFF|HOST)$")
 endif()
 
 set(seqfast_cuda_sources
-  csrc/cuda/beam_search.cu
-  csrc/cuda/ctc.cu
-  csrc/cuda/rnn.cu
-  csrc/cuda/rnn_layer_norm.cu
-  csrc/cuda/rnn_persistent_gru_backward.cu
-  csrc/cuda/rnn_persistent_gru_forward.cu
-  csrc/cuda/rnn_persistent_lstm_backward.cu
-  csrc/cuda/rnn_persistent_lstm_forward.cu
-  csrc/cuda/rnn_persistent_lstm_plain_backward.cu
-  csrc/cuda/rnn_persistent_lstm_plain_forward.cu
-  csrc/cuda/rnn_persistent_rnn_backward.cu
-  csrc/cuda/rnn_persistent_rnn_forward.cu
-  csrc/cuda/rnn_reset_before.cu
-  csrc/cuda/rnn_stepwise.cu
-  csrc/cuda/top_k.cu
-  csrc/cuda/word2vec.cu)
+  csrc/cuda/beam_search/beam_search.cu
+  csrc/cuda/ctc/ctc.cu
+  csrc/cuda/rnn/rnn.cu
+  csrc/cuda/rnn/layer_norm.cu
+  csrc/cuda/rnn/persistent_gru_backward.cu
+  csrc/cuda/rnn/persistent_gru_forward.cu
+  csrc/cuda/rnn/persistent_lstm_backward.cu
+  csrc/cuda/rnn/persistent_lstm_forward.cu
+  csrc/cuda/rnn/persistent_lstm_plain_backward.cu
+  csrc/cuda/rnn/persistent_lstm_plain_forward.cu
+  csrc/cuda/rnn/persistent_rnn_backward.cu
+  csrc/cuda/rnn/persistent_rnn_forward.cu
+  csrc/cuda/rnn/reset_before.cu
+  csrc/cuda/rnn/stepwise.cu
+  csrc/cuda/top_k/top_k.cu
+  csrc/cuda/word2vec/word2vec.cu)
 set(seqfast_host_executor_sources csrc/host_executor/executor.cpp)
 
 set(seqfast_cuda_state "off")
@@ -150,7 +150,8 @@ if(SEQFAST_CUDA STREQUAL "HOST")
   foreach(source IN LISTS seqfast_cuda_sources)
     get_filename_component(name ${source} NAME_WE)
     set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/host_executor/${name}.cpp)
-    file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"cuda/${name}.cu\"\n")
+    cmake_path(RELATIVE_PATH source BASE_DIRECTORY csrc OUTPUT_VARIABLE header)
+    file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${header}\"\n")
     list(APPEND wrappers ${wrapper})
   endforeach()
   add_library(seqfast_host_executor OBJECT ${wrappers} ${seqfast_host_executor_sources})

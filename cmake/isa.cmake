@@ -1,6 +1,6 @@
 # One object library per instruction set, all from the same sources; dispatch.cpp picks one at start.
-set(seqfast_isa_sources csrc/cpu/beam_search.cpp csrc/cpu/ctc.cpp csrc/cpu/decoder.cpp csrc/cpu/rnn.cpp
-  csrc/cpu/top_k.cpp csrc/cpu/word2vec.cpp)
+set(seqfast_isa_sources csrc/cpu/beam_search/beam_search.cpp csrc/cpu/ctc/ctc.cpp csrc/cpu/decoder/decoder.cpp csrc/cpu/rnn/rnn.cpp
+  csrc/cpu/top_k/top_k.cpp csrc/cpu/word2vec/word2vec.cpp)
 set(seqfast_isa_libraries)
 set(seqfast_isa_definitions)
 

@@ -16,7 +16,7 @@ import seqfast
 from seqfast import _C
 
 if TYPE_CHECKING:
-    from cases import Backend
+    from support.cases import Backend
 
 try:
     import torch
@@ -68,11 +68,11 @@ def _cuda_params(seeds: int = HOST_SEEDS) -> list[object]:
 
 
 def _enter(name: str, seed: int = 0) -> Iterator[Backend]:
-    from cases import Backend  # it needs torch
+    from support.cases import Backend  # it needs torch
 
     with ExitStack() as stack:
         if name == "cuda-host":
-            from seqfast.ops import _cuda
+            from seqfast.ops.rnn import cuda as _cuda
 
             _C.host_executor_set_seed(seed)
             stack.enter_context(_cuda.on_host_executor())

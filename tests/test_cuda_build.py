@@ -158,14 +158,14 @@ def test_sanitizers_leave_nvcc_out(tmp_path: Path) -> None:
 STUB_CALLER = """
 #include <cstdio>
 #include <stdexcept>
-#include "cuda/rnn.h"
+#include "cuda/rnn/rnn.h"
 template <class F> void show(F call) {
     try { call(); } catch (const std::runtime_error& error) { std::puts(error.what()); }
 }
 int main() {
     using namespace seqfast;
     show([] { NAMESPACE::rnn_workspace_size({}, {}, {}, false); });
-    show([] { NAMESPACE::rnn_way({}, {}, {}, true); });
+    show([] { NAMESPACE::rnn_strategy({}, {}, {}, true); });
     show([] { NAMESPACE::rnn_forward({}); });
     show([] { NAMESPACE::rnn_backward({}); });
     show([] { NAMESPACE::zero_padding({}, nullptr, 1, 1, 1, nullptr); });
@@ -206,8 +206,8 @@ def test_a_build_without_it_raises(on_host: bool, missing: str) -> None:
     there = INFO["host_executor"] if on_host else INFO["cuda"] == "on"
     if there:
         pytest.skip(f"built with {missing}")
-    with pytest.raises(RuntimeError, match=f"rnn_way: seqfast was built without {missing}"):
-        _C.cuda_rnn_way((on_host, *CALL), OPTIONS, False)
+    with pytest.raises(RuntimeError, match=f"rnn_strategy: seqfast was built without {missing}"):
+        _C.cuda_rnn_strategy((on_host, *CALL), OPTIONS, False)
 
 
 @needs_cuda_build
@@ -265,7 +265,9 @@ def test_every_kernel_is_reported_for_every_architecture(report: list[dict[str, 
     assert {name: seen for name, seen in built.items() if seen != architectures} == {}
 
 
-PERSISTENT = re.compile(r"rnn_(\w+)_persistent_kernel<\S*?(\w+), \(.*?Way\)(\d), .*?(\w+)Product")
+PERSISTENT = re.compile(
+    r"rnn_(\w+)_persistent_kernel<\S*?(\w+), \(.*?Strategy\)(\d), .*?(\w+)Product"
+)
 STEPWISE = re.compile(r"rnn_(\w+)_stepwise_kernel<\S*?(\w+), \S*?(\w+)Product")
 # Two launches a step; what stands for a cell there, besides the product.
 IN_PAIRS = re.compile(

@@ -1,8 +1,8 @@
 // Beam search: integers to typed pointers, the GIL released, nothing checked.
-#include "cuda/beam_search.h"
+#include "cuda/beam_search/beam_search.h"
 #include "bindings/beam_step_call.h"
 #include "bindings/register.h"
-#include "cpu/dispatch.h"
+#include "cpu/base/dispatch.h"
 
 namespace py = pybind11;
 

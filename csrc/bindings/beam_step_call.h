@@ -4,8 +4,8 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/dictionary.h"
-#include "cpu/dispatch.h"
-#include "cuda/beam_search.h"
+#include "cpu/base/dispatch.h"
+#include "cuda/beam_search/beam_search.h"
 
 namespace seqfast::bindings {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "bindings/register.h"
-#include "cpu/dispatch.h"
+#include "cpu/base/dispatch.h"
 
 namespace py = pybind11;
 

@@ -1,5 +1,5 @@
 // Words of a text: buffers in, arrays out, the GIL released.
-#include "cpu/corpus.h"
+#include "cpu/corpus/corpus.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>

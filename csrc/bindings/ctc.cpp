@@ -1,8 +1,8 @@
 // CTC decoding: integers to typed pointers, the GIL released, nothing checked.
-#include "cuda/ctc.h"
+#include "cuda/ctc/ctc.h"
 #include "bindings/dictionary.h"
 #include "bindings/register.h"
-#include "cpu/dispatch.h"
+#include "cpu/base/dispatch.h"
 
 namespace py = pybind11;
 

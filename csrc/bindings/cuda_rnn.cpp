@@ -1,7 +1,7 @@
 // Recurrent operations on a GPU or the host executor: integers to typed pointers, the GIL released.
 #include "bindings/register.h"
 #include "bindings/rnn_arguments.h"
-#include "cuda/rnn.h"
+#include "cuda/rnn/rnn.h"
 
 namespace py = pybind11;
 
@@ -20,7 +20,7 @@ Call read_call(const py::tuple& call) {
     Call result{};
     result.on_host = at.integer(0) != 0;
     result.gpu = {static_cast<int>(at.integer(1)), at.pointer(2), at.integer(3) != 0,
-                  static_cast<RnnWay>(at.integer(4)), at.integer(11) != 0};
+                  static_cast<RnnStrategy>(at.integer(4)), at.integer(11) != 0};
     result.sizes.dtype = static_cast<DType>(at.integer(5));
     result.sizes.steps = at.integer(6);
     result.sizes.batch = at.integer(7);
@@ -38,9 +38,9 @@ size_t rnn_workspace_size(const py::tuple& call, const py::tuple& options, bool 
         c.gpu, c.sizes, read_options(options), backward);
 }
 
-int rnn_way(const py::tuple& call, const py::tuple& options, bool backward) {
+int rnn_strategy(const py::tuple& call, const py::tuple& options, bool backward) {
     const Call c = read_call(call);
-    return static_cast<int>((c.on_host ? cuda_host::rnn_way : cuda::rnn_way)(
+    return static_cast<int>((c.on_host ? cuda_host::rnn_strategy : cuda::rnn_strategy)(
         c.gpu, c.sizes, read_options(options), backward));
 }
 
@@ -137,7 +137,7 @@ void dropout(bool on_host, int device, Address gpu_stream, int dtype, int64_t st
 
 void register_cuda_rnn(py::module_& module) {
     module.def("cuda_rnn_workspace_size", &rnn_workspace_size);
-    module.def("cuda_rnn_way", &rnn_way);
+    module.def("cuda_rnn_strategy", &rnn_strategy);
     module.def("cuda_rnn_forward", &rnn_forward);
     module.def("cuda_rnn_backward", &rnn_backward);
     module.def("cuda_zero_padding", &zero_padding);

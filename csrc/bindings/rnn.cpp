@@ -1,7 +1,7 @@
 // Recurrent operations: integers to typed pointers, the GIL released, nothing checked.
 #include "bindings/register.h"
 #include "bindings/rnn_arguments.h"
-#include "cpu/dispatch.h"
+#include "cpu/base/dispatch.h"
 
 namespace py = pybind11;
 

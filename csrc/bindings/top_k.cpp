@@ -1,8 +1,8 @@
 // The k largest of each row: integers to typed pointers, the GIL released, nothing checked.
-#include "cuda/top_k.h"
+#include "cuda/top_k/top_k.h"
 #include "bindings/address.h"
 #include "bindings/register.h"
-#include "cpu/dispatch.h"
+#include "cpu/base/dispatch.h"
 
 namespace py = pybind11;
 

@@ -1,8 +1,8 @@
 // Word vectors: integers to typed pointers, the GIL released, nothing checked.
-#include "cuda/word2vec.h"
+#include "cuda/word2vec/word2vec.h"
 #include "bindings/dictionary.h"
 #include "bindings/register.h"
-#include "cpu/dispatch.h"
+#include "cpu/base/dispatch.h"
 
 namespace py = pybind11;
 

@@ -16,16 +16,16 @@ namespace seqfast {
 
 // What a hypothesis that has just ended needs to be kept.
 enum class EosPool : int {
-    top_k = 0,      // its rank among the candidates of its group is below the group's beams
-    top_2k = 1,     // ... below twice that
+    topk = 0,       // its rank among the candidates of its group is below the group's beams
+    top2k = 1,      // ... below twice that
     any = 2,        // nothing: every living beam's EOS is
-    in_beam = 3,    // as top_k, and it takes a beam's place in this step
+    inbeam = 3,     // as topk, and it takes a beam's place in this step
     competing = 4,  // ended and living ones compete by key for one set of places (stochastic beams)
 };
 
 // When a group of a sentence is done, beside having no living beam.
 enum class StopRule : int {
-    bound = 0,     // `wanted` are kept and no living one can reach the worst of those
+    exact = 0,     // `wanted` are kept and no living one can reach the worst of those
     first_k = 1,   // as many are kept as the group has beams; none gives way to a later one
     top_beam = 2,  // the best candidate of a step ended, and `wanted` are kept
 };
@@ -136,7 +136,7 @@ struct BeamBacktrackArgs {
 SEQFAST_INLINE int64_t beam_proposals(const BeamOptions& o) {
     const int64_t own = o.beams / o.groups;
     int64_t wanted = own + o.eos_count;
-    if (o.eos_pool == EosPool::top_2k && wanted < 2 * own) wanted = 2 * own;
+    if (o.eos_pool == EosPool::top2k && wanted < 2 * own) wanted = 2 * own;
     if (o.diversity != 0) wanted += o.beams - own;
     return wanted < o.vocabulary ? wanted : o.vocabulary;
 }

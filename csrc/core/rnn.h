@@ -166,15 +166,15 @@ struct RnnBackwardArgs {
     size_t workspace_size;
 };
 
-enum class RnnWay : int { automatic = 0, stepwise = 1, cluster = 2, grid = 3 };
+enum class RnnStrategy : int { automatic = 0, stepwise = 1, cluster = 2, grid = 3 };
 
 // Where a recurrence runs on a GPU, and how.
 struct GpuCall {
     int device;
     void* stream;
-    bool tf32;    // float32 products may round their factors to TF32
-    RnnWay way;   // automatic: the policy's choice; any other is refused where it cannot be
-    bool extras;  // whether there are peephole weights or resets
+    bool tf32;             // float32 products may round their factors to TF32
+    RnnStrategy strategy;  // automatic: the policy's choice; another is refused where it cannot be
+    bool extras;           // whether there are peephole weights or resets
 };
 
 // The recurrence alone: products over all steps at once are the caller's, before and after.

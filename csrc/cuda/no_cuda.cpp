@@ -3,11 +3,11 @@
 #include <stdexcept>
 #include <string>
 
-#include "cuda/beam_search.h"
-#include "cuda/ctc.h"
-#include "cuda/rnn.h"
-#include "cuda/top_k.h"
-#include "cuda/word2vec.h"
+#include "cuda/beam_search/beam_search.h"
+#include "cuda/ctc/ctc.h"
+#include "cuda/rnn/rnn.h"
+#include "cuda/top_k/top_k.h"
+#include "cuda/word2vec/word2vec.h"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 namespace {
@@ -22,7 +22,9 @@ namespace {
 size_t rnn_workspace_size(const GpuCall&, const RnnSizes&, const RnnOptions&, bool) {
     refuse("rnn_workspace_size");
 }
-RnnWay rnn_way(const GpuCall&, const RnnSizes&, const RnnOptions&, bool) { refuse("rnn_way"); }
+RnnStrategy rnn_strategy(const GpuCall&, const RnnSizes&, const RnnOptions&, bool) {
+    refuse("rnn_strategy");
+}
 void rnn_forward(const RnnRecurrenceForwardArgs&) { refuse("rnn_forward"); }
 void rnn_backward(const RnnRecurrenceBackwardArgs&) { refuse("rnn_backward"); }
 void dropout(const GpuCall&, DType, int64_t, int64_t, int64_t, const void*, void*, double,

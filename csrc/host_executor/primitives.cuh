@@ -1,4 +1,5 @@
-// The names of cuda/primitives.cuh for the host executor, so that the same .cu files run on a CPU.
+// The names of cuda/base/primitives.cuh for the host executor, so that the same .cu files run on a
+// CPU.
 #pragma once
 
 #include <cmath>

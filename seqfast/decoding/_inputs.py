@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from seqfast.ops._arrays import library_of
-from seqfast.ops._search_options import MOST_STEPS, SearchOptions, check_whole
+from seqfast.decoding.options import MOST_STEPS, SearchOptions, check_whole
+from seqfast.ops.base.arrays import library_of
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 

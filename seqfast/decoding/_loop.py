@@ -9,10 +9,10 @@ import numpy as np
 
 from seqfast.decoding._masks import Allowed, RowsSoFar, allowed_mask, sampler_mask
 from seqfast.decoding._model import Model
+from seqfast.decoding.options import SearchOptions
 from seqfast.decoding.state import Rows, take
-from seqfast.ops._beams import Beams, raise_status
-from seqfast.ops._search_options import SearchOptions
 from seqfast.ops.beam_search import beam_step
+from seqfast.ops.beam_search.beams import Beams, raise_status
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 

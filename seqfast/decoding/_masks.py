@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from seqfast.decoding.options import Sampler
 from seqfast.decoding.state import is_tensor
-from seqfast.ops._search_options import Sampler
 from seqfast.ops.beam_search import beam_backtrack
 
 Array = Any  # a numpy.ndarray or a torch.Tensor

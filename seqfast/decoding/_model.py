@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from seqfast.decoding.options import SearchOptions
 from seqfast.decoding.state import Node, Rows, begin_state, is_tensor
-from seqfast.ops._arrays import library_of
-from seqfast.ops._search_options import SearchOptions
+from seqfast.ops.base.arrays import library_of
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 Step = Callable[[Array, Any, Any], tuple[Array, Any]]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from seqfast.decoding._inputs import host, padded
+from seqfast.decoding.result import BeamResult
 from seqfast.decoding.sampling import score
-from seqfast.ops._search_result import BeamResult
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from seqfast.decoding._inputs import Inputs
 from seqfast.decoding._loop import Loop, device_of
 from seqfast.decoding._masks import Allowed
 from seqfast.decoding._model import Model, Step
-from seqfast.ops._beams import Beams, raise_status, start_beams
-from seqfast.ops._search_lengths import length_tables
-from seqfast.ops._search_options import Sampler, SearchOptions
-from seqfast.ops._search_result import BeamResult, collect
+from seqfast.decoding.lengths import length_tables
+from seqfast.decoding.options import Sampler, SearchOptions
+from seqfast.decoding.result import BeamResult, collect
+from seqfast.ops.beam_search.beams import Beams, raise_status, start_beams
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seqfast.ops._search_options import check_choice, check_real
+from seqfast.decoding.options import check_choice, check_real
 
 SYSTEMS = ("hf", "fairseq", "opennmt", "ct2", "t5x")
 

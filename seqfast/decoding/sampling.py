@@ -11,9 +11,9 @@ import numpy as np
 from seqfast.decoding._inputs import host, padded
 from seqfast.decoding._model import Step
 from seqfast.decoding.beam_search import BeamSearch
-from seqfast.ops._arrays import library_of
-from seqfast.ops._search_options import MOST_STEPS, Sampler, SearchOptions
-from seqfast.ops._search_result import BeamResult
+from seqfast.decoding.options import MOST_STEPS, Sampler, SearchOptions
+from seqfast.decoding.result import BeamResult
+from seqfast.ops.base.arrays import library_of
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 

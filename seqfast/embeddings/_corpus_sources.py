@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from seqfast.ops._arrays import thread_count
+from seqfast.ops.base.arrays import thread_count
 from seqfast.ops.corpus import WordReader
 
 Array = np.ndarray[Any, Any]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from seqfast.embeddings import callbacks as _callbacks
 from seqfast.embeddings.callbacks import Progress
 from seqfast.ops import word2vec as ops
-from seqfast.ops._word2vec import ROUND
+from seqfast.ops.word2vec.training import ROUND
 
 if TYPE_CHECKING:
     from seqfast.embeddings._checkpoint import Checkpoints

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from seqfast.embeddings import _settings
 from seqfast.embeddings._checkpoint import pack_words
 from seqfast.embeddings._training import Kernels, Run
-from seqfast.ops._word2vec import ROUND
+from seqfast.ops.word2vec.training import ROUND
 
 if TYPE_CHECKING:
     import torch

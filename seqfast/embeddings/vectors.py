@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from seqfast.ops._arrays import library_of
+from seqfast.ops.base.arrays import library_of
 from seqfast.ops.top_k import top_k
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from seqfast.embeddings.corpus import (
 )
 from seqfast.embeddings.distributed import Group, own_device
 from seqfast.embeddings.vectors import Queries
-from seqfast.ops._matrix import matrix
 from seqfast.ops.word2vec import first_vectors
+from seqfast.ops.word2vec.matrix import matrix
 
 if TYPE_CHECKING:
     import torch

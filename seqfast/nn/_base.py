@@ -13,7 +13,7 @@ from torch.nn import Module
 from torch.nn import functional as F
 
 from seqfast.nn._checks import check_probability
-from seqfast.ops._options import Options
+from seqfast.ops.rnn.options import Options
 
 # In the order of the operation's weights; the last is the module's own.
 WEIGHTS = (

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqfast.ops import torch_rnn
+from seqfast.ops.rnn import torch as torch_rnn
 
 
 def check_tensor(operation: str, name: str, value: object) -> None:

@@ -27,8 +27,8 @@ from seqfast.nn._checks import (
 )
 from seqfast.nn._padding import Compaction, Packing, running
 from seqfast.nn._random import draw_seed, dropout
-from seqfast.ops import torch_rnn
-from seqfast.ops.torch_random import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT
+from seqfast.ops.dropout.torch import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT
+from seqfast.ops.rnn import torch as torch_rnn
 
 HiddenSize = int | Sequence[int]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqfast.ops import torch_random
+from seqfast.ops.dropout import torch as torch_random
 
 
 def draw_seed(like: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from seqfast.nn._checks import autocast_dtype
 from seqfast.nn.attention import Attention, DecoderState
 from seqfast.nn.rnn import GRU, LSTM, RNN
 from seqfast.ops import decoder as operation
-from seqfast.ops._beams import Beams
-from seqfast.ops._options import PLAIN
-from seqfast.ops._route import backend_of
+from seqfast.ops.base.backend import backend_of
+from seqfast.ops.beam_search.beams import Beams
+from seqfast.ops.rnn.options import PLAIN
 
 if TYPE_CHECKING:
     from seqfast.decoding import BeamSearch

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear, Module
 
+from seqfast.decoding.options import MOST_STEPS
+from seqfast.decoding.result import BeamResult
 from seqfast.nn._checks import (
     autocast,
     autocast_dtype,
@@ -21,10 +23,8 @@ from seqfast.nn._padding import running
 from seqfast.nn._random import draw_seed, dropout
 from seqfast.nn._search import SearchStep, search_of, shared_memory, weights_of
 from seqfast.nn.attention import Attention, DecoderState, Memory
-from seqfast.ops import torch_random
-from seqfast.ops._search_options import MOST_STEPS
-from seqfast.ops._search_result import BeamResult
-from seqfast.ops.torch_random import OTHER
+from seqfast.ops.dropout import torch as torch_random
+from seqfast.ops.dropout.torch import OTHER
 
 # What the module draws for, in the place of a layer.
 _EMBEDDED, _ATTENTIONAL, _SAMPLED = range(3)

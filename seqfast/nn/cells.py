@@ -19,7 +19,7 @@ from seqfast.nn._checks import (
     requires_grad,
 )
 from seqfast.nn._random import draw_seed
-from seqfast.ops import torch_rnn
+from seqfast.ops.rnn import torch as torch_rnn
 
 States = tuple[Tensor, Tensor]
 

@@ -9,7 +9,7 @@ from torch.nn import Embedding, Module
 from seqfast.nn._checks import check_flags, check_lengths, check_probability, check_tensor
 from seqfast.nn._padding import running
 from seqfast.nn._random import draw_seed, dropout
-from seqfast.ops.torch_random import OTHER
+from seqfast.ops.dropout.torch import OTHER
 
 
 class LockedDropout(Module):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqfast import _C
-from seqfast.ops._arrays import thread_count
+from seqfast.ops.base.arrays import thread_count
 
 __all__ = ["WordReader", "fingerprint", "split_words"]
 

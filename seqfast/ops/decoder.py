@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqfast import _C
-from seqfast.ops._arrays import (
+from seqfast.ops.base.arrays import (
     FLOAT32,
     FLOAT64,
     Array,
@@ -22,10 +22,10 @@ from seqfast.ops._arrays import (
     library_of,
     thread_count,
 )
-from seqfast.ops._beams import Beams, raise_status
-from seqfast.ops._cells import GATES, cell_of
-from seqfast.ops._options import PLAIN
-from seqfast.ops._route import backend_of
+from seqfast.ops.base.backend import backend_of
+from seqfast.ops.beam_search.beams import Beams, raise_status
+from seqfast.ops.rnn.cells import GATES, cell_of
+from seqfast.ops.rnn.options import PLAIN
 
 MOST_LAYERS = 16
 # A call of the kernel ends with the first step after so long: then Python may see to Ctrl-C.

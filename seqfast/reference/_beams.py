@@ -18,12 +18,12 @@ class BeamOptions:
     vocabulary: int
     eos: tuple[int, ...]
     groups: int = 1
-    eos_pool: str = "top_k"
-    """What an ended hypothesis needs to be kept: "top_k", "top_2k" (its rank among the candidates
-    of its group below the group's beams, or twice those), "any" (nothing), "in_beam" (as top_k, and
+    eos_pool: str = "topk"
+    """What an ended hypothesis needs to be kept: "topk", "top2k" (its rank among the candidates
+    of its group below the group's beams, or twice those), "any" (nothing), "inbeam" (as topk, and
     it takes a beam's place in this step), "competing" (ended and living ones compete by key)."""
-    stop: str = "bound"
-    """"bound": `wanted` are kept and no living one can reach the worst of them; "first_k": as many
+    stop: str = "exact"
+    """"exact": `wanted` are kept and no living one can reach the worst of them; "first_k": as many
     are kept as a group has beams; "top_beam": a step's best candidate ended, and `wanted` are kept.
     """
     pool: int = 1
@@ -49,7 +49,7 @@ class BeamOptions:
         """Tokens that a row proposes: as many as can matter."""
         own = self.beams // self.groups
         wanted = own + len(self.eos)
-        if self.eos_pool == "top_2k":
+        if self.eos_pool == "top2k":
             wanted = max(wanted, 2 * own)
         if self.diversity != 0:
             wanted += self.beams - own

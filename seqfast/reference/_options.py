@@ -1,4 +1,4 @@
-"""What a recurrent layer does beyond its sizes: the twin of `seqfast.ops._options`."""
+"""What a recurrent layer does beyond its sizes: the twin of `seqfast.ops.rnn.options`."""
 
 from __future__ import annotations
 

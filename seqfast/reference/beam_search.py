@@ -192,7 +192,7 @@ def _advance(beams: Beams, step: int, b: int, group: int, candidates: list[Candi
     last = step + 1 == beams.max_lengths[sentence]
     given = 0 if o.score_prefix or beams.prefix is None else int(beams.prefix_lengths[sentence])
     length = max(step + 1 - given, 0)
-    limit = {"top_k": own, "top_2k": 2 * own, "any": 0, "in_beam": own, "competing": own}
+    limit = {"topk": own, "top2k": 2 * own, "any": 0, "inbeam": own, "competing": own}
     slots: list[Candidate | None] = []
     if o.eos_pool == "competing":
         slots = _compete(beams, step, sentence, group, candidates, length, last)
@@ -204,7 +204,7 @@ def _advance(beams: Beams, step: int, b: int, group: int, candidates: list[Candi
                     o.eos_pool == "any" and is_eos
                 ):
                     _keep(beams, step, sentence, group, candidate, length)
-                if o.eos_pool == "in_beam" and rank < own:
+                if o.eos_pool == "inbeam" and rank < own:
                     slots.append(None)
             elif len(slots) < own:
                 slots.append(candidate)
@@ -335,7 +335,7 @@ def _stop(beams: Beams, b: int, sentence: int, group: int, length: int, best: An
         certain = reached(beams.certain_divisor, beams.certain_addend)
         if o.eos_pool == "competing":
             done = False
-        elif o.stop == "bound":
+        elif o.stop == "exact":
             done = reached(beams.bound_divisor, beams.bound_addend)
         elif o.stop == "first_k":
             done = count >= own

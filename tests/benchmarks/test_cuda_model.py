@@ -51,7 +51,7 @@ def test_a_cluster_by_hand() -> None:
 def test_passes_hide_latency() -> None:
     case = gpu_grid.build_case((10, 128, 1024), "float16")
     where = cuda_model.plan(case, backward=False)
-    assert (where.way, where.passes, where.rounds) == ("grid", 4, 1)
+    assert (where.strategy, where.passes, where.rounds) == ("grid", 4, 1)
     constants = cuda_model.constants()
     steps = [
         sum(cuda_model.persistent_step(case, where, False, False, c).values())
@@ -73,7 +73,7 @@ def test_what_must_hold_for_every_case(job: gpu_grid.Job) -> None:
         replace(job.case, layers=job.case.layers + 1),
         replace(job.case, bidirectional=True),
     ):
-        # A larger batch may go another way, which at its size had been a little faster too.
+        # A larger batch may go by another strategy, which at its size had been a little faster too.
         assert cuda_model.predict(wider, job.mode).expected >= 0.97 * prediction.expected
 
 
@@ -99,13 +99,13 @@ def test_plans_fit_the_chip(cell: str, precision: str, backward: bool) -> None:
                 case = gpu_grid.build_case((10, batch, hidden), precision, bidirectional, cell=cell)
                 where = cuda_model.plan(case, backward)
                 block = where.block
-                if where.way == "stepwise":
+                if where.strategy == "stepwise":
                     continue
                 assert block.units * where.group >= hidden
                 assert where.groups * where.group <= cuda_model.MULTIPROCESSORS
                 rows = where.items * where.passes * block.rows
                 assert rows >= batch * case.directions
-                cluster = where.way == "cluster"
+                cluster = where.strategy == "cluster"
                 assert not cluster or where.group <= 16
                 kind = cuda_model.cell_of(case)
                 used = block.shared_bytes(case.dtype.itemsize, where.passes, cluster, kind)
@@ -119,7 +119,7 @@ def test_what_does_not_fit_goes_stepwise() -> None:
         Case("", 1, 1, 8, 64, dtype=torch.float64),
         Case("", 1, 1, 8, 64, proj_size=32),
     ):
-        assert cuda_model.plan(case, backward=False).way == "stepwise"
+        assert cuda_model.plan(case, backward=False).strategy == "stepwise"
 
 
 def test_ragged_rows_cost_less() -> None:
@@ -141,9 +141,12 @@ def test_the_model_goes_the_way_of_the_kernels() -> None:
         return each * cuda_model.MULTIPROCESSORS // blocks
 
     for job in ALL:
-        kernels = gpu.ways(job.case, job.mode, host=True)
-        for backward, way in zip((False, True), kernels, strict=False):
-            assert cuda_model.plan(job.case, backward, clusters).way == way, (str(job), backward)
+        kernels = gpu.strategies(job.case, job.mode, host=True)
+        for backward, strategy in zip((False, True), kernels, strict=False):
+            assert cuda_model.plan(job.case, backward, clusters).strategy == strategy, (
+                str(job),
+                backward,
+            )
 
 
 def test_the_page_is_what_the_model_says() -> None:

@@ -240,7 +240,7 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     assert status == 0, result["failures"]
     assert {"architecture", "cudnn", "l2_mib", "smi"} <= set(result)
     for row in result["rows"]:
-        assert set(row["ways"]) <= set(gpu.WAYS.values())
+        assert set(row["strategies"]) <= set(gpu.STRATEGIES.values())
         assert (row["ours_peak_mib"] is None) == row["case"].endswith(", graph")
 
 
@@ -349,14 +349,14 @@ def test_tf32_is_put_back() -> None:
 def test_way_asks_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def way(call: tuple[Any, ...], options: tuple[Any, ...], backward: bool) -> int:
+    def strategy(call: tuple[Any, ...], options: tuple[Any, ...], backward: bool) -> int:
         asked.append((call, backward))
         assert len(options) == 13
         return 1 if backward else 3
 
-    monkeypatch.setattr(seqfast._C, "cuda_rnn_way", way, raising=False)
+    monkeypatch.setattr(seqfast._C, "cuda_rnn_strategy", strategy, raising=False)
     case = gpu_grid.build_case((256, 64, 1024), "tf32", bidirectional=True)
-    assert gpu.ways(case, "training", 1) == ["grid", "stepwise"]
+    assert gpu.strategies(case, "training", 1) == ["grid", "stepwise"]
     assert asked == [
         ((False, 1, 0, True, 0, 0, 256, 64, 1024, 0, 2, False), backward)
         for backward in (False, True)

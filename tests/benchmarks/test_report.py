@@ -143,7 +143,7 @@ def cuda_row(mode: str, ratio: float, **changes: Any) -> dict[str, Any]:
         "roofline": 0.5,
         "ours_us_per_step": 1.5,
         "predicted_us_per_step": [0.5, 1.0, 2.0],
-        "ways": ["cluster", "grid"],
+        "strategies": ["cluster", "grid"],
         "ours_peak_mib": 10.0,
         "peer_peak_mib": 20.0,
         **changes,
@@ -154,7 +154,7 @@ def test_a_gpu_has_a_section_of_its_own(root: Path) -> None:
     before = render(root)
     rows = [cuda_row(mode, ratio) for mode in report.MODES for ratio in (0.5, 2.0)]
     rows.append(cuda_row("forward", 3.0, group="captured", case="1x2x3x4, graph"))
-    rows[-1] |= {"ours_peak_mib": None, "peer_peak_mib": None, "ways": ["grid"]}
+    rows[-1] |= {"ours_peak_mib": None, "peer_peak_mib": None, "strategies": ["grid"]}
     path = root / "results" / "g" / "rnn_cuda-1.json"
     harness.write_json(path, {"suite": "rnn_cuda", **CUDA, "rows": rows})
     after = render(root)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import Backend
+from support.cases import Backend
 
 from seqfast.decoding import CtcResult, ctc_beam_search, ctc_greedy
 

@@ -17,7 +17,7 @@ import seqfast
 from seqfast import Word2Vec
 from seqfast.embeddings import Callback, Interrupted, Progress, TensorBoard, _training
 from seqfast.embeddings.corpus import read
-from seqfast.ops._matrix import matrix
+from seqfast.ops.word2vec.matrix import matrix
 from seqfast.reference import word2vec as twin
 
 from . import planted
@@ -577,7 +577,7 @@ def test_on_the_host_executor(sg: int, how: dict[str, int]) -> None:
     pytest.importorskip("torch", reason="needs torch")
     if not seqfast.build_info().get("host_executor"):
         pytest.skip("needs a build with SEQFAST_CUDA=HOST")
-    from seqfast.ops import _cuda
+    from seqfast.ops.rnn import cuda as _cuda
 
     options = {**SMALL, **how, "deterministic": True, "epochs": 1, "sg": sg, "alpha": 0.01}
     cpu = Word2Vec(SENTENCES[:60], **options)

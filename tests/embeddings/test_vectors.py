@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Backend
+from support.cases import Backend
 
 from seqfast.embeddings import vectors as wv
 

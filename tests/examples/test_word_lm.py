@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from example_cases import EXAMPLES, SHARED, assert_same, interrupt_at, load, load_program
+from support.example_cases import EXAMPLES, SHARED, assert_same, interrupt_at, load, load_program
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tqdm")

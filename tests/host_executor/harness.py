@@ -52,7 +52,7 @@ def build(output: str, sources: Sequence[Path], *flags: str) -> Path:
     read = [
         *HERE.glob("*.[ch]*"),
         *(CSRC / "host_executor").iterdir(),
-        CSRC / "cuda/primitives.cuh",
+        CSRC / "cuda/base/primitives.cuh",
     ]
     for path in sorted(read):
         key.update(path.name.encode() + path.read_bytes())

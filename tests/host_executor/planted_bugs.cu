@@ -3,7 +3,7 @@
 
 #include <stdexcept>
 
-#include "cuda/primitives.cuh"
+#include "cuda/base/primitives.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 namespace {

@@ -38,7 +38,7 @@ def declared(path: Path) -> set[str]:
 
 
 def test_same_names_as_on_the_gpu() -> None:
-    gpu = declared(CSRC / "cuda" / "primitives.cuh")
+    gpu = declared(CSRC / "cuda" / "base" / "primitives.cuh")
     host = declared(CSRC / "host_executor" / "primitives.cuh")
     assert {"mma_bf16", "launch", "Device", "Stream", "SEQFAST_KERNEL", "round_to"} <= gpu
     # Errors of the CUDA runtime, and an address that only its instructions take.

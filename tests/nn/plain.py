@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqfast.reference import random
+from seqfast.reference import dropout as twin
 
 DRAWS = {
     "hidden": 0,
@@ -34,7 +34,7 @@ def events(
     """bool [steps, rows, units]; steps 1 is a mask for a whole sequence."""
     steps, rows, units = shape
     stream = (layer * 2 + direction) * 8 + DRAWS[draw]
-    return torch.tensor(random.events(p, seed, stream, steps, rows, units))
+    return torch.tensor(twin.events(p, seed, stream, steps, rows, units))
 
 
 def scale(seed: int | None, draw: str, p: float, at: tuple[int, int], shape: Any) -> Tensor | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import TOLERANCE, Backend
+from support.cases import TOLERANCE, Backend
 from torch import Tensor
 
 from seqfast.nn import Attention

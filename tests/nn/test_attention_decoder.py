@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import TOLERANCE, Backend
+from support.cases import TOLERANCE, Backend
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 import seqfast.nn
 from seqfast.decoding import Sampler
 from seqfast.nn import Attention, AttentionDecoder
-from seqfast.reference import random
+from seqfast.reference import dropout as twin
 
 from . import plain as plain_layers
 
@@ -223,7 +223,7 @@ def test_scheduled_sampling(backend: Backend, cell: str, input_feeding: bool) ->
     torch.testing.assert_close(at_once[:2], stepped[:2])
     torch.manual_seed(5)
     seed = int(torch.randint(2**63 - 1, (1,)))
-    sampled = torch.tensor(random.events(0.4, seed, (2 * 2) * 8 + 7, 6, 3, 1)[..., 0])
+    sampled = torch.tensor(twin.events(0.4, seed, (2 * 2) * 8 + 7, 6, 3, 1)[..., 0])
     assert 0 < sampled[1:].sum() < 15
     torch.manual_seed(5)
     compare(decoder, arguments, sampling_probability=0.4, sampled=sampled)
@@ -278,11 +278,11 @@ def test_dropout(backend: Backend, input_feeding: bool) -> None:
         stream = [(layer * 2) * 8 + 7 for layer in (0, 1)]
         ids, memory, memory_lengths = arguments
         e = decoder.embedding(ids).transpose(0, 1)
-        e = torch.tensor(random.dropout(e.detach().numpy(), 0.5, seed, stream=stream[0]))
+        e = torch.tensor(twin.dropout(e.detach().numpy(), 0.5, seed, stream=stream[0]))
         output = decoder.rnn(e)[0].transpose(0, 1)
         context, _ = decoder.attention(output, memory, memory_lengths)
         a = decoder.combine(torch.cat([output, context], -1)).tanh().transpose(0, 1)
-        a = torch.tensor(random.dropout(a.detach().numpy(), 0.5, seed, stream=stream[1]))
+        a = torch.tensor(twin.dropout(a.detach().numpy(), 0.5, seed, stream=stream[1]))
         torch.testing.assert_close(decoder.head(a).transpose(0, 1), results[0])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import TOLERANCE, Backend
+from support.cases import TOLERANCE, Backend
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 

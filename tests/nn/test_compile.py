@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from cases import Backend
+from support.cases import Backend
+from support.variants import Case, Variant, make_case
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
-from variants import Case, Variant, make_case
 
 import seqfast.nn
 from seqfast import ops
-from seqfast.ops import torch_rnn
+from seqfast.ops.rnn import torch as torch_rnn
 
 from .test_options import EVERYTHING
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import Backend
+from support.cases import Backend
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence
 

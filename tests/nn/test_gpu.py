@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import TOLERANCE, Backend, no_synchronisation
+from support.cases import TOLERANCE, Backend, no_synchronisation
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 

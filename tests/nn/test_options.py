@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import Backend
+from support.cases import Backend
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from cases import Backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.cases import Backend
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import Backend
+from support.cases import Backend
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import search_cases as cases
 import torch
-from search_cases import Markov, draw_options, length_tables
+from support import search_cases as cases
+from support.search_cases import Markov, draw_options, length_tables
 
 from seqfast.ops import beam_search as ops
 from seqfast.ops.beam_search import BeamOptions, Beams
@@ -139,7 +139,7 @@ def test_rules(cpu_isa: str, seed: int) -> None:
     if rng.random() < 0.2:
         options["noise"] = True
     if rng.random() < 0.2:
-        options["eos_pool"], options["stop"] = "competing", "bound"
+        options["eos_pool"], options["stop"] = "competing", "exact"
     pair = Pair(dtype, options, batch, steps, **more)
     if options.get("noise"):
         pair.tolerance = max(pair.tolerance, 2e-4 if dtype != "float64" else 1e-9)
@@ -190,7 +190,7 @@ def test_batch_and_threads_change_nothing(cpu_isa: str, threads: Any, noise: boo
     rng = np.random.default_rng(2)
     options = BeamOptions(
         beams=beams, vocabulary=vocabulary, eos=(5,), repetition_penalty=1.2, noise=noise,
-        eos_pool="competing" if noise else "top_k", pool=3, wanted=3,
+        eos_pool="competing" if noise else "topk", pool=3, wanted=3,
     )  # fmt: skip
     logits = [
         torch.from_numpy(rng.standard_normal((batch * beams, vocabulary)).astype(np.float32))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import Backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.cases import Backend
 
 from seqfast.ops import ctc as ops
 from seqfast.reference import ctc as reference

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import Backend, no_synchronisation
+from support.cases import Backend, no_synchronisation
 
 from seqfast import _C
-from seqfast.ops import _cuda
 from seqfast.ops import beam_search as ops
+from seqfast.ops.base.cuda import place as place_of
 from seqfast.reference import beam_search as reference
 
 Array = np.ndarray[Any, Any]
@@ -134,8 +134,8 @@ def rising(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
     return np.sort(rng.standard_normal(shape), axis=1)
 
 
-@pytest.mark.parametrize("stop", ["bound", "first_k", "top_beam"])
-@pytest.mark.parametrize("eos_pool", ["top_k", "top_2k", "any", "in_beam"])
+@pytest.mark.parametrize("stop", ["exact", "first_k", "top_beam"])
+@pytest.mark.parametrize("eos_pool", ["topk", "top2k", "any", "inbeam"])
 def test_pools_and_stops(cuda_backend: Backend, eos_pool: str, stop: str) -> None:
     for seed in range(2):
         search = Search(
@@ -187,14 +187,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "groups": {"groups": 2, "beams": 4, "pool": 3},
     "diverse": {"groups": 3, "beams": 6, "diversity": 0.8, "pool": 3, "vocabulary": 9},
     "diverse, top_2k": {
-        "groups": 3, "beams": 6, "diversity": 0.8, "pool": 3, "eos_pool": "top_2k",
+        "groups": 3, "beams": 6, "diversity": 0.8, "pool": 3, "eos_pool": "top2k",
         "stop": "first_k", "vocabulary": 9,
     },
     "diverse, any, noise": {
         "groups": 2, "beams": 4, "diversity": 0.8, "eos_pool": "any", "noise": True,
     },
     "many that end": {"eos": tuple(range(0, 30, 2)), "eos_pool": "any", "pool": 7},
-    "all end": {"eos": (0, 1, 2), "vocabulary": 3, "eos_pool": "top_2k"},
+    "all end": {"eos": (0, 1, 2), "vocabulary": 3, "eos_pool": "top2k"},
     "greedy": {"beams": 1},
 }  # fmt: skip
 
@@ -213,7 +213,7 @@ def test_allowed(cuda_backend: Backend, share: float) -> None:
 
 @pytest.mark.parametrize("draw", [rounded, equal, gaps, nothing, rising])
 def test_kinds_of_logits(cuda_backend: Backend, draw: Draw) -> None:
-    for options in ({}, {"eos_pool": "any", "pool": 5}, {"min_length": 2, "eos_pool": "top_2k"}):
+    for options in ({}, {"eos_pool": "any", "pool": 5}, {"min_length": 2, "eos_pool": "top2k"}):
         Search(cuda_backend, eos=(3, 8), **options).run(draw)
     Search(cuda_backend, batch=1, capacity=2, vocabulary=9000).run(draw)
 
@@ -269,11 +269,11 @@ def test_strided_rows(cuda_backend: Backend, dtype: torch.dtype) -> None:
     [
         {"beams": 60, "vocabulary": 130, "pool": 60},
         {"beams": 60, "vocabulary": 61, "pool": 60, "eos_pool": "any", "eos": (1, 2, 3)},
-        {"beams": 50, "vocabulary": 40, "pool": 3, "eos_pool": "top_2k", "eos": tuple(range(20))},
+        {"beams": 50, "vocabulary": 40, "pool": 3, "eos_pool": "top2k", "eos": tuple(range(20))},
         {"beams": 40, "vocabulary": 90, "pool": 2, "groups": 20, "diversity": 0.5},
         {"beams": 300, "vocabulary": 320, "pool": 9},
     ],
-    ids=["top_k", "any", "top_2k", "diverse", "300"],
+    ids=["topk", "any", "top2k", "diverse", "300"],
 )
 def test_many_beams(cuda_backend: Backend, options: dict[str, Any]) -> None:
     Search(cuda_backend, batch=1, capacity=3, **options).run()
@@ -446,7 +446,7 @@ def test_the_first_bad_step_stays(cuda_backend: Backend) -> None:
     rng = np.random.default_rng(0)
     search.step(normal(rng, search.shape))
     on_host = cuda_backend.name == "cuda-host"
-    place = _cuda._place(search.beams.scores.device, on_host)
+    place = place_of(search.beams.scores.device, on_host)
     for row in (5, 2, 7):
         logits = search.tensor(normal(rng, search.shape))
         logits[row:, 3] = NAN

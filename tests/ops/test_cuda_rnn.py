@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.cases import (
     Backend,
     assert_close,
     assert_same_bits,
@@ -18,19 +20,19 @@ from cases import (
     reference_results,
     torch_layer,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from support.variants import VARIANTS, check_case, make_case
 from torch.utils._python_dispatch import TorchDispatchMode
-from variants import VARIANTS, check_case, make_case
 
 from seqfast import _C, ops, reference
-from seqfast.ops import _cuda
-from seqfast.ops._cells import cell_of
-from seqfast.ops._options import Options
+from seqfast.ops.base.backend import forced_strategy
+from seqfast.ops.rnn import cuda
+from seqfast.ops.rnn.cells import cell_of
+from seqfast.ops.rnn.layer import check_layer
+from seqfast.ops.rnn.options import Options
 
-WAYS = ("stepwise", "cluster", "grid")
-# A way, and a hidden_size: of a layer in one block, or of one whose blocks trade. (72, not 70: of
-# rows that are no whole vectors, torch's product of bfloat16 on a CPU reads into the next one.)
+STRATEGIES = ("stepwise", "cluster", "grid")
+# A strategy, and a hidden_size: of a layer in one block, or of one whose blocks trade. (72, not 70:
+# of rows that are no whole vectors, torch's product of bfloat16 on a CPU reads into the next one.)
 WALKS = [("stepwise", 40), ("cluster", 40), ("cluster", 72), ("grid", 72)]
 DTYPE_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 NARROW = ("float32", "bfloat16", "float16")  # float64 goes stepwise only
@@ -41,25 +43,25 @@ def results(layer: Any, **needs: Any) -> tuple[Any, Any]:
     return forward, ops.rnn.lstm_backward(*layer.backward_args(forward), **needs)
 
 
-def check_ways(backend: Backend, layer: Any, dtype: str, ways: tuple[str, ...]) -> None:
+def check_strategies(backend: Backend, layer: Any, dtype: str, strategies: tuple[str, ...]) -> None:
     """Each way is near the twin. Clusters and grids have the same bits; by steps, sums have another
     order."""
     wanted = reference_results(layer)
     tensors = torch_layer(layer, dtype, backend.device)
     persistent = []
-    for way in ways:
-        with _cuda.forced_way(way):
+    for strategy in strategies:
+        with forced_strategy(strategy):
             found = results(tensors)
         assert_close(found, wanted, dtype)
-        if way in ("cluster", "grid"):
+        if strategy in ("cluster", "grid"):
             persistent.append(found)
     for other in persistent[1:]:
         assert_same_bits(other, persistent[0])
 
 
-def ways_of(hidden_size: int) -> tuple[str, ...]:
+def strategies_of(hidden_size: int) -> tuple[str, ...]:
     # A layer in one block has nobody to trade with across the grid.
-    return WAYS if hidden_size > 64 else WAYS[:2]
+    return STRATEGIES if hidden_size > 64 else STRATEGIES[:2]
 
 
 def options_of(operation: str = "lstm", layer_norm: bool = False, **options: Any) -> Any:
@@ -77,12 +79,12 @@ def call_of(
     batch: int,
     hidden_size: int,
     *,
-    way: str = "automatic",
+    strategy: str = "automatic",
     steps: int = 10,
     proj_size: int = 0,
     directions: int = 1,
 ) -> Any:
-    codes = ("automatic", *WAYS).index(way), DTYPE_CODES[dtype]
+    codes = ("automatic", *STRATEGIES).index(strategy), DTYPE_CODES[dtype]
     sizes = (steps, batch, hidden_size, proj_size, directions)
     return (backend.name == "cuda-host", 0, 0, False, *codes, *sizes, False)
 
@@ -107,7 +109,7 @@ SHAPES = [
 def test_each_way(cuda_backend: Backend, shape: tuple[int, int, int], dtype: str) -> None:
     steps, batch, hidden_size = shape
     layer = make_layer(steps, batch, 5, hidden_size)
-    check_ways(cuda_backend, layer, dtype, ways_of(hidden_size))
+    check_strategies(cuda_backend, layer, dtype, strategies_of(hidden_size))
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -127,7 +129,7 @@ def test_each_way_with_options(
 ) -> None:
     steps, batch, hidden_size = shape
     layer = make_layer(steps, batch, 5, hidden_size, **options)
-    check_ways(cuda_backend, layer, dtype, ways_of(hidden_size))
+    check_strategies(cuda_backend, layer, dtype, strategies_of(hidden_size))
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -150,11 +152,11 @@ def test_projection(
     """The persistent kernels do not project, so that the policy has one way for it."""
     steps, batch, hidden_size = shape
     layer = make_layer(steps, batch, 5, hidden_size, proj_size, **options)
-    check_ways(cuda_backend, layer, dtype, ("automatic", "stepwise"))
+    check_strategies(cuda_backend, layer, dtype, ("automatic", "stepwise"))
 
 
 @pytest.mark.parametrize(
-    ("dtype", "shape", "way"),
+    ("dtype", "shape", "strategy"),
     [
         ("bfloat16", (2, 3, 500), "cluster"),
         ("float32", (2, 3, 520), "grid"),
@@ -163,20 +165,20 @@ def test_projection(
     ids=str,
 )
 def test_wide_layers(
-    cuda_backend: Backend, dtype: str, shape: tuple[int, int, int], way: str
+    cuda_backend: Backend, dtype: str, shape: tuple[int, int, int], strategy: str
 ) -> None:
     steps, batch, hidden_size = shape
     layer = make_layer(steps, batch, 5, hidden_size)
-    check_ways(cuda_backend, layer, dtype, ("stepwise", way))
+    check_strategies(cuda_backend, layer, dtype, ("stepwise", strategy))
 
 
 def test_float64_goes_stepwise(cuda_backend: Backend) -> None:
     call = call_of(cuda_backend, "float64", 4, 32)
-    assert [_C.cuda_rnn_way(call, PLAIN, backward) for backward in (False, True)] == [1, 1]
+    assert [_C.cuda_rnn_strategy(call, PLAIN, backward) for backward in (False, True)] == [1, 1]
 
 
 @pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("way", ["cluster", "grid"])
+@pytest.mark.parametrize("strategy", ["cluster", "grid"])
 @pytest.mark.parametrize(
     ("dtype", "options"),
     [("float64", {}), ("float32", {"proj_size": 7}), ("bfloat16", {"hidden_size": 30_000})],
@@ -184,24 +186,24 @@ def test_float64_goes_stepwise(cuda_backend: Backend) -> None:
 )
 def test_a_way_that_cannot_be_gone_says_why(
     cuda_backend: Backend,
-    way: str,
+    strategy: str,
     dtype: str,
     options: dict[str, int],
     backward: bool,
 ) -> None:
     arguments = {"batch": 4, "hidden_size": 32, **options}
-    call = call_of(cuda_backend, dtype, way=way, **arguments)
-    with pytest.raises(RuntimeError, match=f"(?i)lstm.*{way}"):
-        _C.cuda_rnn_way(call, PLAIN, backward)
-    with pytest.raises(RuntimeError, match=f"(?i)lstm.*{way}"):
+    call = call_of(cuda_backend, dtype, strategy=strategy, **arguments)
+    with pytest.raises(RuntimeError, match=f"(?i)lstm.*{strategy}"):
+        _C.cuda_rnn_strategy(call, PLAIN, backward)
+    with pytest.raises(RuntimeError, match=f"(?i)lstm.*{strategy}"):
         _C.cuda_rnn_workspace_size(call, PLAIN, backward)
 
 
 def test_forced_way_reaches_the_layer(cuda_backend: Backend) -> None:
     layer = torch_layer(make_layer(2, 3, 4, 5), "float64", cuda_backend.device)
-    with _cuda.forced_way("grid"), pytest.raises(RuntimeError, match=r"(?i)lstm.*grid"):
+    with forced_strategy("grid"), pytest.raises(RuntimeError, match=r"(?i)lstm.*grid"):
         ops.rnn.lstm_forward(*layer.forward_args())
-    with pytest.raises(ValueError, match="sideways"), _cuda.forced_way("sideways"):
+    with pytest.raises(ValueError, match="sideways"), forced_strategy("sideways"):
         pass
     ops.rnn.lstm_forward(*layer.forward_args())
 
@@ -222,7 +224,7 @@ def test_forced_way_reaches_the_layer(cuda_backend: Backend) -> None:
 )
 def check_anything(backend: Backend, **drawn: Any) -> None:
     layer, dtype = drawn_layer(**drawn)
-    check_ways(backend, layer, dtype, ("automatic", "stepwise"))
+    check_strategies(backend, layer, dtype, ("automatic", "stepwise"))
 
 
 def drawn_layer(projected: float, dtype: str, **sizes: Any) -> tuple[Any, str]:
@@ -249,19 +251,19 @@ CELL_SHAPES: list[tuple[tuple[int, ...], dict[str, bool]]] = [
 ]
 
 
-def check_cell(backend: Backend, case: Any, dtype: str, ways: tuple[str, ...]) -> None:
+def check_cell(backend: Backend, case: Any, dtype: str, strategies: tuple[str, ...]) -> None:
     """Each way is near the twin; clusters and grids have the same bits."""
     wanted = case.both(reference)
     tensors = case.tensors(dtype, backend.device)
     persistent = []
-    for way in ways:
-        with _cuda.forced_way(way):
+    for strategy in strategies:
+        with forced_strategy(strategy):
             if dtype in EXACT or not case.variant.options.gate_clip:
                 check_case(case, wanted, dtype, backend.device)
             else:
                 # Of few bits, gates next to a clip count as clipped: other gradients.
                 assert_close(tensors.forward(ops), wanted[0], dtype)
-            if way in ("cluster", "grid"):
+            if strategy in ("cluster", "grid"):
                 persistent.append(tensors.both(ops))
     for other in persistent[1:]:
         assert_same_bits(other, persistent[0])
@@ -271,10 +273,10 @@ def check_cell(backend: Backend, case: Any, dtype: str, ways: tuple[str, ...]) -
 @pytest.mark.parametrize("name", VARIANTS)
 def test_cells(cuda_backend: Backend, name: str, dtype: str) -> None:
     for shape, more in CELL_SHAPES:
-        ways = ("stepwise",) if name in STEPWISE_ONLY else ways_of(shape[3])
-        if dtype == "bfloat16" and ways != ("stepwise",):
-            ways = ways[1:]
-        check_cell(cuda_backend, make_case(name, *shape, **more), dtype, ways)
+        strategies = ("stepwise",) if name in STEPWISE_ONLY else strategies_of(shape[3])
+        if dtype == "bfloat16" and strategies != ("stepwise",):
+            strategies = strategies[1:]
+        check_cell(cuda_backend, make_case(name, *shape, **more), dtype, strategies)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
@@ -286,7 +288,7 @@ def test_cells_by_the_policy(cuda_backend: Backend, name: str, dtype: str) -> No
 
 # The largest hidden size whose blocks have 32 units, and the next ones; batches of many passes.
 @pytest.mark.parametrize(
-    ("name", "dtype", "shape", "way"),
+    ("name", "dtype", "shape", "strategy"),
     [
         ("gru", "bfloat16", (2, 3, 2, 500), "cluster"),
         ("gru-zoneout-on_hidden", "float32", (2, 3, 2, 515), "grid"),
@@ -299,9 +301,9 @@ def test_cells_by_the_policy(cuda_backend: Backend, name: str, dtype: str) -> No
     ids=str,
 )
 def test_wide_cells(
-    cuda_backend: Backend, name: str, dtype: str, shape: tuple[int, ...], way: str
+    cuda_backend: Backend, name: str, dtype: str, shape: tuple[int, ...], strategy: str
 ) -> None:
-    check_cell(cuda_backend, make_case(name, *shape), dtype, (way,))
+    check_cell(cuda_backend, make_case(name, *shape), dtype, (strategy,))
 
 
 @pytest.mark.parametrize("name", ["gru", "rnn", "lstm-zoneout", "lstm-on_update"])
@@ -320,9 +322,9 @@ def test_many_rows(cuda_backend: Backend, name: str, hidden_size: int) -> None:
 
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("name", ["gru", "rnn-relu", "lstm-zoneout"])
-@pytest.mark.parametrize(("way", "hidden_size"), WALKS[1:])
+@pytest.mark.parametrize(("strategy", "hidden_size"), WALKS[1:])
 def test_states_beyond_one(
-    cuda_backend: Backend, name: str, way: str, hidden_size: int, dtype: str
+    cuda_backend: Backend, name: str, strategy: str, hidden_size: int, dtype: str
 ) -> None:
     """What travels may be of any size where the cell does not bound it."""
     case = make_case(name, 3, 9, 3, hidden_size)
@@ -330,7 +332,7 @@ def test_states_beyond_one(
     for weights in case.weights:
         weights[1][:] /= 16
     wanted = case.forward(reference)
-    with _cuda.forced_way(way):
+    with forced_strategy(strategy):
         found = case.tensors(dtype, cuda_backend.device).forward(ops)
     assert_close(found[:2], wanted[:2], dtype)
 
@@ -379,10 +381,12 @@ def test_what_goes_stepwise_says_why(
     cuda_backend: Backend, operation: str, layer_norm: bool, options: dict[str, Any], why: str
 ) -> None:
     codes = options_of(operation, layer_norm, **options)
-    for way in ("cluster", "grid"):
-        with pytest.raises(RuntimeError, match=f"{operation}_forward: .*{way}: .*{why}"):
-            _C.cuda_rnn_way(call_of(cuda_backend, "float32", 4, 32, way=way), codes, False)
-    assert _C.cuda_rnn_way(call_of(cuda_backend, "float32", 4, 32), codes, True) == 1
+    for strategy in ("cluster", "grid"):
+        with pytest.raises(RuntimeError, match=f"{operation}_forward: .*{strategy}: .*{why}"):
+            _C.cuda_rnn_strategy(
+                call_of(cuda_backend, "float32", 4, 32, strategy=strategy), codes, False
+            )
+    assert _C.cuda_rnn_strategy(call_of(cuda_backend, "float32", 4, 32), codes, True) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
@@ -448,8 +452,8 @@ def test_other_devices(
         forward, backward = results(tensors)
         assert_close((forward, backward), wanted, dtype)
         call = call_of(cuda_backend, dtype, batch, hidden_size, **sizes)
-        stepwise = _C.cuda_rnn_way(call, PLAIN, False) == 1
-        assert stepwise == (_C.cuda_rnn_way(call, PLAIN, True) == 1)
+        stepwise = _C.cuda_rnn_strategy(call, PLAIN, False) == 1
+        assert stepwise == (_C.cuda_rnn_strategy(call, PLAIN, True) == 1)
         assert_same_bits((forward, backward), found.setdefault(stepwise, (forward, backward)))
 
 
@@ -457,14 +461,14 @@ def test_other_devices(
 
 
 @pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
-def test_large_states(cuda_backend: Backend, way: str, hidden_size: int, dtype: str) -> None:
+@pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
+def test_large_states(cuda_backend: Backend, strategy: str, hidden_size: int, dtype: str) -> None:
     """An initial h may be beyond 1, where no later one is."""
     layer = make_layer(3, 9, 5, hidden_size, directions=2)
     layer.hidden *= 64
     layer.cell *= 64
     wanted = reference.rnn.lstm_forward(*layer.forward_args())
-    with _cuda.forced_way(way):
+    with forced_strategy(strategy):
         found, _ = results(torch_layer(layer, dtype, cuda_backend.device))
     # The product of large numbers is rounded before the gates see it: only where they are steep.
     exact = {"float32": 1e-4, "bfloat16": 0.3, "float16": 0.05}[dtype]
@@ -474,16 +478,16 @@ def test_large_states(cuda_backend: Backend, way: str, hidden_size: int, dtype: 
 
 
 @pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["input", "hidden", "cell"])
 def test_what_is_not_finite_stays_in_its_row(
-    cuda_backend: Backend, where: str, value: float, way: str, hidden_size: int, dtype: str
+    cuda_backend: Backend, where: str, value: float, strategy: str, hidden_size: int, dtype: str
 ) -> None:
     """A row's NaN or infinity comes out as the twin has it; all other rows keep every bit."""
     layer = make_layer(4, 9, 5, hidden_size)
     device = cuda_backend.device
-    with _cuda.forced_way(way):
+    with forced_strategy(strategy):
         clean_forward, clean_backward = results(torch_layer(layer, dtype, device))
         getattr(layer, where)[1 if where == "input" else 0, 3, 2] = value
         forward, backward = results(torch_layer(layer, dtype, device))
@@ -499,13 +503,13 @@ def test_what_is_not_finite_stays_in_its_row(
         assert_same_bits(found[:, others], clean[:, others])
 
 
-@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_gradient_that_is_not_finite_stays_in_its_row(
-    cuda_backend: Backend, value: float, way: str, hidden_size: int
+    cuda_backend: Backend, value: float, strategy: str, hidden_size: int
 ) -> None:
     layer = torch_layer(make_layer(4, 9, 5, hidden_size), "bfloat16", cuda_backend.device)
-    with _cuda.forced_way(way):
+    with forced_strategy(strategy):
         _, clean = results(layer)
         layer.grads[0][2, 3, 2] = value
         _, found = results(layer)
@@ -516,17 +520,17 @@ def test_a_gradient_that_is_not_finite_stays_in_its_row(
         assert_same_bits(one[:, others], other[:, others])
 
 
-@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite(
-    cuda_backend: Backend, value: float, way: str, hidden_size: int, dtype: str
+    cuda_backend: Backend, value: float, strategy: str, hidden_size: int, dtype: str
 ) -> None:
     layer = make_layer(3, 5, 4, hidden_size)
     layer.weights[0][1][7, 3] = value  # of an input gate
     with np.errstate(invalid="ignore"):
         wanted = reference.rnn.lstm_forward(*layer.forward_args())
-    with _cuda.forced_way(way):
+    with forced_strategy(strategy):
         found = ops.rnn.lstm_forward(*torch_layer(layer, dtype, cuda_backend.device).forward_args())
     assert_nan_as_wanted(found, wanted, dtype, value)
 
@@ -551,17 +555,17 @@ def seed_of_the_executor(backend: Backend, seed: int) -> Iterator[None]:
     yield
 
 
-@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
 @pytest.mark.parametrize("dtype", NARROW)
 def test_schedules_do_not_matter(
-    cuda_backend: Backend, way: str, hidden_size: int, dtype: str
+    cuda_backend: Backend, strategy: str, hidden_size: int, dtype: str
 ) -> None:
     layer = torch_layer(
         make_layer(4, 17, 5, hidden_size, directions=2, ragged=True), dtype, cuda_backend.device
     )
     found = []
     for seed in (1001, 1002, 1003):
-        with seed_of_the_executor(cuda_backend, seed), _cuda.forced_way(way):
+        with seed_of_the_executor(cuda_backend, seed), forced_strategy(strategy):
             found.append(results(layer))
     for other in found[1:]:
         assert_same_bits(other, found[0])
@@ -582,28 +586,33 @@ def rows_of(layer: Any, rows: slice) -> Any:
 
 
 @pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
+@pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
 @pytest.mark.parametrize("ragged", [False, True])
 def test_a_row_does_not_depend_on_its_batch(
-    cuda_backend: Backend, way: str, hidden_size: int, dtype: str, ragged: bool, deterministic: None
+    cuda_backend: Backend,
+    strategy: str,
+    hidden_size: int,
+    dtype: str,
+    ragged: bool,
+    deterministic: None,
 ) -> None:
     # Products with input of few bits are exact: what is seen on a CPU is the recurrence alone.
     layer = make_layer(4, 37, 5, hidden_size, directions=2, ragged=ragged)
-    check_rows(torch_layer(layer, dtype, cuda_backend.device), way, kernel_only=True)
+    check_rows(torch_layer(layer, dtype, cuda_backend.device), strategy, kernel_only=True)
 
 
 @pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_row_does_not_depend_on_its_batch_in_products(
-    gpu: Backend, way: str, dtype: str, deterministic: None
+    gpu: Backend, strategy: str, dtype: str, deterministic: None
 ) -> None:
     layer = torch_layer(make_layer(9, 150, 300, 256, directions=2), dtype, gpu.device)
     layer.input = torch.randn_like(layer.input)
-    check_rows(layer, way, kernel_only=False)
+    check_rows(layer, strategy, kernel_only=False)
 
 
-def check_rows(layer: Any, way: str, kernel_only: bool) -> None:
-    with _cuda.forced_way(way):
+def check_rows(layer: Any, strategy: str, kernel_only: bool) -> None:
+    with forced_strategy(strategy):
         forward, backward = results(layer)
         for rows in (slice(3, 4), slice(5, 14), slice(1, None)):
             part_forward, part_backward = results(rows_of(layer, rows))
@@ -630,42 +639,42 @@ class Products(TorchDispatchMode):
 def test_blocks_of_rows_make_the_product(deterministic: None) -> None:
     with Products() as products:
         for count in (1, 511, 512, 513, 1500):
-            _cuda._row_product(torch.randn(count, 7), torch.randn(7, 9))
+            cuda._row_product(torch.randn(count, 7), torch.randn(7, 9))
     assert products.sizes == {(torch.Size([512, 7]), torch.Size([7, 9]))}
     for count in (0, 1, 511, 512, 513, 1024, 1500):
         rows, matrix = torch.randn(count, 7), torch.randn(7, 9)
-        torch.testing.assert_close(_cuda._row_product(rows, matrix), rows @ matrix)
-        assert _cuda._row_product(rows.t().contiguous().t(), matrix).is_contiguous()
+        torch.testing.assert_close(cuda._row_product(rows, matrix), rows @ matrix)
+        assert cuda._row_product(rows.t().contiguous().t(), matrix).is_contiguous()
 
 
 # How exact.
 
 
-@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
-def test_float32_is_float32(cuda_backend: Backend, way: str, hidden_size: int) -> None:
+@pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
+def test_float32_is_float32(cuda_backend: Backend, strategy: str, hidden_size: int) -> None:
     """Within 1e-5 of float64 on input of the usual scale, though products go through TF32."""
-    found, wanted = exact_and_found(cuda_backend, way, hidden_size)
+    found, wanted = exact_and_found(cuda_backend, strategy, hidden_size)
     for one, other in zip(found, wanted, strict=True):
         assert np.abs(one - other).max() < 1e-5
 
 
-@pytest.mark.parametrize(("way", "hidden_size"), WALKS)
-def test_tf32_only_when_allowed(cuda_backend: Backend, way: str, hidden_size: int) -> None:
+@pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
+def test_tf32_only_when_allowed(cuda_backend: Backend, strategy: str, hidden_size: int) -> None:
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
-        found, wanted = exact_and_found(cuda_backend, way, hidden_size)
-        allowed, _ = exact_and_found(cuda_backend, way, hidden_size, "bfloat16")
+        found, wanted = exact_and_found(cuda_backend, strategy, hidden_size)
+        allowed, _ = exact_and_found(cuda_backend, strategy, hidden_size, "bfloat16")
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
     errors = [np.abs(one - other).max() for one, other in zip(found, wanted, strict=True)]
     assert 1e-6 < max(errors) < 5e-3
-    narrow, _ = exact_and_found(cuda_backend, way, hidden_size, "bfloat16")
+    narrow, _ = exact_and_found(cuda_backend, strategy, hidden_size, "bfloat16")
     assert_same_bits(allowed, narrow)
 
 
 def exact_and_found(
-    backend: Backend, way: str, hidden_size: int, dtype: str = "float32"
+    backend: Backend, strategy: str, hidden_size: int, dtype: str = "float32"
 ) -> tuple[list[Any], list[Any]]:
     """output, cells and the gradient of the input of a layer of arbitrary numbers; the twin's."""
     layer = make_layer(6, 4, 32, hidden_size)
@@ -680,7 +689,7 @@ def exact_and_found(
     layer = type(layer)(
         *(round_off(value) for value in layer.forward_args()), round_off(layer.grads)
     )
-    with _cuda.forced_way(way):
+    with forced_strategy(strategy):
         forward, backward = results(torch_layer(layer, dtype, backend.device))
     wanted_forward, wanted_backward = reference_results(layer)
     found = [x.double().cpu().numpy() for x in (forward[0], forward[3], backward[0])]
@@ -698,11 +707,11 @@ def test_kernels_clamp_lengths(cuda_backend: Backend) -> None:
     wanted = results(tensors)
     wild = torch.tensor([-7, 2**40, 3, 6, -(2**62), 1], device=cuda_backend.device)
     arguments = tensors.forward_args()
-    checked = ops.rnn._check_layer("lstm", *arguments, None, None, Options())
+    checked = check_layer("lstm", *arguments, None, None, Options())
     checked = checked._replace(lengths=wild)
-    forward = _cuda.rnn_forward(checked, True)
+    forward = cuda.forward(checked, True)
     kept = forward[0], *forward[3:]
-    *grads, grad_weights = _cuda.rnn_backward(checked, tensors.grads, kept, (True, True, True))
+    *grads, grad_weights = cuda.backward(checked, tensors.grads, kept, (True, True, True))
     assert_same_bits((forward[:5], grads), (wanted[0], wanted[1][:3]))
     for one, other in zip(grad_weights, wanted[1][3], strict=True):
         assert_same_bits(one[: len(other)], other)

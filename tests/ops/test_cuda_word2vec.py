@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import Backend
 from conftest import HOST_SEEDS
-from word_cases import LEGACY, MODES, WordCase, assert_same_training, case_of
+from support.cases import Backend
+from support.word_cases import LEGACY, MODES, WordCase, assert_same_training, case_of
 
 import seqfast
 from seqfast import _C
 from seqfast.ops import word2vec
-from seqfast.ops._route import on_host_executor
+from seqfast.ops.base.backend import on_host_executor
 from seqfast.reference import word2vec as twin
 
 ALL_MODES = {**MODES, **LEGACY}
@@ -294,7 +294,7 @@ def test_workers_at_once_learn_as_much(seed: int) -> None:
     assert kept.sum() == len(case.ids)
     np.testing.assert_array_equal(found_examples, examples)
     assert not np.array_equal(together, alone)
-    # Half of the way, and all of it.
+    # Half of the strategy, and all of it.
     assert alone[-8:].sum() < 0.8 * alone[:8].sum()
     assert together[-8:].sum() == pytest.approx(alone[-8:].sum(), rel=0.03)
     assert together.sum() == pytest.approx(alone.sum(), rel=0.05)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoder_cases import make
+from support.decoder_cases import make
 
 from seqfast.ops import decoder as ops
 from seqfast.ops.beam_search import BeamOptions, start_beams
@@ -106,8 +106,8 @@ def test_float32(cpu_isa: str, cell: str) -> None:
     "settings",
     [
         {"stop": "first_k", "pool": 4},
-        {"eos_pool": "top_2k", "eos": (0, 3), "min_length": 3},
-        {"eos_pool": "in_beam", "banned": (2, 5)},
+        {"eos_pool": "top2k", "eos": (0, 3), "min_length": 3},
+        {"eos_pool": "inbeam", "banned": (2, 5)},
         {"repetition_penalty": 1.4, "no_repeat_ngram": 2},
         {"groups": 2, "diversity": 0.7},
         {"noise": True, "eos_pool": "competing", "pool": 4},

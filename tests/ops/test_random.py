@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import DTYPES, Backend, assert_same_bits, to_torch
+from support.cases import DTYPES, Backend, assert_same_bits, to_torch
 from torch import Tensor
 
 from seqfast import ops, reference
-from seqfast.ops import torch_random
+from seqfast.ops.dropout import torch as torch_random
 
 SEED = -(2**50) + 3
 # Units on both sides of a counter's 16 and of a group's 64.

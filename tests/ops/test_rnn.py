@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import (
+from support.cases import (
     DTYPES,
     Backend,
     assert_close,
@@ -64,9 +64,9 @@ def check(backend: Backend, layer: Any, dtype: str, wanted: Any = None) -> None:
 
 
 @cache
-def layer_and_reference(*sizes: int, **way: Any) -> tuple[Any, Any]:
+def layer_and_reference(*sizes: int, **strategy: Any) -> tuple[Any, Any]:
     """A layer and its twin's results, the same for every backend and dtype."""
-    layer = make_layer(*sizes, **way)
+    layer = make_layer(*sizes, **strategy)
     return layer, reference_results(layer)
 
 
@@ -74,9 +74,9 @@ def layer_and_reference(*sizes: int, **way: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_matches_reference(
-    kernels: Backend, shape: tuple[int, ...], way: dict[str, Any], dtype: str
+    kernels: Backend, shape: tuple[int, ...], strategy: dict[str, Any], dtype: str
 ) -> None:
-    layer, wanted = layer_and_reference(*shape, **way)
+    layer, wanted = layer_and_reference(*shape, **strategy)
     check(kernels, layer, dtype, wanted)
 
 
@@ -91,10 +91,10 @@ def test_projection_matches_reference(
     kernels: Backend,
     shape: tuple[int, ...],
     proj_size: int,
-    way: dict[str, Any],
+    strategy: dict[str, Any],
     dtype: str,
 ) -> None:
-    layer, wanted = layer_and_reference(*shape, proj_size, **way)
+    layer, wanted = layer_and_reference(*shape, proj_size, **strategy)
     check(kernels, layer, dtype, wanted)
 
 

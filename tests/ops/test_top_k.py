@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import Backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.cases import Backend
 
 from seqfast.ops import top_k as ops
 from seqfast.reference import top_k as reference

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 import torch.utils.checkpoint
-from cases import Backend, assert_same_bits
+from support.cases import Backend, assert_same_bits
+from support.variants import VARIANTS, Case, make_case
 from torch import Tensor
-from variants import VARIANTS, Case, make_case
 
 from seqfast import ops
-from seqfast.ops import torch_rnn
+from seqfast.ops.rnn import torch as torch_rnn
 
 SOME = ["lstm", "lstm-everything", "lstm-projection-everything", "gru-everything", "gru_before"]
 MORE = [*SOME, "lstm-coupled-everything", "gru", "gru_update-everything", "rnn-norm", "jordan"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import DTYPES, Backend, assert_close, assert_same_bits
-from variants import (
+from support.cases import DTYPES, Backend, assert_close, assert_same_bits
+from support.variants import (
     SEED,
     VARIANTS,
     WAYS,

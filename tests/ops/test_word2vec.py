@@ -13,11 +13,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from word_cases import LEGACY, MODES, WordCase, assert_same_training, case_of, make_words
+from support.word_cases import LEGACY, MODES, WordCase, assert_same_training, case_of, make_words
 
 from seqfast import ops, reference
 from seqfast.ops import word2vec
-from seqfast.ops._matrix import matrix
+from seqfast.ops.word2vec.matrix import matrix
 from seqfast.reference import word2vec as twin
 
 ALL_MODES = {**MODES, **LEGACY}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqfast.reference import random
+from seqfast.reference import dropout as twin
 from seqfast.reference.rnn import Options
 
 
@@ -68,8 +68,8 @@ def masks(problem: Problem, direction: int) -> dict[str, Tensor]:
     units = {"hidden": problem.weights[0][1].shape[1], "cell": problem.size}
 
     def drawn(draw: int, p: float, of: str, once: bool = False) -> Tensor:
-        stream = random.stream_of(draw, options.layer, direction)
-        events = random.events(p, seed or 0, stream, None if once else steps, batch, units[of])
+        stream = twin.stream_of(draw, options.layer, direction)
+        events = twin.events(p, seed or 0, stream, None if once else steps, batch, units[of])
         return torch.tensor(np.broadcast_to(events, (steps, batch, units[of])), dtype=float)
 
     p = options.recurrent_dropout

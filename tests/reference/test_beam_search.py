@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import search_cases as cases
-from search_cases import Markov, Oracle, draw_options, length_tables
+from support import search_cases as cases
+from support.search_cases import Markov, Oracle, draw_options, length_tables
 
 from seqfast.reference import beam_search as ops
 from seqfast.reference.beam_search import BeamOptions, start_beams
@@ -25,7 +25,7 @@ def assert_same(actual: Any, wanted: Any) -> None:
 @pytest.mark.parametrize(
     ("vocabulary", "steps", "eos"), [(3, 4, (0,)), (4, 3, (1, 3)), (2, 5, (1,))]
 )
-@pytest.mark.parametrize("eos_pool", ["top_k", "top_2k", "any"])
+@pytest.mark.parametrize("eos_pool", ["topk", "top2k", "any"])
 def test_wide_beam_is_enumeration(
     vocabulary: int, steps: int, eos: tuple[int, ...], eos_pool: str
 ) -> None:

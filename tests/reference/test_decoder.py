@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoder_cases import make
+from support.decoder_cases import make
 from torch.nn import functional as F
 
 from seqfast.reference import decoder as reference

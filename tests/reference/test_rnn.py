@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seqfast.reference import rnn as reference
-from seqfast.reference.random import events
+from seqfast.reference.dropout import events
 from seqfast.reference.rnn import Options
 
 from .loops import Problem, gate_count, loop, onnx_gru, onnx_lstm

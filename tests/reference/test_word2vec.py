@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from word_cases import LEGACY, MODES, WordCase, assert_same_training, case_of, filled, make_words
+from support.word_cases import (
+    LEGACY,
+    MODES,
+    WordCase,
+    assert_same_training,
+    case_of,
+    filled,
+    make_words,
+)
 
 from seqfast.reference import word2vec as reference
 

@@ -1,0 +1,49 @@
+"""What every call into the CUDA kernels needs: device, stream, workspace, tensors of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def place(device: torch.device, on_host: bool) -> tuple[bool, int, int]:
+    if on_host:
+        return True, 0, 0
+    return False, device.index, torch.cuda.current_stream(device).cuda_stream
+
+
+def workspace(size: int, device: torch.device, on_host: bool) -> tuple[Tensor, int]:
+    """Memory for kernels and its address, which they want aligned to 256."""
+    memory = torch.empty(size + 255, dtype=torch.uint8, device=device)
+    if on_host:  # a number that no kernel wrote must show
+        memory.fill_(0xFF)
+    return memory, (memory.data_ptr() + 255) // 256 * 256
+
+
+def address_of(array: Tensor | None) -> int:
+    return 0 if array is None else array.data_ptr()
+
+
+def as_tensors(value: Any) -> Any:
+    """NumPy arrays as tensors that share their memory, however nested."""
+    if isinstance(value, np.ndarray):
+        if not value.flags.writeable:
+            value = value.copy()  # torch warns of what it could write to
+        if value.dtype.name == "bfloat16":
+            return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(value)
+    if isinstance(value, (tuple, list)):
+        make = getattr(value, "_make", type(value))
+        return make(as_tensors(item) for item in value)
+    return value
+
+
+def as_arrays(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        if value.dtype == torch.bfloat16:
+            return value.view(torch.int16).numpy().view("bfloat16")
+        return value.numpy()
+    return tuple(as_arrays(item) for item in value) if isinstance(value, tuple) else value

@@ -1,0 +1,125 @@
+"""CTC decoding on a GPU, or by the host executor; greedy decoding is torch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqfast import _C
+from seqfast.ops.base.arrays import FLOAT32, FLOAT64
+from seqfast.ops.base.cuda import as_arrays, as_tensors, place, workspace
+from seqfast.ops.top_k import cuda
+
+_MOST_BEAMS = 1024  # kSelectionMost
+
+
+def greedy(log_probs: Any, lengths: Any, blank: int, backend: str) -> tuple[Any, Any, Any, Any]:
+    """`seqfast.ops.ctc.ctc_greedy` of checked arguments."""
+    if isinstance(log_probs, np.ndarray):
+        tensors = greedy(as_tensors(log_probs), as_tensors(lengths), blank, backend)
+        arrays: tuple[Any, Any, Any, Any] = as_arrays(tensors)
+        return arrays
+    log_probs = log_probs.detach()
+    batch, frames, _ = log_probs.shape
+    lengths = _lengths(log_probs, lengths)
+    places = torch.arange(frames, device=log_probs.device)
+    counts = places < lengths[:, None]
+    # Of equal ones argmax names the first.
+    best = log_probs.argmax(-1).masked_fill_(~counts, blank)
+    accumulating = torch.float64 if log_probs.dtype == torch.float64 else torch.float32
+    values = log_probs.gather(-1, best[..., None])[..., 0].double()
+    scores = values.masked_fill_(~counts, 0).sum(-1)
+    refused = _refused(log_probs, lengths) >= 0
+    scores.masked_fill_(refused, torch.nan)
+    begins = (best != blank) & ~refused[:, None]
+    begins[:, 1:] &= best[:, 1:] != best[:, :-1]
+    # What does not begin a token goes to a place that is cut off again.
+    to = torch.where(begins, begins.cumsum(-1) - 1, frames)
+    tokens = best.new_full((batch, frames + 1), -1).scatter_(1, to, best)[:, :frames]
+    starts = places.expand(batch, -1)
+    timesteps = best.new_full((batch, frames + 1), -1).scatter_(1, to, starts)[:, :frames]
+    return tokens.contiguous(), begins.sum(-1), scores.to(accumulating), timesteps.contiguous()
+
+
+def beam_search(
+    log_probs: Any, lengths: Any, call: dict[str, Any], results: Any, model: Any, backend: str
+) -> None:
+    """`seqfast.ops.ctc.ctc_beam_search` of checked arguments, `call`, into `results`."""
+    beam_size, top_n, vocab = call["beam_size"], call["top_n"], call["vocab"]
+    if beam_size > _MOST_BEAMS:
+        raise ValueError(
+            f"ctc_beam_search: beam_size must be at most {_MOST_BEAMS} on a GPU, got {beam_size}"
+        )
+    on_host = backend == "cuda-host"
+    tensor = as_tensors(log_probs).detach()
+    # The kernel reads two types, tokens side by side; float() may let another dimension be dense.
+    if tensor.dtype != torch.float64:
+        tensor = tensor.to(torch.float32, memory_format=torch.contiguous_format)
+    where = _lengths(tensor, as_tensors(lengths))
+    refused = _refused(tensor, where)
+    ranks = vocab
+    if top_n < vocab:
+        ranks = top_n
+    elif model is None:
+        ranks = min(vocab, beam_size + 2)  # more cannot get into the beam
+    ranked = _ranked(tensor, ranks, backend)
+    call = call | {
+        "dtype": FLOAT64 if tensor.dtype == torch.float64 else FLOAT32,
+        "row_stride": tensor.stride(0),
+        "frame_stride": tensor.stride(1),
+        "log_probs": tensor.data_ptr(),
+        "lengths": where.data_ptr(),
+        "refused": refused.data_ptr(),
+        "ranked": ranked.data_ptr(),
+        "ranks": ranks,
+    }
+    target = place(tensor.device, on_host)
+    size = _C.cuda_ctc_beam_search_workspace_size(*target, call)
+    _memory, call["workspace"] = workspace(size, tensor.device, on_host)
+    if on_host:  # what no kernel wrote must show
+        results.poison()
+    if call["batch"] == 0:
+        return
+    if model is None:
+        _C.cuda_ctc_beam_search(*target, call)
+    else:
+        model.run(lambda steps: _C.cuda_ctc_beam_search(*target, call | steps))
+
+
+def _lengths(log_probs: Tensor, lengths: Tensor | None) -> Tensor:
+    batch, frames, _ = log_probs.shape
+    if lengths is None:
+        return torch.full((batch,), frames, dtype=torch.int64, device=log_probs.device)
+    if lengths.device != log_probs.device:
+        # The caller's may be pinned, and then changed while they are on their way.
+        lengths = lengths.clone().to(log_probs.device, non_blocking=True)
+    return lengths.clamp(0, frames)
+
+
+def _refused(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """[batch]: each row's first frame with NaN or +inf, -1 where there is none."""
+    frames = log_probs.shape[1]
+    if frames == 0:
+        return torch.full_like(lengths, -1)
+    places = torch.arange(frames, device=log_probs.device)
+    bad = ~(log_probs < torch.inf).all(-1) & (places < lengths[:, None])
+    first = torch.where(bad, places, frames).amin(-1)
+    return torch.where(first < frames, first, -1)
+
+
+def _ranked(log_probs: Tensor, ranks: int, backend: str) -> Tensor:
+    """[batch, frames, ranks]: the most probable tokens of each frame, of equal ones the lower."""
+    batch, frames, vocab = log_probs.shape
+    if log_probs.numel() == 0:
+        return log_probs.new_empty((batch, frames, ranks), dtype=torch.int64)
+    if log_probs.dtype == torch.float64:
+        order = torch.sort(log_probs, dim=-1, descending=True, stable=True).indices
+        return order[..., :ranks].contiguous()
+    rows = log_probs.reshape(batch * frames, vocab)
+    if rows.stride(-1) != 1:
+        rows = rows.contiguous()
+    indices: Tensor = cuda.top_k(rows, ranks, None, backend)[1]
+    return indices.view(batch, frames, ranks)

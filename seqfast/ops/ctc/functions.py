@@ -1,0 +1,332 @@
+"""CTC decoding: checks, allocation and the calls into the native kernels."""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from seqfast import _C
+from seqfast.ops.base.arrays import (
+    Array,
+    ArrayLibrary,
+    Workspace,
+    check_lengths,
+    check_place,
+    library_of,
+    thread_count,
+)
+from seqfast.ops.base.backend import checked_backend
+from seqfast.ops.base.checks import is_number
+
+Result = tuple[Array, Array, Array, Array]
+LanguageModel = Callable[[Array, Array], Array]
+_MOST_PLACES = 2**31 - 2  # numbers of prefixes are 32 bits wide
+
+
+def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0) -> Result:
+    """The most probable token of each frame, repeats merged and blanks removed.
+
+    Same results as `seqfast.reference.ctc.ctc_greedy`. NumPy arrays, or torch tensors on the CPU or
+    on one CUDA device, where nobody waits for the result; no gradients.
+
+    `log_probs` [batch, frames, vocab] float32, float64, float16 or bfloat16, numbers below
+    infinity, any distances between rows and frames; `lengths` [batch] integers, frames of each row,
+    0 to `frames`, where `log_probs` is or on the CPU. Equal tokens: the lower one. Returns (tokens
+    [batch, frames] int64, -1 behind the last; lengths [batch] int64; scores [batch] float64 for
+    float64, else float32: the log-probability of that alignment; timesteps [batch, frames] int64,
+    the frame where each token begins, -1 behind the last).
+
+    On a GPU lengths out of range count as the nearer end, and a row with NaN or +inf has no token
+    and the score NaN; on the CPU both are refused.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device or value.
+    """
+    operation = "ctc_greedy"
+    xp, log_probs, lengths, backend = _check(operation, log_probs, lengths, blank)
+    if backend != "cpu":
+        from seqfast.ops.ctc import cuda  # it imports torch
+
+        return cuda.greedy(log_probs, lengths, blank, backend)
+    batch, frames, _ = log_probs.shape
+    results = _Results(xp, log_probs, (batch,), frames)
+    call = _input(xp, log_probs, lengths, blank) | results.addresses()
+    call |= {"workspace": 0, "threads": thread_count()}
+    with Workspace(_C.ctc_greedy_workspace_size(call)) as workspace:
+        _C.ctc_greedy(call | {"workspace": workspace})
+    return results.checked(operation)
+
+
+def ctc_beam_search(
+    log_probs: Array,
+    lengths: Array | None = None,
+    *,
+    beam_size: int = 50,
+    blank: int = 0,
+    n_best: int = 1,
+    top_n: int | None = None,
+    min_log_prob: float | None = None,
+    beam_threshold: float | None = None,
+    lm: LanguageModel | None = None,
+    lm_weight: float = 1.0,
+) -> Result:
+    """Prefix beam search: the `n_best` most probable transcripts that a beam of prefixes finds.
+
+    Same results as `seqfast.reference.ctc.ctc_beam_search`, which says what each argument does; the
+    score of a transcript is the sum over all its alignments that the search has kept (Graves 2006,
+    Hannun 2014). NumPy arrays, or torch tensors on the CPU or on one CUDA device, where nobody
+    waits for the result, unless there is a language model; no gradients.
+
+    `log_probs`, `lengths`, and rows that are refused: as for `ctc_greedy`. `beam_size` from 1, on a
+    GPU to 1024; frames times beam_size below 2**31 - 1. `n_best` from 1 to beam_size. `top_n` from
+    1, `min_log_prob` any number, `beam_threshold` from 0; None: no limit. `lm` is called with
+    arrays of the library and on the device of `log_probs`, once before the first frame and after
+    each frame that lets new prefixes in, for all rows of the batch at once; it returns floating
+    log-probabilities below infinity, -inf for what cannot follow.
+
+    Everything is summed in float64, so that results do not depend on the dtype beyond the input's
+    own rounding. A row's result depends on neither the batch nor the number of threads.
+
+    Without a language model tokens and prefixes are sorted first, and an extension is looked at
+    only where not enough better ones are known: K log K of them at most, whatever the vocabulary.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device or value.
+    """
+    operation = "ctc_beam_search"
+    xp, log_probs, lengths, backend = _check(operation, log_probs, lengths, blank)
+    batch, frames, vocab = log_probs.shape
+    beam_size = _integer(operation, "beam_size", beam_size, 1)
+    n_best = _integer(operation, "n_best", n_best, 1, beam_size, "the beam_size")
+    top_n = vocab if top_n is None else min(_integer(operation, "top_n", top_n, 1), vocab)
+    if frames * beam_size > _MOST_PLACES or vocab > _MOST_PLACES:
+        raise ValueError(
+            f"{operation}: frames times beam_size, and vocab, must be below 2**31 - 1, "
+            f"got {frames} * {beam_size} and {vocab}"
+        )
+    limits = {
+        "beam_size": beam_size,
+        "n_best": n_best,
+        "top_n": top_n,
+        "min_log_prob": _number(operation, "min_log_prob", min_log_prob, -math.inf),
+        "beam_threshold": _number(operation, "beam_threshold", beam_threshold, math.inf),
+    }
+    if limits["beam_threshold"] < 0:
+        raise ValueError(f"{operation}: beam_threshold must be at least 0, got {beam_threshold}")
+    lm_weight = _number(operation, "lm_weight", lm_weight, 1.0)
+    if not math.isfinite(lm_weight):
+        raise ValueError(f"{operation}: lm_weight must be finite, got {lm_weight}")
+    if lm is not None and not callable(lm):
+        raise TypeError(f"{operation}: lm must be callable, got {type(lm).__name__}")
+    model = None
+    if lm is not None:
+        model = _PrefixScores(xp, log_probs, lm, lm_weight, beam_size, blank)
+    results = _Results(xp, log_probs, (batch, n_best), frames)
+    call = _input(xp, log_probs, lengths, blank) | limits | results.addresses()
+    call |= {"ranked": 0, "ranks": 0, "workspace": 0, "threads": thread_count()}
+    call |= {"lm": 0, "source": 0, "added": 0, "frame_begin": 0, "frame_end": frames}
+    if model is not None:
+        call |= model.addresses()
+    if backend != "cpu":
+        from seqfast.ops.ctc import cuda  # it imports torch
+
+        cuda.beam_search(log_probs, lengths, call, results, model, backend)
+        return results.result()
+    with Workspace(_C.ctc_beam_search_workspace_size(call)) as workspace:
+        call["workspace"] = workspace
+        if model is None:
+            _C.ctc_beam_search(call)
+        else:
+            model.run(lambda steps: _C.ctc_beam_search(call | steps))
+    return results.checked(operation)
+
+
+class _Results:
+    """What the kernels write, and whether they could."""
+
+    def __init__(self, xp: ArrayLibrary, like: Array, shape: tuple[int, ...], frames: int) -> None:
+        self.xp, self.like = xp, like
+        self.tokens = xp.empty_of(like, (*shape, frames), "int64")
+        self.counts = xp.empty_of(like, shape, "int64")
+        self.scores = xp.empty_of(like, shape, "float64")
+        self.timesteps = xp.empty_of(like, (*shape, frames), "int64")
+        self.refused = xp.empty_of(like, shape[:1], "int64")
+
+    def addresses(self) -> dict[str, Any]:
+        names = ("tokens", "counts", "scores", "timesteps", "refused")
+        return {name: self.xp.address(getattr(self, name)) for name in names}
+
+    def poison(self) -> None:
+        for array in (self.tokens, self.counts, self.timesteps):
+            array[...] = -2
+        self.scores[...] = math.inf
+
+    def result(self) -> Result:
+        scores = self.xp.cast(self.scores, self.xp.accumulator_dtype(self.like))
+        return self.tokens, self.counts, scores, self.timesteps
+
+    def checked(self, operation: str) -> Result:
+        """On the CPU, where looking at `refused` is free."""
+        refused = self.refused.tolist()
+        for row, frame in enumerate(refused):
+            if frame >= 0:
+                raise ValueError(
+                    f"{operation}: log_probs must hold numbers below infinity, "
+                    f"got another in row {row}, frame {frame}"
+                )
+        return self.result()
+
+
+class _PrefixScores:
+    """What the language model gives the tokens after each prefix of the beam, from frame to frame.
+
+    The kernel says after each frame where its prefixes come from; this follows.
+    """
+
+    def __init__(
+        self,
+        xp: ArrayLibrary,
+        log_probs: Array,
+        lm: LanguageModel,
+        weight: float,
+        beam_size: int,
+        blank: int,
+    ) -> None:
+        self.xp, self.lm, self.weight = xp, lm, weight
+        self.like, self.blank = log_probs, blank
+        self.batch, self.frames, self.vocab = log_probs.shape
+        places = (self.batch, beam_size)
+        self.table = xp.empty_of(log_probs, (*places, self.vocab), "float64")
+        self.source, self.added = (xp.empty_of(log_probs, places, "int64") for _ in range(2))
+        self.prefixes = xp.empty_of(log_probs, (*places, self.frames), "int64")
+        self.lengths = xp.empty_of(log_probs, places, "int64")
+        self.prefixes[...] = blank
+        self.lengths[...] = 0
+        self.table[...] = 0
+        self.longest = 0
+
+    def addresses(self) -> dict[str, int]:
+        names = {"lm": self.table, "source": self.source, "added": self.added}
+        return {name: self.xp.address(array) for name, array in names.items()}
+
+    def run(self, call: Callable[[dict[str, int]], object]) -> None:
+        """`call` with the frames of each step, and the language model in between."""
+        if self.batch and self.frames:
+            self.table[:, 0] = self._ask(
+                self.xp.copy(self.prefixes[:, 0, :0]), self.xp.copy(self.lengths[:, 0])
+            )
+        for frame in range(self.frames):
+            call({"frame_begin": frame, "frame_end": frame + 1})
+            if frame + 1 < self.frames:
+                self._follow()
+        if self.frames == 0:
+            call({"frame_begin": 0, "frame_end": 0})
+
+    def _follow(self) -> None:
+        self.lengths[...] = self._taken(self.lengths)
+        self.table[...] = self._taken(self.table)
+        used = self.prefixes[:, :, : self.longest]
+        used[...] = self._taken(used)
+        new = self.added >= 0
+        if not new.any():
+            return
+        lengths = self.lengths[new]
+        tokens = self.prefixes[new]
+        tokens[range(len(lengths)), lengths] = self.added[new]
+        lengths = lengths + 1
+        self.prefixes[new], self.lengths[new] = tokens, lengths
+        longest = int(lengths.max())
+        self.longest = max(self.longest, longest)
+        self.table[new] = self._ask(tokens[:, :longest], lengths)
+
+    def _taken(self, array: Array) -> Array:
+        """What stood where the prefixes come from."""
+        source = self.source.reshape(self.source.shape + (1,) * (array.ndim - 2))
+        if isinstance(array, np.ndarray):
+            return np.take_along_axis(array, source, 1)
+        return sys.modules["torch"].take_along_dim(array, source, 1)
+
+    def _ask(self, prefixes: Array, lengths: Array) -> Array:
+        xp, wanted = self.xp, [len(lengths), self.vocab]
+        scores = self.lm(prefixes, lengths)
+        if not xp.owns(scores):
+            raise TypeError(
+                f"ctc_beam_search: lm must return {xp.name}, got {type(scores).__name__}"
+            )
+        if xp.dtype_code(scores) is None:
+            raise TypeError(f"ctc_beam_search: lm must return floating numbers, got {scores.dtype}")
+        if list(scores.shape) != wanted:
+            raise ValueError(f"ctc_beam_search: lm must return {wanted}, got {list(scores.shape)}")
+        check_place(xp, "ctc_beam_search", "what lm returns", scores, xp.place(self.like))
+        if not isinstance(scores, np.ndarray):
+            scores = scores.detach()
+        # Of -inf too, by a weight of 0 or below.
+        scores = self.weight * xp.cast(scores, self.table.dtype)
+        if not bool((scores < math.inf).all()):
+            raise ValueError(
+                "ctc_beam_search: lm_weight times what lm returns must be numbers below infinity"
+            )
+        return scores
+
+
+def _check(
+    operation: str, log_probs: Array, lengths: Array | None, blank: int
+) -> tuple[ArrayLibrary, Array, Array | None, str]:
+    xp = library_of(log_probs, operation, "log_probs")
+    if xp.dtype_code(log_probs) is None:
+        raise TypeError(
+            f"{operation}: log_probs must be float32, float64, float16 or bfloat16, "
+            f"got {log_probs.dtype}"
+        )
+    if len(log_probs.shape) != 3:
+        raise ValueError(
+            f"{operation}: log_probs must be [batch, frames, vocab], got {list(log_probs.shape)}"
+        )
+    backend = checked_backend(operation, "log_probs", xp.place(log_probs))
+    batch, frames, vocab = log_probs.shape
+    _integer(operation, "blank", blank, 0, vocab - 1, "a token of the vocabulary")
+    if lengths is not None:
+        lengths = check_lengths(xp, operation, lengths, log_probs, batch=batch, most=frames)
+    return xp, xp.rows(log_probs), lengths, backend
+
+
+def _input(xp: ArrayLibrary, log_probs: Array, lengths: Array | None, blank: int) -> dict[str, Any]:
+    batch, frames, vocab = log_probs.shape
+    row_stride, frame_stride, _ = xp.strides(log_probs)
+    return {
+        "dtype": xp.dtype_code(log_probs),
+        "batch": batch,
+        "frames": frames,
+        "vocab": vocab,
+        "row_stride": row_stride,
+        "frame_stride": frame_stride,
+        "log_probs": xp.address(log_probs),
+        "lengths": 0 if lengths is None else xp.address(lengths),
+        "blank": operator.index(blank),
+    }
+
+
+def _integer(
+    operation: str, name: str, value: Any, least: int, most: int | None = None, what: str = ""
+) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{operation}: {name} must be an integer, got {value!r}") from None
+    if number < least or (most is not None and number > most):
+        wanted = f"at least {least}" if most is None else f"from {least} to {most}, {what}"
+        raise ValueError(f"{operation}: {name} must be {wanted}, got {number}")
+    return number
+
+
+def _number(operation: str, name: str, value: Any, default: float) -> float:
+    if value is None:
+        return default
+    if not is_number(value):
+        raise TypeError(f"{operation}: {name} must be a number, got {value!r}")
+    if math.isnan(value):
+        raise ValueError(f"{operation}: {name} must be a number, got nan")
+    return float(value)

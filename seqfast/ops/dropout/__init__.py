@@ -1,0 +1,5 @@
+"""Dropout by counter."""
+
+from seqfast.ops.dropout.functions import dropout
+
+__all__ = ["dropout"]

@@ -1,0 +1,38 @@
+"""Dropout by counter on a GPU, or by the host executor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqfast import _C
+from seqfast.ops.base.cuda import address_of, as_arrays, as_tensors, place
+
+_DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+def dropout(
+    input: Any, probability: float, seed: Any, stream: int, per_step: bool, backend: str
+) -> Any:
+    """`seqfast.ops.dropout.dropout` of checked arguments: contiguous, not empty, with a seed."""
+    if isinstance(input, np.ndarray):
+        tensors = as_tensors((input, seed))
+        return as_arrays(dropout(tensors[0], probability, tensors[1], stream, per_step, backend))
+    output = torch.empty_like(input, requires_grad=False)
+    steps, rows, units = input.shape
+    _C.cuda_dropout(
+        *place(input.device, backend == "cuda-host"),
+        _DTYPES[input.dtype],
+        steps,
+        rows,
+        units,
+        address_of(input),
+        address_of(output),
+        float(probability),
+        address_of(seed),
+        stream,
+        per_step,
+    )
+    return output

@@ -1,0 +1,72 @@
+"""Dropout by counter: checks, allocation and the call into the native kernel."""
+
+from __future__ import annotations
+
+from seqfast import _C
+from seqfast.ops.base.arrays import Array, check_seed, library_of, thread_count
+from seqfast.ops.base.backend import checked_backend
+from seqfast.ops.base.checks import is_number
+
+
+def dropout(
+    input: Array,
+    probability: float,
+    seed: Array | None,
+    *,
+    stream: int,
+    per_step: bool = True,
+) -> Array:
+    """`input` with elements set to zero with `probability`, the others times 1 / (1 - p).
+
+    Srivastava et al. 2014; with `per_step` False one mask for all steps (Gal & Ghahramani 2016).
+    Same results as `seqfast.reference.dropout.dropout`. NumPy arrays, or torch tensors (no autograd
+    here: that is `seqfast.ops.dropout.torch`) on the CPU or on one CUDA device.
+
+    `input` [steps, rows, units], float32, float64, bfloat16 or float16. `seed`: int64, one number;
+    None is evaluation, which leaves `input` as it is. `stream`, from 0 to 2**32 - 1, tells uses of
+    one seed apart. Which elements are dropped depends on (seed, stream, step, row, unit) alone, by
+    Philox4x32-10 (Salmon et al. 2011); the probability counts to 24 bits. Returns a new array like
+    `input`. The gradient is the same of the gradient.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device, probability or
+    stream.
+    """
+    xp = library_of(input, "dropout", "input")
+    dtype = xp.dtype_code(input)
+    if dtype is None:
+        raise TypeError(
+            f"dropout: input must be float32, float64, bfloat16 or float16, got {input.dtype}"
+        )
+    if len(input.shape) != 3:
+        raise ValueError(f"dropout: input must be [steps, rows, units], got {list(input.shape)}")
+    backend = checked_backend("dropout", "input", xp.place(input))
+    if not (is_number(probability) and 0 <= probability <= 1):
+        raise ValueError(f"dropout: probability must be from 0 to 1, got {probability!r}")
+    if not isinstance(stream, int) or not 0 <= stream < 2**32:
+        raise ValueError(f"dropout: stream must be an integer from 0 to 2**32 - 1, got {stream!r}")
+    if seed is None:
+        return xp.copy(input)
+    seed = check_seed(xp, "dropout", seed, input)
+    steps, rows, units = input.shape
+    if steps * rows * units == 0:
+        return xp.copy(input)
+    input = xp.contiguous(input)
+    if backend != "cpu":
+        from seqfast.ops.dropout import cuda  # it imports torch
+
+        return cuda.dropout(input, probability, seed, stream, per_step, backend)
+    output = xp.empty(input, (steps, rows, units))
+    _C.dropout(
+        dtype,
+        steps,
+        rows,
+        units,
+        xp.address(input),
+        xp.address(output),
+        float(probability),
+        xp.address(seed),
+        stream,
+        per_step,
+        thread_count(),
+    )
+    return output

@@ -1,0 +1,174 @@
+"""Cells and their options as the kernels name them, and which options go together."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from seqfast.ops.base.checks import is_number
+from seqfast.ops.rnn.options import PLAIN, Options
+
+# The codes of csrc/core/rnn.h.
+LSTM, LSTM_THREE_GATES, GRU, GRU_RESET_BEFORE, GRU_UPDATE_GATE, RNN = range(6)
+_ACTIVATIONS = {"identity": 0, "tanh": 1, "relu": 2, "sigmoid": 3}
+
+GATES = {LSTM: 4, LSTM_THREE_GATES: 3, GRU: 3, GRU_RESET_BEFORE: 3, GRU_UPDATE_GATE: 2, RNN: 1}
+
+_OPERATIONS = ("lstm", "gru", "rnn")
+# Options that only one operation has.
+_OWNERS = {
+    "gate_clip": "lstm",
+    "cell_clip": "lstm",
+    "coupled_gates": "lstm",
+    "forget_gate": "lstm",
+    "reset_after": "gru",
+    "reset_gate": "gru",
+    "nonlinearity": "rnn",
+    "output_nonlinearity": "rnn",
+}
+_FLAGS = ("coupled_gates", "forget_gate", "reset_after", "reset_gate")
+_CHOICES = {
+    "nonlinearity": ("tanh", "relu"),
+    "output_nonlinearity": tuple(_ACTIVATIONS),
+    "recurrent_dropout_on": ("hidden", "update"),
+}
+
+
+class Cell(NamedTuple):
+    """A cell with its options, checked."""
+
+    kind: int  # the kernels' code
+    gates: int  # blocks of rows of weight_ih, weight_hh and the biases
+    saved: int  # numbers a unit keeps of each step in the array `gates`, normalised products too
+    layer_norm: bool
+    kernel: tuple[Any, ...]  # options for the kernels, up to the seed
+    layer: int
+
+
+def cell_of(operation: str, options: Options, layer_norm: bool) -> Cell:
+    """The cell of that operation; TypeError or ValueError for options that cannot be."""
+    try:
+        return _cell_of(operation, options, layer_norm)
+    except TypeError:
+        # What cannot be hashed is of a wrong type, which its check says better.
+        return _checked_cell(operation, options, layer_norm)
+
+
+def _checked_cell(operation: str, options: Options, layer_norm: bool) -> Cell:
+    _check_options(operation, options)
+    kind = kind_of(operation, options)
+    if layer_norm and kind == GRU_RESET_BEFORE:
+        raise ValueError(
+            f"{operation}: weight_norm_hh must be None with reset_after=False, got layer "
+            "normalisation of what the reset gate has already changed"
+        )
+    dropout = float(options.recurrent_dropout)
+    on_hidden = options.recurrent_dropout_on == "hidden"
+    zoneout_hidden, zoneout_cell = options.zoneout
+    kernel = (
+        kind,
+        options.coupled_gates,
+        _ACTIVATIONS[options.nonlinearity],
+        _ACTIVATIONS[options.output_nonlinearity],
+        layer_norm,
+        float(options.gate_clip),
+        float(options.cell_clip),
+        float(zoneout_hidden),
+        float(zoneout_cell),
+        dropout if on_hidden else 0.0,
+        0.0 if on_hidden else dropout,
+    )
+    saved = saved_of(kind, layer_norm)
+    return Cell(kind, GATES[kind], saved, layer_norm, kernel, options.layer)
+
+
+_cell_of = lru_cache(_checked_cell)
+
+
+def kind_of(operation: str, options: Options) -> int:
+    """The kernels' code of the cell that options which need not be checked ask for."""
+    if operation == "lstm":
+        return LSTM if options.forget_gate and not options.coupled_gates else LSTM_THREE_GATES
+    if operation == "rnn":
+        return RNN
+    if not options.reset_gate:
+        return GRU_UPDATE_GATE
+    return GRU if options.reset_after else GRU_RESET_BEFORE
+
+
+def saved_of(kind: int, layer_norm: bool) -> int:
+    """`Cell.saved`: of the GRU the recurrent product's share of n as well as its gates."""
+    saved = 4 if kind == GRU else GATES[kind]
+    return saved + GATES[kind] if layer_norm else saved
+
+
+def _check_options(operation: str, options: Options) -> None:
+    if operation not in _OPERATIONS:
+        raise ValueError(f"{operation}: cell must be lstm, gru or rnn, got {operation!r}")
+    if getattr(options, "_fields", None) != Options._fields:
+        raise TypeError(f"{operation}: options must be Options, got {type(options).__name__}")
+    for name in _FLAGS:
+        value = getattr(options, name)
+        if value not in (True, False):
+            raise TypeError(f"{operation}: {name} must be True or False, got {value!r}")
+    for name, choices in _CHOICES.items():
+        value = getattr(options, name)
+        if value not in choices:
+            raise ValueError(
+                f"{operation}: {name} must be one of {', '.join(choices)}, got {value!r}"
+            )
+    for name in ("gate_clip", "cell_clip"):
+        value = getattr(options, name)
+        if not (is_number(value) and 0 <= value < math.inf):
+            raise ValueError(
+                f"{operation}: {name} must be a finite number above 0, or 0 for none, got {value!r}"
+            )
+    zoneout = options.zoneout
+    if not isinstance(zoneout, tuple) or len(zoneout) != 2:
+        raise TypeError(
+            f"{operation}: zoneout must be a tuple of two probabilities, of the hidden and the "
+            f"cell state, got {zoneout!r}"
+        )
+    for name, value in (
+        ("zoneout[0]", zoneout[0]),
+        ("zoneout[1]", zoneout[1]),
+        ("recurrent_dropout", options.recurrent_dropout),
+    ):
+        if not (is_number(value) and 0 <= value <= 1):
+            raise ValueError(
+                f"{operation}: {name} must be a probability from 0 to 1, got {value!r}"
+            )
+    layer = options.layer
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < 2**27:
+        raise ValueError(f"{operation}: layer must be an int from 0 to 2**27 - 1, got {layer!r}")
+    _check_combinations(operation, options)
+
+
+def _check_combinations(operation: str, options: Options) -> None:
+    for name, owner in _OWNERS.items():
+        value = getattr(options, name)
+        if operation != owner and value != getattr(PLAIN, name):
+            raise ValueError(
+                f"{operation}: {name} is an option of {owner} alone and must be "
+                f"{getattr(PLAIN, name)!r}, got {value!r}"
+            )
+    if options.coupled_gates and not options.forget_gate:
+        raise ValueError(
+            f"{operation}: forget_gate must be True with coupled_gates, which is a forget gate of "
+            "1 - i, got False"
+        )
+    if not (options.reset_after or options.reset_gate):
+        raise ValueError(
+            f"{operation}: reset_after must be True with reset_gate=False, got False: no gate is "
+            "there to come before the product"
+        )
+    if operation != "lstm" and options.zoneout[1] != 0:
+        raise ValueError(
+            f"{operation}: zoneout[1] must be 0 where there is no cell state, "
+            f"got {options.zoneout[1]!r}"
+        )
+    if operation == "rnn" and options.recurrent_dropout_on == "update":
+        raise ValueError(
+            "rnn: recurrent_dropout_on must be hidden, got 'update': there is no update to a state"
+        )

@@ -1,0 +1,32 @@
+"""Sends a checked recurrent layer to the backend where its arrays are."""
+
+from __future__ import annotations
+
+from seqfast.ops.base.arrays import Array
+from seqfast.ops.rnn import cpu
+from seqfast.ops.rnn.layer import Gradients, Layer, Results, check_grads, check_kept
+
+
+def forward(layer: Layer, save: bool) -> Results:
+    """Of any checked layer; None what its cell does not have, and what is not kept."""
+    if layer.backend == "cpu" or layer.is_empty:
+        return cpu.forward(layer, save)
+    from seqfast.ops.rnn import cuda  # it imports torch
+
+    return cuda.forward(layer, save)
+
+
+def backward(
+    layer: Layer,
+    grads: tuple[Array | None, ...],
+    kept: tuple[Array | None, ...],
+    needs: tuple[bool, bool, bool],
+) -> Gradients:
+    """Of any checked layer. `grads`: of output, hidden_n, cell_n, cells; `kept`: output, cells,
+    gates, statistics."""
+    kept, grads = check_kept(layer, *kept), check_grads(layer, *grads)
+    if layer.backend == "cpu" or layer.is_empty:
+        return cpu.backward(layer, grads, kept, needs)
+    from seqfast.ops.rnn import cuda  # it imports torch
+
+    return cuda.backward(layer, grads, kept, needs)

@@ -1,0 +1,273 @@
+"""Recurrent layers: the functions a caller sees, with the signatures of their NumPy twins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from seqfast.ops.base.arrays import Array
+from seqfast.ops.rnn import dispatch
+from seqfast.ops.rnn.layer import GradWeights, Layer, Results, Weights, check_layer
+from seqfast.ops.rnn.options import PLAIN, Options
+
+
+def lstm_forward(
+    input: Array,
+    hidden: Array | None,
+    cell: Array | None,
+    weights: Sequence[Weights],
+    lengths: Array | None = None,
+    *,
+    reset: Array | None = None,
+    seed: Array | None = None,
+    options: Options = PLAIN,
+    save: bool = True,
+) -> tuple[Any, ...]:
+    """One LSTM layer over a whole sequence, in one or both directions.
+
+    Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000, peepholes (Gers &
+    Schmidhuber 2000), the projection of Sak et al. 2014, layer normalisation (Ba et al. 2016) and
+    what `options` asks for (`seqfast.ops.rnn.Options`); same results as
+    `seqfast.reference.rnn.lstm_forward`, equations in docs/equations.md. All arrays are NumPy
+    arrays, or all are torch tensors (no autograd here: that is `seqfast.nn`) on the CPU or on one
+    CUDA device, of one dtype: float32, float64, bfloat16 or float16. With `output_size = proj_size
+    or hidden_size`, and `gates` 4 (i f g o), or 3 (i g o) with `coupled_gates` or without
+    `forget_gate`:
+
+    - `input` [steps, batch, input_size]; `hidden` [directions, batch, output_size] and `cell`
+      [directions, batch, hidden_size], None for zeros.
+    - `weights`: per direction the first five to ten of `(weight_ih [gates * hidden_size,
+      input_size], weight_hh [gates * hidden_size, output_size], bias_ih, bias_hh [gates *
+      hidden_size], weight_hr [proj_size, hidden_size], bias_hr [proj_size], weight_peephole [3,
+      hidden_size] (i f o), weight_norm_hh [gates * hidden_size], weight_norm_cell, bias_norm_cell
+      [hidden_size])`. All but weight_hh may be None. The second direction runs backward in time.
+      Without weight_ih, `input` is the product with it, [steps, batch, directions * gates *
+      hidden_size]. The last three go together and ask for layer normalisation.
+    - `lengths` [batch], any integer dtype: steps of each row, 0 to `steps`. Past them output,
+      cells and gates are zero; length 0 gives the initial state. With `input` on a GPU, lengths
+      there are never looked at from the host: outside 0 to `steps` they count as the nearer end.
+      They may be on the CPU as well, where they are checked.
+    - `reset` [steps, batch], bool or uint8: where true, the row's states are zeroed before that
+      step, and no gradient crosses. In one direction only.
+    - `seed`: int64, one number, by which masks are drawn: the same on every backend and for any
+      number of threads. None is evaluation: no dropout, zoneout by its expectation.
+
+    On a GPU the call runs on torch's current stream of that device, and the host waits for nothing.
+
+    Returns `output` [steps, batch, directions * output_size], `hidden_n` and `cell_n` (as `hidden`
+    and `cell`), `cells` [steps, batch, directions * hidden_size] (float64 for float64, else
+    float32) and `gates` [steps, batch, directions * gates * hidden_size], the last two None unless
+    `save`. With layer normalisation a direction's gates are followed by as many of its normalised
+    product, and a sixth result is `statistics` [steps, batch, directions * 4] (dtype as `cells`).
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device, length or
+    option, or for options that do not go together.
+    """
+    layer = check_layer("lstm", input, hidden, cell, weights, lengths, reset, seed, options)
+    results = dispatch.forward(layer, save)
+    return results if layer.cell_kind.layer_norm else results[:5]
+
+
+def gru_forward(
+    input: Array,
+    hidden: Array | None,
+    weights: Sequence[Weights],
+    lengths: Array | None = None,
+    *,
+    reset: Array | None = None,
+    seed: Array | None = None,
+    options: Options = PLAIN,
+    save: bool = True,
+) -> tuple[Any, ...]:
+    """One GRU layer over a whole sequence, in one or both directions.
+
+    Cho et al. 2014, by default with the reset gate after the recurrent product, as torch and cuDNN
+    have it; `reset_after=False` (before it: ONNX, Keras) and `reset_gate=False` (an update gate
+    alone) in `options` are the others. Same results as `seqfast.reference.rnn.gru_forward`,
+    equations in docs/equations.md. Arrays, dtypes and devices, `lengths`, `reset` and `seed` are as
+    for `lstm_forward`. With `gates` 3 (r z n), or 2 (z n) without reset gate:
+
+    - `input` [steps, batch, input_size]; `hidden` [directions, batch, hidden_size], None for zeros.
+    - `weights`: per direction the first five to ten of `(weight_ih [gates * hidden_size,
+      input_size], weight_hh [gates * hidden_size, hidden_size], bias_ih, bias_hh [gates *
+      hidden_size], None, None, None, weight_norm_hh [gates * hidden_size])`. All but weight_hh may
+      be None. Without weight_ih, `input` is the product with it, [steps, batch, directions * gates
+      * hidden_size]. weight_norm_hh asks for layer normalisation (Ba et al. 2016), which there is
+      not with `reset_after=False`.
+
+    Returns `output` [steps, batch, directions * hidden_size], `hidden_n` (as `hidden`) and `gates`
+    [steps, batch, directions * saved * hidden_size], None unless `save`: r, z, n and the recurrent
+    product's share of n with `reset_after`, else the gates. With layer normalisation a direction's
+    are followed by the gates * hidden_size of its normalised product, and a fourth result is
+    `statistics` [steps, batch, directions * 4], float64 for float64, else float32.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device, length or
+    option, or for options that do not go together.
+    """
+    layer = check_layer("gru", input, hidden, None, weights, lengths, reset, seed, options)
+    return _without_cell(layer, dispatch.forward(layer, save))
+
+
+def rnn_forward(
+    input: Array,
+    hidden: Array | None,
+    weights: Sequence[Weights],
+    lengths: Array | None = None,
+    *,
+    reset: Array | None = None,
+    seed: Array | None = None,
+    options: Options = PLAIN,
+    save: bool = True,
+) -> tuple[Any, ...]:
+    """One plain recurrent layer over a whole sequence, in one or both directions.
+
+    Elman 1990; with weight_hr the network of Jordan 1986, whose output is what is fed back. Same
+    results as `seqfast.reference.rnn.rnn_forward`, equations in docs/equations.md. Arrays, dtypes
+    and devices, `lengths`, `reset` and `seed` are as for `lstm_forward`. With `output_size =
+    proj_size or hidden_size`:
+
+    - `input` [steps, batch, input_size]; `hidden` [directions, batch, output_size], None for zeros.
+    - `weights`: per direction the first five to ten of `(weight_ih [hidden_size, input_size],
+      weight_hh [hidden_size, output_size], bias_ih, bias_hh [hidden_size], weight_hr [proj_size,
+      hidden_size], bias_hr [proj_size], None, weight_norm_hh [hidden_size])`. All but weight_hh may
+      be None. Without weight_ih, `input` is the product with it, [steps, batch, directions *
+      hidden_size]. weight_norm_hh asks for layer normalisation (Ba et al. 2016), which there is not
+      with a projection.
+
+    Returns `output` [steps, batch, directions * output_size], `hidden_n` (as `hidden`) and `gates`
+    [steps, batch, directions * hidden_size], the activated values, None unless `save`. With layer
+    normalisation a direction's are followed by its normalised product, and a fourth result is
+    `statistics` [steps, batch, directions * 4], float64 for float64, else float32.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device, length or
+    option, or for options that do not go together.
+    """
+    layer = check_layer("rnn", input, hidden, None, weights, lengths, reset, seed, options)
+    return _without_cell(layer, dispatch.forward(layer, save))
+
+
+def lstm_backward(
+    grad_output: Array | None,
+    grad_hidden_n: Array | None,
+    grad_cell_n: Array | None,
+    grad_cells: Array | None,
+    input: Array,
+    hidden: Array | None,
+    cell: Array | None,
+    weights: Sequence[Weights],
+    lengths: Array | None,
+    output: Array,
+    cells: Array,
+    gates: Array,
+    *,
+    statistics: Array | None = None,
+    reset: Array | None = None,
+    seed: Array | None = None,
+    options: Options = PLAIN,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[Array | None, Array | None, Array | None, GradWeights | None]:
+    """Gradients of `lstm_forward`, by back-propagation through time (Werbos 1990).
+
+    `grad_output`, `grad_hidden_n`, `grad_cell_n`, `grad_cells`: shaped as the results of
+    `lstm_forward`, None for zero. `output`, `cells`, `gates` and, with layer normalisation,
+    `statistics`: what it returned with `save`. `input` to `lengths`, `reset`, `seed`, `options`:
+    what it was given. `needs`: which of (input, hidden and cell, weights) to return a gradient for;
+    the others are None and cost nothing.
+
+    Returns `(grad_input, grad_hidden, grad_cell, grad_weights)`, shaped as the arguments;
+    `grad_weights` holds None where a weight is None. The gradients of `bias_ih` and `bias_hh`
+    are equal, and may be one array.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device, length or
+    option.
+    """
+    layer = check_layer("lstm", input, hidden, cell, weights, lengths, reset, seed, options)
+    grads = grad_output, grad_hidden_n, grad_cell_n, grad_cells
+    found = dispatch.backward(layer, grads, (output, cells, gates, statistics), needs)
+    return (*found[:3], _as_long_as(weights, found[3]))
+
+
+def gru_backward(
+    grad_output: Array | None,
+    grad_hidden_n: Array | None,
+    input: Array,
+    hidden: Array | None,
+    weights: Sequence[Weights],
+    lengths: Array | None,
+    output: Array,
+    gates: Array,
+    *,
+    statistics: Array | None = None,
+    reset: Array | None = None,
+    seed: Array | None = None,
+    options: Options = PLAIN,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[Array | None, Array | None, GradWeights | None]:
+    """Gradients of `gru_forward`, by back-propagation through time (Werbos 1990).
+
+    `grad_output`, `grad_hidden_n`: shaped as the results of `gru_forward`, None for zero. `output`,
+    `gates` and, with layer normalisation, `statistics`: what it returned with `save`. `input` to
+    `lengths`, `reset`, `seed`, `options`: what it was given. `needs`: which of (input, hidden,
+    weights) to return a gradient for; the others are None and cost nothing.
+
+    Returns `(grad_input, grad_hidden, grad_weights)`, shaped as the arguments; `grad_weights` holds
+    None where a weight is None. The gradients of `bias_ih` and `bias_hh` differ where the reset
+    gate comes after the product, and are equal, maybe one array, elsewhere.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device, length or
+    option.
+    """
+    layer = check_layer("gru", input, hidden, None, weights, lengths, reset, seed, options)
+    grads = grad_output, grad_hidden_n, None, None
+    found = dispatch.backward(layer, grads, (output, None, gates, statistics), needs)
+    return found[0], found[1], _as_long_as(weights, found[3])
+
+
+def rnn_backward(
+    grad_output: Array | None,
+    grad_hidden_n: Array | None,
+    input: Array,
+    hidden: Array | None,
+    weights: Sequence[Weights],
+    lengths: Array | None,
+    output: Array,
+    gates: Array,
+    *,
+    statistics: Array | None = None,
+    reset: Array | None = None,
+    seed: Array | None = None,
+    options: Options = PLAIN,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[Array | None, Array | None, GradWeights | None]:
+    """Gradients of `rnn_forward`, by back-propagation through time (Werbos 1990).
+
+    `grad_output`, `grad_hidden_n`: shaped as the results of `rnn_forward`, None for zero. `output`,
+    `gates` and, with layer normalisation, `statistics`: what it returned with `save`. `input` to
+    `lengths`, `reset`, `seed`, `options`: what it was given. `needs`: which of (input, hidden,
+    weights) to return a gradient for; the others are None and cost nothing.
+
+    Returns `(grad_input, grad_hidden, grad_weights)`, shaped as the arguments; `grad_weights` holds
+    None where a weight is None. The gradients of `bias_ih` and `bias_hh` are equal, and may be one
+    array.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device, length or
+    option.
+    """
+    layer = check_layer("rnn", input, hidden, None, weights, lengths, reset, seed, options)
+    grads = grad_output, grad_hidden_n, None, None
+    found = dispatch.backward(layer, grads, (output, None, gates, statistics), needs)
+    return found[0], found[1], _as_long_as(weights, found[3])
+
+
+def _without_cell(layer: Layer, results: Results) -> tuple[Any, ...]:
+    output, hidden_n, _, _, gates, statistics = results
+    if layer.cell_kind.layer_norm:
+        return output, hidden_n, gates, statistics
+    return output, hidden_n, gates
+
+
+def _as_long_as(weights: Sequence[Weights], grads: GradWeights | None) -> GradWeights | None:
+    """As many gradients per direction as weights were given."""
+    if grads is None:
+        return None
+    return tuple(found[: len(given)] for found, given in zip(grads, weights, strict=True))
