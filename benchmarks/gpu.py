@@ -36,6 +36,7 @@ from benchmarks.cases import (
 )
 from benchmarks.cuda_model import predict
 from benchmarks.gpu_grid import MODES, PRECISIONS, VARIANTS, GpuCase, Job, jobs
+from seqfast.ops.rnn.arguments import GpuCall, RnnSizes
 from seqfast.ops.rnn.cells import cell_of
 from seqfast.ops.rnn.options import Options
 
@@ -159,24 +160,32 @@ def strategies(case: GpuCase, mode: str, index: int = 0, host: bool = False) -> 
     Backward only in training.
     """
     native: Any = seqfast._C
-    sizes = (case.steps, case.batch, case.hidden_size, case.proj_size, case.directions)
     variant = VARIANTS.get(case.variant)
-    call = (
-        host,
-        index,
-        0,
-        case.tf32,
-        0,
-        CODES[case.dtype],
-        *sizes,
-        bool(variant and variant.extras),
+    call = GpuCall(
+        device=index,
+        stream=0,
+        tf32=case.tf32,
+        strategy=0,
+        extras=bool(variant and variant.extras),
+        on_host=host,
+    )
+    sizes = RnnSizes(
+        dtype=CODES[case.dtype],
+        steps=case.steps,
+        batch=case.batch,
+        input_size=0,
+        hidden_size=case.hidden_size,
+        proj_size=case.proj_size,
+        directions=case.directions,
+        threads=0,
     )
     options = Options(**variant.options) if variant else Options()
-    kernel = cell_of(case.cell, options, bool(variant and variant.layer_norm)).kernel
-    seeded = int(mode == "training")  # an address that a way does not look at
+    native_options = cell_of(case.cell, options, bool(variant and variant.layer_norm)).native
+    if mode == "training":
+        native_options = native_options._replace(seed=1)  # an address that nobody looks at
     passes = (False, True) if mode == "training" else (False,)
     return [
-        STRATEGIES[native.cuda_rnn_strategy(call, (*kernel, seeded, 0), backward)]
+        STRATEGIES[native.cuda_rnn_strategy(call, sizes, native_options, backward)]
         for backward in passes
     ]
 

@@ -33,7 +33,7 @@ set(seqfast_cuda_state "off")
 set(seqfast_cuda_architectures)
 set(seqfast_cuda_libraries)
 set(seqfast_cuda_definitions)
-set(seqfast_cuda_bindings csrc/bindings/cuda_rnn.cpp)
+set(seqfast_cuda_bindings)
 
 # The symbols of one namespace, each raising an error that says what is missing.
 function(seqfast_add_stub namespace missing)

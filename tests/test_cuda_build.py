@@ -16,12 +16,16 @@ import pytest
 
 import seqfast
 from seqfast import _C
+from seqfast.ops.rnn import Options
+from seqfast.ops.rnn.arguments import GpuCall, RnnSizes
+from seqfast.ops.rnn.cells import cell_of
 
 ROOT = Path(__file__).resolve().parents[1]
 INFO = seqfast.build_info()
 # One step of one row; nothing is read from it before the stub raises.
-CALL = (0, 0, False, 0, 0, 1, 1, 1, 0, 1, False)
-OPTIONS = (0, False, 1, 0, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
+CALL = GpuCall(device=0, stream=0, tf32=False, strategy=0, extras=False, on_host=False)
+SIZES = RnnSizes(0, 1, 1, 0, 1, 0, 1, 0)
+OPTIONS = cell_of("lstm", Options(), False).native
 
 needs_cuda_build = pytest.mark.skipif(INFO["cuda"] != "on", reason="built without nvcc")
 
@@ -207,7 +211,7 @@ def test_a_build_without_it_raises(on_host: bool, missing: str) -> None:
     if there:
         pytest.skip(f"built with {missing}")
     with pytest.raises(RuntimeError, match=f"rnn_strategy: seqfast was built without {missing}"):
-        _C.cuda_rnn_strategy((on_host, *CALL), OPTIONS, False)
+        _C.cuda_rnn_strategy(CALL._replace(on_host=on_host), SIZES, OPTIONS, False)
 
 
 @needs_cuda_build

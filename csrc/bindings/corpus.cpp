@@ -6,7 +6,7 @@
 
 #include <memory>
 
-#include "bindings/address.h"
+#include "bindings/reader.h"
 #include "bindings/register.h"
 
 namespace py = pybind11;
@@ -15,6 +15,13 @@ namespace seqfast::bindings {
 namespace {
 
 using cpu::WordReader;
+
+std::unique_ptr<WordReader> make_reader(const std::vector<std::string>& known,
+                                        const py::handle& from) {
+    const auto args = read<WordReaderArgs>(from);
+    return std::make_unique<WordReader>(known, args.frozen, args.max_types, args.threads,
+                                        args.part_bytes);
+}
 
 py::object to_str(std::string_view word) {
     // Words that Python gave may hold lone surrogates.
@@ -55,24 +62,24 @@ py::array_t<int64_t> offsets(const WordReader& reader) {
 }
 
 int64_t renumber(WordReader& reader, Address ids, int64_t size, Address numbers) {
-    return reader.renumber(static_cast<int32_t*>(out(ids)), size,
-                           static_cast<const int32_t*>(in(numbers)));
+    return reader.renumber(reinterpret_cast<int32_t*>(ids), size,
+                           reinterpret_cast<const int32_t*>(numbers));
 }
 
 py::memoryview space(WordReader& reader, size_t size) {
     return py::memoryview::from_memory(reader.space(size), static_cast<py::ssize_t>(size));
 }
 
-uint64_t fingerprint(Address data, size_t bytes) { return cpu::fingerprint(in(data), bytes); }
+uint64_t fingerprint(Address data, size_t bytes) {
+    return cpu::fingerprint(reinterpret_cast<const void*>(data), bytes);
+}
 
 }  // namespace
 
 void register_corpus(py::module_& module) {
     const auto free = py::call_guard<py::gil_scoped_release>();
     py::class_<WordReader>(module, "WordReader")
-        .def(py::init<const std::vector<std::string>&, bool, int64_t, int, size_t>(),
-             py::arg("known"), py::arg("frozen"), py::arg("max_types"), py::arg("threads"),
-             py::arg("part_bytes"))
+        .def(py::init(&make_reader), py::arg("known"), py::arg("args"))
         .def("space", space, py::arg("size"))
         .def("feed", &WordReader::feed, py::arg("size"), free)
         .def("end", &WordReader::end, free)
@@ -88,7 +95,7 @@ void register_corpus(py::module_& module) {
         .def(
             "prune",
             [](WordReader& reader, Address keep) {
-                reader.prune(static_cast<const bool*>(in(keep)));
+                reader.prune(reinterpret_cast<const bool*>(keep));
             },
             py::arg("keep"), free)
         .def("take", take)

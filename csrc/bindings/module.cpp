@@ -7,8 +7,9 @@ PYBIND11_MODULE(_C, module) {
     module.doc() = "seqfast's kernels; addresses in, nothing checked: use seqfast.ops";
     seqfast::bindings::register_build_info(module);
     seqfast::bindings::register_beam_search(module);
+    seqfast::bindings::register_dropout(module);
     seqfast::bindings::register_rnn(module);
-    seqfast::bindings::register_cuda_rnn(module);
+    seqfast::bindings::register_structs(module);
     seqfast::bindings::register_corpus(module);
     seqfast::bindings::register_ctc(module);
     seqfast::bindings::register_decoder(module);

@@ -1,6 +1,8 @@
-// Recurrent operations: integers to typed pointers, the GIL released, nothing checked.
+// Recurrent operations on the CPU, on a GPU or on the host executor: the GIL released, nothing
+// checked.
+#include "cuda/rnn/rnn.h"
+#include "bindings/reader.h"
 #include "bindings/register.h"
-#include "bindings/rnn_arguments.h"
 #include "cpu/base/dispatch.h"
 
 namespace py = pybind11;
@@ -8,118 +10,72 @@ namespace py = pybind11;
 namespace seqfast::bindings {
 namespace {
 
-// (dtype, steps, batch, input_size, hidden_size, proj_size, directions, threads)
-RnnSizes read_sizes(const py::tuple& from) {
-    const Items at(from);
-    return {static_cast<DType>(at.integer(0)),
-            at.integer(1),
-            at.integer(2),
-            at.integer(3),
-            at.integer(4),
-            at.integer(5),
-            at.integer(6),
-            static_cast<int>(at.integer(7))};
+size_t forward_workspace_size(const py::handle& args) {
+    return cpu::rnn_workspace_size(read<RnnForwardArgs>(args));
 }
 
-size_t rnn_workspace_size(bool backward, const py::tuple& sizes, const py::tuple& options,
-                          const py::list& weights) {
-    const auto of = [&](auto args) {
-        args.sizes = read_sizes(sizes);
-        args.options = read_options(options);
-        read_weights(args.weights, weights);
-        return cpu::rnn_workspace_size(args);
-    };
-    return backward ? of(RnnBackwardArgs{}) : of(RnnForwardArgs{});
-}
-
-void rnn_forward(const py::tuple& sizes, const py::tuple& options, Address input,
-                 int64_t input_step_stride, int64_t input_row_stride, Address lengths,
-                 Address reset, Address hidden, Address cell, const py::list& weights,
-                 Address output, Address hidden_n, Address cell_n, Address cells, Address gates,
-                 Address statistics, Address workspace, size_t workspace_size) {
-    RnnForwardArgs args{};
-    args.sizes = read_sizes(sizes);
-    args.options = read_options(options);
-    args.input = {in(input), input_step_stride, input_row_stride};
-    args.lengths = static_cast<const int64_t*>(in(lengths));
-    args.reset = static_cast<const uint8_t*>(in(reset));
-    args.hidden = in(hidden);
-    args.cell = in(cell);
-    read_weights(args.weights, weights);
-    args.output = out(output);
-    args.hidden_n = out(hidden_n);
-    args.cell_n = out(cell_n);
-    args.cells = out(cells);
-    args.gates = out(gates);
-    args.statistics = out(statistics);
-    args.workspace = out(workspace);
-    args.workspace_size = workspace_size;
+void forward(const py::handle& from, Address workspace, size_t workspace_size) {
+    const auto args = read<RnnForwardArgs>(from, workspace, workspace_size);
     py::gil_scoped_release release;
     cpu::rnn_forward(args);
 }
 
-void rnn_backward(const py::tuple& sizes, const py::tuple& options, Address grad_output,
-                  int64_t grad_output_step_stride, int64_t grad_output_row_stride,
-                  Address grad_hidden_n, Address grad_cell_n, Address grad_cells, Address input,
-                  int64_t input_step_stride, int64_t input_row_stride, Address lengths,
-                  Address reset, Address hidden, Address cell, const py::list& weights,
-                  Address output, Address cells, Address gates, Address statistics,
-                  Address grad_input, Address grad_hidden, Address grad_cell,
-                  const py::list& grad_weights, Address workspace, size_t workspace_size) {
-    RnnBackwardArgs args{};
-    args.sizes = read_sizes(sizes);
-    args.options = read_options(options);
-    args.grad_output = {in(grad_output), grad_output_step_stride, grad_output_row_stride};
-    args.grad_hidden_n = in(grad_hidden_n);
-    args.grad_cell_n = in(grad_cell_n);
-    args.grad_cells = in(grad_cells);
-    args.input = {in(input), input_step_stride, input_row_stride};
-    args.lengths = static_cast<const int64_t*>(in(lengths));
-    args.reset = static_cast<const uint8_t*>(in(reset));
-    args.hidden = in(hidden);
-    args.cell = in(cell);
-    read_weights(args.weights, weights);
-    args.output = in(output);
-    args.cells = in(cells);
-    args.gates = in(gates);
-    args.statistics = in(statistics);
-    args.grad_input = out(grad_input);
-    args.grad_hidden = out(grad_hidden);
-    args.grad_cell = out(grad_cell);
-    for (size_t d = 0; d < grad_weights.size(); ++d) {
-        const Items at(grad_weights[d]);
-        args.grad_weights[d] = {at.pointer(0), at.pointer(1), at.pointer(2), at.pointer(3),
-                                at.pointer(4), at.pointer(5), at.pointer(6), at.pointer(7),
-                                at.pointer(8), at.pointer(9)};
-    }
-    args.workspace = out(workspace);
-    args.workspace_size = workspace_size;
+size_t backward_workspace_size(const py::handle& args) {
+    return cpu::rnn_workspace_size(read<RnnBackwardArgs>(args));
+}
+
+void backward(const py::handle& from, Address workspace, size_t workspace_size) {
+    const auto args = read<RnnBackwardArgs>(from, workspace, workspace_size);
     py::gil_scoped_release release;
     cpu::rnn_backward(args);
 }
 
-void dropout(int dtype, int64_t steps, int64_t rows, int64_t units, Address input, Address output,
-             double probability, Address seed, uint32_t stream, bool per_step, int threads) {
-    const DropoutArgs args{steps,
-                           rows,
-                           units,
-                           in(input),
-                           out(output),
-                           probability,
-                           static_cast<const int64_t*>(in(seed)),
-                           stream,
-                           per_step};
+size_t cuda_workspace_size(const py::handle& call, const py::handle& sizes,
+                           const py::handle& options, bool is_backward) {
+    const auto where = read<GpuCall>(call);
+    return (where.on_host ? cuda_host::rnn_workspace_size : cuda::rnn_workspace_size)(
+        where, read<RnnSizes>(sizes), read<RnnOptions>(options), is_backward);
+}
+
+int cuda_strategy(const py::handle& call, const py::handle& sizes, const py::handle& options,
+                  bool is_backward) {
+    const auto where = read<GpuCall>(call);
+    return static_cast<int>((where.on_host ? cuda_host::rnn_strategy : cuda::rnn_strategy)(
+        where, read<RnnSizes>(sizes), read<RnnOptions>(options), is_backward));
+}
+
+void cuda_forward(const py::handle& from, Address workspace, size_t workspace_size) {
+    const auto args = read<RnnRecurrenceForwardArgs>(from, workspace, workspace_size);
     py::gil_scoped_release release;
-    cpu::dropout(static_cast<DType>(dtype), args, threads);
+    (args.call.on_host ? cuda_host::rnn_forward : cuda::rnn_forward)(args);
+}
+
+void cuda_backward(const py::handle& from, Address workspace, size_t workspace_size) {
+    const auto args = read<RnnRecurrenceBackwardArgs>(from, workspace, workspace_size);
+    py::gil_scoped_release release;
+    (args.call.on_host ? cuda_host::rnn_backward : cuda::rnn_backward)(args);
+}
+
+void zero_padding(const py::handle& call, const py::handle& from) {
+    const auto where = read<GpuCall>(call);
+    const auto args = read<ZeroPaddingArgs>(from);
+    py::gil_scoped_release release;
+    (where.on_host ? cuda_host::zero_padding : cuda::zero_padding)(
+        where, args.array, args.row_bytes, args.steps, args.batch, args.lengths);
 }
 
 }  // namespace
 
 void register_rnn(py::module_& module) {
-    module.def("rnn_workspace_size", &rnn_workspace_size);
-    module.def("rnn_forward", &rnn_forward);
-    module.def("rnn_backward", &rnn_backward);
-    module.def("dropout", &dropout);
+    module.def("rnn_forward_workspace_size", &forward_workspace_size);
+    module.def("rnn_forward", &forward);
+    module.def("rnn_backward_workspace_size", &backward_workspace_size);
+    module.def("rnn_backward", &backward);
+    module.def("cuda_rnn_workspace_size", &cuda_workspace_size);
+    module.def("cuda_rnn_strategy", &cuda_strategy);
+    module.def("cuda_rnn_forward", &cuda_forward);
+    module.def("cuda_rnn_backward", &cuda_backward);
+    module.def("cuda_zero_padding", &zero_padding);
 }
 
 }  // namespace seqfast::bindings

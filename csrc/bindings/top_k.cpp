@@ -1,6 +1,6 @@
-// The k largest of each row: integers to typed pointers, the GIL released, nothing checked.
+// The k largest of each row: the GIL released, nothing checked.
 #include "cuda/top_k/top_k.h"
-#include "bindings/address.h"
+#include "bindings/reader.h"
 #include "bindings/register.h"
 #include "cpu/base/dispatch.h"
 
@@ -9,52 +9,22 @@ namespace py = pybind11;
 namespace seqfast::bindings {
 namespace {
 
-TopKArgs read_args(int64_t rows, int64_t columns, int64_t k, int64_t excluded, int64_t row_stride,
-                   Address scores, Address exclude, Address values, Address indices,
-                   Address workspace) {
-    TopKArgs args{};
-    args.rows = rows;
-    args.columns = columns;
-    args.k = k;
-    args.excluded = excluded;
-    args.row_stride = row_stride;
-    args.scores = static_cast<const float*>(in(scores));
-    args.exclude = static_cast<const int64_t*>(in(exclude));
-    args.values = static_cast<float*>(out(values));
-    args.indices = static_cast<int64_t*>(out(indices));
-    args.workspace = static_cast<uint64_t*>(out(workspace));
-    return args;
-}
-
 // Bytes for a call with so many threads, or fewer.
-size_t workspace_size(int64_t rows, int64_t columns, int64_t k, int64_t excluded, int threads) {
-    TopKArgs args{};
-    args.rows = rows;
-    args.columns = columns;
-    args.k = k;
-    args.excluded = excluded;
-    args.threads = threads;
-    return static_cast<size_t>(top_k_workspace(args)) * sizeof(uint64_t);
+size_t workspace_size(const py::handle& args) {
+    return static_cast<size_t>(top_k_workspace(read<TopKArgs>(args))) * sizeof(uint64_t);
 }
 
-void top_k(int64_t rows, int64_t columns, int64_t k, int64_t excluded, int64_t row_stride,
-           Address scores, Address exclude, Address values, Address indices, Address workspace,
-           int threads) {
-    TopKArgs args = read_args(rows, columns, k, excluded, row_stride, scores, exclude, values,
-                              indices, workspace);
-    args.threads = threads;
+void top_k(const py::handle& from, Address workspace) {
+    const auto args = read<TopKArgs>(from, workspace);
     py::gil_scoped_release release;
     cpu::top_k(args);
 }
 
-void cuda_top_k(bool on_host, int device, Address stream, int64_t rows, int64_t columns, int64_t k,
-                int64_t excluded, int64_t row_stride, Address scores, Address exclude,
-                Address values, Address indices, Address workspace, int parts) {
-    TopKArgs args = read_args(rows, columns, k, excluded, row_stride, scores, exclude, values,
-                              indices, workspace);
-    args.parts = parts;
+void cuda_top_k(const py::handle& place, const py::handle& from, Address workspace) {
+    const auto where = read<GpuPlace>(place);
+    const auto args = read<TopKArgs>(from, workspace);
     py::gil_scoped_release release;
-    (on_host ? cuda_host::top_k : cuda::top_k)({device, out(stream)}, args);
+    (where.on_host ? cuda_host::top_k : cuda::top_k)(where, args);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// Word vectors: integers to typed pointers, the GIL released, nothing checked.
+// Word vectors: the GIL released, nothing checked.
 #include "cuda/word2vec/word2vec.h"
-#include "bindings/dictionary.h"
+#include "bindings/reader.h"
 #include "bindings/register.h"
 #include "cpu/base/dispatch.h"
 
@@ -9,82 +9,39 @@ namespace py = pybind11;
 namespace seqfast::bindings {
 namespace {
 
-// A dict with the names of Word2VecArgs: one call trains for a while, so it may be read slowly.
-Word2VecArgs read_args(const py::dict& from) {
-    Word2VecArgs args{};
-    args.tokens = at<int64_t>(from, "tokens");
-    args.sentences = at<int64_t>(from, "sentences");
-    args.vocabulary = at<int64_t>(from, "vocabulary");
-    args.ids = pointer<int32_t>(from, "ids");
-    args.offsets = pointer<int64_t>(from, "offsets");
-    args.size = at<int64_t>(from, "size");
-    args.stride = at<int64_t>(from, "stride");
-    args.cbow = at<bool>(from, "cbow");
-    args.hierarchical = at<bool>(from, "hierarchical");
-    args.shared_negatives = at<bool>(from, "shared_negatives");
-    args.shrink_windows = at<bool>(from, "shrink_windows");
-    args.cbow_mean = at<bool>(from, "cbow_mean");
-    args.legacy_cbow = at<bool>(from, "legacy_cbow");
-    args.window = at<int>(from, "window");
-    args.negative = at<int>(from, "negative");
-    args.deterministic = at<bool>(from, "deterministic");
-    args.keep = pointer<uint32_t>(from, "keep");
-    args.alias_threshold = pointer<uint32_t>(from, "alias_threshold");
-    args.alias = pointer<int32_t>(from, "alias");
-    args.path_offsets = pointer<int64_t>(from, "path_offsets");
-    args.path_nodes = pointer<int32_t>(from, "path_nodes");
-    args.path_codes = pointer<uint8_t>(from, "path_codes");
-    args.longest_path = at<int64_t>(from, "longest_path");
-    args.locked = pointer<uint8_t>(from, "locked");
-    args.input = pointer<float>(from, "input");
-    args.output = pointer<float>(from, "output");
-    args.nodes = pointer<float>(from, "nodes");
-    args.seed = at<int64_t>(from, "seed");
-    args.epoch = at<int64_t>(from, "epoch");
-    args.tokens_before = at<int64_t>(from, "tokens_before");
-    args.tokens_total = at<int64_t>(from, "tokens_total");
-    args.alpha = at<double>(from, "alpha");
-    args.min_alpha = at<double>(from, "min_alpha");
-    args.first_round = at<int64_t>(from, "first_round");
-    args.last_round = at<int64_t>(from, "last_round");
-    args.loss = pointer<double>(from, "loss");
-    args.kept = pointer<int64_t>(from, "kept");
-    args.examples = pointer<int64_t>(from, "examples");
-    args.threads = at<int>(from, "threads");
-    args.workspace = pointer<void>(from, "workspace");
-    args.workspace_size = at<size_t>(from, "workspace_size");
-    return args;
+size_t workspace_size(const py::handle& args) {
+    return cpu::word2vec_workspace_size(read<Word2VecArgs>(args));
 }
 
-size_t workspace_size(const py::dict& args) {
-    return cpu::word2vec_workspace_size(read_args(args));
-}
-
-void train(const py::dict& from) {
-    const Word2VecArgs args = read_args(from);
+void train(const py::handle& from, Address workspace, size_t workspace_size) {
+    const auto args = read<Word2VecArgs>(from, workspace, workspace_size);
     py::gil_scoped_release release;
     cpu::word2vec_train(args);
 }
 
-void first_vectors(int64_t rows, int64_t size, int64_t stride, int64_t first_row, int64_t seed,
-                   Address vectors, int threads) {
+void first_vectors(const py::handle& from) {
+    const auto args = read<FirstVectorsArgs>(from);
     py::gil_scoped_release release;
-    cpu::word2vec_first_vectors(
-        {rows, size, stride, first_row, seed, static_cast<float*>(out(vectors)), threads});
+    cpu::word2vec_first_vectors(args);
 }
 
-size_t cuda_workspace_size(bool on_host, int device, Address stream, const py::dict& args) {
-    return (on_host ? cuda_host::word2vec_workspace_size : cuda::word2vec_workspace_size)(
-        {device, out(stream)}, read_args(args));
+size_t cuda_workspace_size(const py::handle& place, const py::handle& args) {
+    const auto where = read<GpuPlace>(place);
+    return (where.on_host ? cuda_host::word2vec_workspace_size : cuda::word2vec_workspace_size)(
+        where, read<Word2VecArgs>(args));
 }
 
-void cuda_train(bool on_host, int device, Address stream, const py::dict& from) {
-    const Word2VecArgs args = read_args(from);
+void cuda_train(const py::handle& place, const py::handle& from, Address workspace,
+                size_t workspace_size) {
+    const auto where = read<GpuPlace>(place);
+    const auto args = read<Word2VecArgs>(from, workspace, workspace_size);
     py::gil_scoped_release release;
-    (on_host ? cuda_host::word2vec_train : cuda::word2vec_train)({device, out(stream)}, args);
+    (where.on_host ? cuda_host::word2vec_train : cuda::word2vec_train)(where, args);
 }
 
-void use_huge_pages(Address array, size_t bytes) { cpu::use_huge_pages(out(array), bytes); }
+void use_huge_pages(Address array, size_t bytes) {
+    cpu::use_huge_pages(reinterpret_cast<void*>(array), bytes);
+}
 
 }  // namespace
 

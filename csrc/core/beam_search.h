@@ -47,6 +47,28 @@ struct BeamOptions {
     bool noise;                 // Gumbel: keys are perturbed log-probabilities
     int64_t eos_count, banned_count;
 };
+template <class F>
+void visit(BeamOptions& options, F&& f) {
+    f("beams", options.beams);
+    f("groups", options.groups);
+    f("vocabulary", options.vocabulary);
+    f("eos_pool", options.eos_pool);
+    f("stop", options.stop);
+    f("pool", options.pool);
+    f("wanted", options.wanted);
+    f("min_length", options.min_length);
+    f("no_repeat_ngram", options.no_repeat_ngram);
+    f("temperature", options.temperature);
+    f("repetition_penalty", options.repetition_penalty);
+    f("diversity", options.diversity);
+    f("renormalize", options.renormalize);
+    f("force_eos", options.force_eos);
+    f("score_prefix", options.score_prefix);
+    f("count_eos", options.count_eos);
+    f("noise", options.noise);
+    f("eos_count", options.eos_count);
+    f("banned_count", options.banned_count);
+}
 
 // Living beams are numbered [batch, beams], groups one after another; records [sentences, ...] keep
 // every sentence, also those that have left the batch. A living beam that is none has score -inf.
@@ -111,6 +133,69 @@ struct BeamStepArgs {
     void* workspace;
     size_t workspace_size;
 };
+template <class F>
+void visit(BeamStepArgs& args, F&& f) {
+    f("dtype", args.dtype);
+    f("options", args.options);
+    f("batch", args.batch);
+    f("sentences", args.sentences);
+    f("capacity", args.capacity);
+    f("threads", args.threads);
+    f("eos", args.eos);
+    f("banned", args.banned);
+    f("sentence", args.sentence);
+    f("max_lengths", args.max_lengths);
+    f("prefix", args.prefix);
+    f("prefix_lengths", args.prefix_lengths);
+    f("prefix_capacity", args.prefix_capacity);
+    f("divisor", args.divisor);
+    f("addend", args.addend);
+    f("bound_divisor", args.bound_divisor);
+    f("bound_addend", args.bound_addend);
+    f("certain_divisor", args.certain_divisor);
+    f("certain_addend", args.certain_addend);
+    f("seed", args.seed);
+    f("step", args.step);
+    f("scores", args.scores);
+    f("keys", args.keys);
+    f("history", args.history);
+    f("history_start", args.history_start);
+    f("history_capacity", args.history_capacity);
+    f("next_tokens", args.next_tokens);
+    f("next_rows", args.next_rows);
+    f("tokens", args.tokens);
+    f("parents", args.parents);
+    f("logprobs", args.logprobs);
+    f("pool_scores", args.pool_scores);
+    f("pool_logprobs", args.pool_logprobs);
+    f("pool_last", args.pool_last);
+    f("pool_keys", args.pool_keys);
+    f("pool_steps", args.pool_steps);
+    f("pool_parents", args.pool_parents);
+    f("pool_tokens", args.pool_tokens);
+    f("pool_counts", args.pool_counts);
+    f("done", args.done);
+    f("certified", args.certified);
+    f("living", args.living);
+    f("status", args.status);
+}
+
+// What is new in each step; the rest stays from one to the next.
+struct BeamLogits {
+    DType dtype;
+    const void* logits;
+    int64_t logits_stride;
+    const uint8_t* allowed;
+    int64_t allowed_stride;
+};
+template <class F>
+void visit(BeamLogits& input, F&& f) {
+    f("dtype", input.dtype);
+    f("logits", input.logits);
+    f("logits_stride", input.logits_stride);
+    f("allowed", input.allowed);
+    f("allowed_stride", input.allowed_stride);
+}
 
 // The walk back: ended hypotheses of the records to sequences.
 struct BeamBacktrackArgs {
@@ -129,6 +214,27 @@ struct BeamBacktrackArgs {
     void* out_logprobs;    // Real [sentences, hypotheses, length]; 0 behind the end
     int threads;
 };
+template <class F>
+void visit(BeamBacktrackArgs& args, F&& f) {
+    f("sentences", args.sentences);
+    f("beams", args.beams);
+    f("hypotheses", args.hypotheses);
+    f("capacity", args.capacity);
+    f("length", args.length);
+    f("wide", args.wide);
+    f("tokens", args.tokens);
+    f("parents", args.parents);
+    f("logprobs", args.logprobs);
+    f("last_steps", args.last_steps);
+    f("last_parents", args.last_parents);
+    f("last_tokens", args.last_tokens);
+    f("last_logprobs", args.last_logprobs);
+    f("pad", args.pad);
+    f("out_tokens", args.out_tokens);
+    f("out_parents", args.out_parents);
+    f("out_logprobs", args.out_logprobs);
+    f("threads", args.threads);
+}
 
 // Tokens that a row proposes, as many as can matter: of a row's candidates at most `eos_count` end,
 // and none ranks behind its group's beams (or twice those) but is of use; earlier groups' tokens

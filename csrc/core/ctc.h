@@ -18,6 +18,18 @@ struct CtcInput {
     const int64_t* lengths;            // [batch]; null: all frames
     int64_t blank;
 };
+template <class F>
+void visit(CtcInput& input, F&& f) {
+    f("dtype", input.dtype);
+    f("batch", input.batch);
+    f("frames", input.frames);
+    f("vocab", input.vocab);
+    f("row_stride", input.row_stride);
+    f("frame_stride", input.frame_stride);
+    f("log_probs", input.log_probs);
+    f("lengths", input.lengths);
+    f("blank", input.blank);
+}
 
 // -1 where a row is fine, else its first frame with NaN or +inf; nothing else is written then.
 struct CtcGreedyArgs {
@@ -30,6 +42,16 @@ struct CtcGreedyArgs {
     char* workspace;     // on the CPU
     int threads;         // there
 };
+template <class F>
+void visit(CtcGreedyArgs& args, F&& f) {
+    f("input", args.input);
+    f("tokens", args.tokens);
+    f("counts", args.counts);
+    f("scores", args.scores);
+    f("timesteps", args.timesteps);
+    f("refused", args.refused);
+    f("threads", args.threads);
+}
 
 struct CtcBeamArgs {
     CtcInput input;
@@ -53,6 +75,28 @@ struct CtcBeamArgs {
     const int64_t* ranked;  // [batch, frames, ranks]
     int64_t ranks;
 };
+template <class F>
+void visit(CtcBeamArgs& args, F&& f) {
+    f("input", args.input);
+    f("beam_size", args.beam_size);
+    f("n_best", args.n_best);
+    f("top_n", args.top_n);
+    f("min_log_prob", args.min_log_prob);
+    f("beam_threshold", args.beam_threshold);
+    f("frame_begin", args.frame_begin);
+    f("frame_end", args.frame_end);
+    f("lm", args.lm);
+    f("source", args.source);
+    f("added", args.added);
+    f("tokens", args.tokens);
+    f("counts", args.counts);
+    f("scores", args.scores);
+    f("timesteps", args.timesteps);
+    f("refused", args.refused);
+    f("threads", args.threads);
+    f("ranked", args.ranked);
+    f("ranks", args.ranks);
+}
 
 SEQFAST_INLINE int64_t ctc_length(const CtcInput& input, int64_t row) {
     if (!input.lengths) return input.frames;

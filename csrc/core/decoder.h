@@ -21,6 +21,16 @@ struct DecoderLayer {
     const void* hidden;     // [batch, hidden_size] before the first step
     const void* cell;       // [batch, hidden_size]; nullptr where the cell has none
 };
+template <class F>
+void visit(DecoderLayer& layer, F&& f) {
+    f("hidden_size", layer.hidden_size);
+    f("weight_ih", layer.weight_ih);
+    f("weight_hh", layer.weight_hh);
+    f("bias_ih", layer.bias_ih);
+    f("bias_hh", layer.bias_hh);
+    f("hidden", layer.hidden);
+    f("cell", layer.cell);
+}
 
 constexpr int64_t kMostDecoderLayers = 16;
 
@@ -60,5 +70,35 @@ struct DecoderArgs {
         return embedding_size + (input_feeding ? attentional_size : 0);
     }
 };
+template <class F>
+void visit(DecoderArgs& args, F&& f) {
+    f("dtype", args.dtype);
+    f("cell", args.cell);
+    f("activation", args.activation);
+    f("input_feeding", args.input_feeding);
+    f("batch", args.batch);
+    f("beams", args.beams);
+    f("layers", args.layers);
+    f("words", args.words);
+    f("embedding_size", args.embedding_size);
+    f("memory_steps", args.memory_steps);
+    f("memory_size", args.memory_size);
+    f("key_size", args.key_size);
+    f("attentional_size", args.attentional_size);
+    f("vocabulary", args.vocabulary);
+    f("threads", args.threads);
+    f("layer", args.layer);
+    f("embedding", args.embedding);
+    f("keys", args.keys);
+    f("values", args.values);
+    f("mask", args.mask);
+    f("weight_query", args.weight_query);
+    f("bias_query", args.bias_query);
+    f("weight_score", args.weight_score);
+    f("weight_combine", args.weight_combine);
+    f("weight_head", args.weight_head);
+    f("bias_head", args.bias_head);
+    f("fed", args.fed);
+}
 
 }  // namespace seqfast

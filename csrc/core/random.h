@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/config.h"
+#include "core/dtype.h"
 
 namespace seqfast {
 
@@ -86,6 +87,7 @@ SEQFAST_INLINE bool event_at(int64_t seed, uint32_t unit, uint32_t row, uint32_t
 
 // output = input, or 0 by an event, else times 1 / (1 - probability); contiguous.
 struct DropoutArgs {
+    DType dtype;
     int64_t steps, rows, units;
     const void* input;  // [steps, rows, units]
     void* output;       // the same; may be input
@@ -93,6 +95,21 @@ struct DropoutArgs {
     const int64_t* seed;  // one number, where the other arrays are
     uint32_t stream;
     bool per_step;  // else one mask [rows, units], that of step 0
+    int threads;    // on the CPU
 };
+template <class F>
+void visit(DropoutArgs& args, F&& f) {
+    f("dtype", args.dtype);
+    f("steps", args.steps);
+    f("rows", args.rows);
+    f("units", args.units);
+    f("input", args.input);
+    f("output", args.output);
+    f("probability", args.probability);
+    f("seed", args.seed);
+    f("stream", args.stream);
+    f("per_step", args.per_step);
+    f("threads", args.threads);
+}
 
 }  // namespace seqfast

@@ -7,6 +7,9 @@
 #include "core/config.h"
 #include "core/dtype.h"
 
+// Beside each struct stands its visitor: f(name, field) for each field that Python hands over. The
+// workspace is not among them: a call is asked for its size first, and told of it last.
+
 namespace seqfast {
 
 enum class CellKind : int {
@@ -50,6 +53,22 @@ struct RnnOptions {
                           // its expectation and no dropout
     int layer;            // part of what masks are drawn by
 };
+template <class F>
+void visit(RnnOptions& options, F&& f) {
+    f("cell", options.cell);
+    f("coupled", options.coupled);
+    f("activation", options.activation);
+    f("output_activation", options.output_activation);
+    f("layer_norm", options.layer_norm);
+    f("gate_clip", options.gate_clip);
+    f("cell_clip", options.cell_clip);
+    f("zoneout_hidden", options.zoneout_hidden);
+    f("zoneout_cell", options.zoneout_cell);
+    f("dropout_hidden", options.dropout_hidden);
+    f("dropout_update", options.dropout_update);
+    f("seed", options.seed);
+    f("layer", options.layer);
+}
 constexpr double kNormEpsilon = 1e-5;
 
 struct RnnSizes {
@@ -64,6 +83,17 @@ struct RnnSizes {
 
     SEQFAST_INLINE int64_t output_size() const { return proj_size ? proj_size : hidden_size; }
 };
+template <class F>
+void visit(RnnSizes& sizes, F&& f) {
+    f("dtype", sizes.dtype);
+    f("steps", sizes.steps);
+    f("batch", sizes.batch);
+    f("input_size", sizes.input_size);
+    f("hidden_size", sizes.hidden_size);
+    f("proj_size", sizes.proj_size);
+    f("directions", sizes.directions);
+    f("threads", sizes.threads);
+}
 
 // A [steps, batch, features] array whose last dimension is contiguous.
 struct SequenceView {
@@ -71,6 +101,12 @@ struct SequenceView {
     int64_t step_stride;
     int64_t row_stride;
 };
+template <class F>
+void visit(SequenceView& view, F&& f) {
+    f("data", view.data);
+    f("step_stride", view.step_stride);
+    f("row_stride", view.row_stride);
+}
 
 // Rows by falling length, filled in by the backend's entry; nullptr where all have all steps.
 struct RowOrder {
@@ -105,6 +141,28 @@ struct RnnWeightGradients {
     void* weight_norm_cell;
     void* bias_norm_cell;
 };
+// The one order of the weights.
+template <class Weights, class F>
+void visit_weights(Weights& weights, F&& f) {
+    f("weight_ih", weights.weight_ih);
+    f("weight_hh", weights.weight_hh);
+    f("bias_ih", weights.bias_ih);
+    f("bias_hh", weights.bias_hh);
+    f("weight_hr", weights.weight_hr);
+    f("bias_hr", weights.bias_hr);
+    f("weight_peephole", weights.weight_peephole);
+    f("weight_norm_hh", weights.weight_norm_hh);
+    f("weight_norm_cell", weights.weight_norm_cell);
+    f("bias_norm_cell", weights.bias_norm_cell);
+}
+template <class F>
+void visit(RnnWeights& weights, F&& f) {
+    visit_weights(weights, f);
+}
+template <class F>
+void visit(RnnWeightGradients& weights, F&& f) {
+    visit_weights(weights, f);
+}
 
 // Of each row and step with layer_norm, in `statistics`.
 enum Statistic : int {
@@ -138,6 +196,23 @@ struct RnnForwardArgs {
     void* workspace;
     size_t workspace_size;
 };
+template <class F>
+void visit(RnnForwardArgs& args, F&& f) {
+    f("sizes", args.sizes);
+    f("options", args.options);
+    f("input", args.input);
+    f("lengths", args.lengths);
+    f("reset", args.reset);
+    f("hidden", args.hidden);
+    f("cell", args.cell);
+    f("weights", args.weights);
+    f("output", args.output);
+    f("hidden_n", args.hidden_n);
+    f("cell_n", args.cell_n);
+    f("cells", args.cells);
+    f("gates", args.gates);
+    f("statistics", args.statistics);
+}
 
 struct RnnBackwardArgs {
     RnnSizes sizes;
@@ -165,6 +240,29 @@ struct RnnBackwardArgs {
     void* workspace;
     size_t workspace_size;
 };
+template <class F>
+void visit(RnnBackwardArgs& args, F&& f) {
+    f("sizes", args.sizes);
+    f("options", args.options);
+    f("grad_output", args.grad_output);
+    f("grad_hidden_n", args.grad_hidden_n);
+    f("grad_cell_n", args.grad_cell_n);
+    f("grad_cells", args.grad_cells);
+    f("input", args.input);
+    f("lengths", args.lengths);
+    f("reset", args.reset);
+    f("hidden", args.hidden);
+    f("cell", args.cell);
+    f("weights", args.weights);
+    f("output", args.output);
+    f("cells", args.cells);
+    f("gates", args.gates);
+    f("statistics", args.statistics);
+    f("grad_input", args.grad_input);
+    f("grad_hidden", args.grad_hidden);
+    f("grad_cell", args.grad_cell);
+    f("grad_weights", args.grad_weights);
+}
 
 enum class RnnStrategy : int { automatic = 0, stepwise = 1, cluster = 2, grid = 3 };
 
@@ -175,7 +273,17 @@ struct GpuCall {
     bool tf32;             // float32 products may round their factors to TF32
     RnnStrategy strategy;  // automatic: the policy's choice; another is refused where it cannot be
     bool extras;           // whether there are peephole weights or resets
+    bool on_host;          // the host executor takes the call
 };
+template <class F>
+void visit(GpuCall& call, F&& f) {
+    f("device", call.device);
+    f("stream", call.stream);
+    f("tf32", call.tf32);
+    f("strategy", call.strategy);
+    f("extras", call.extras);
+    f("on_host", call.on_host);
+}
 
 // The recurrence alone: products over all steps at once are the caller's, before and after.
 // Rows past their length are left untouched in output, cells, gates and statistics.
@@ -200,6 +308,40 @@ struct RnnRecurrenceForwardArgs {
     void* workspace;
     size_t workspace_size;
 };
+template <class F>
+void visit(RnnRecurrenceForwardArgs& args, F&& f) {
+    f("call", args.call);
+    f("sizes", args.sizes);
+    f("options", args.options);
+    f("lengths", args.lengths);
+    f("order", args.order);
+    f("reset", args.reset);
+    f("hidden", args.hidden);
+    f("cell", args.cell);
+    f("weights", args.weights);
+    f("product", args.product);
+    f("output", args.output);
+    f("hidden_n", args.hidden_n);
+    f("cell_n", args.cell_n);
+    f("cells", args.cells);
+    f("gates", args.gates);
+    f("statistics", args.statistics);
+}
+
+// Zeros for every step of array that is past its row's length.
+struct ZeroPaddingArgs {
+    void* array;  // [steps, batch, row_bytes]
+    int64_t steps, batch, row_bytes;
+    const int64_t* lengths;  // [batch]
+};
+template <class F>
+void visit(ZeroPaddingArgs& args, F&& f) {
+    f("array", args.array);
+    f("steps", args.steps);
+    f("batch", args.batch);
+    f("row_bytes", args.row_bytes);
+    f("lengths", args.lengths);
+}
 
 // Rows past their length are left untouched in what has steps.
 struct RnnRecurrenceBackwardArgs {
@@ -240,5 +382,33 @@ struct RnnRecurrenceBackwardArgs {
     void* workspace;
     size_t workspace_size;
 };
+template <class F>
+void visit(RnnRecurrenceBackwardArgs& args, F&& f) {
+    f("call", args.call);
+    f("sizes", args.sizes);
+    f("options", args.options);
+    f("lengths", args.lengths);
+    f("order", args.order);
+    f("reset", args.reset);
+    f("grad_output", args.grad_output);
+    f("grad_hidden_n", args.grad_hidden_n);
+    f("grad_cell_n", args.grad_cell_n);
+    f("grad_cells", args.grad_cells);
+    f("hidden", args.hidden);
+    f("cell", args.cell);
+    f("weights", args.weights);
+    f("output", args.output);
+    f("cells", args.cells);
+    f("gates", args.gates);
+    f("statistics", args.statistics);
+    f("grad_gates", args.grad_gates);
+    f("grad_product", args.grad_product);
+    f("grad_peephole", args.grad_peephole);
+    f("grad_norm_cell", args.grad_norm_cell);
+    f("grad_hidden", args.grad_hidden);
+    f("grad_cell", args.grad_cell);
+    f("grad_projected", args.grad_projected);
+    f("unprojected", args.unprojected);
+}
 
 }  // namespace seqfast

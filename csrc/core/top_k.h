@@ -18,6 +18,20 @@ struct TopKArgs {
     int parts;               // on a GPU: blocks that share a row
     uint64_t* workspace;     // CPU: top_k_workspace keys; GPU: [rows, parts, selected] if parts > 1
 };
+template <class F>
+void visit(TopKArgs& args, F&& f) {
+    f("rows", args.rows);
+    f("columns", args.columns);
+    f("k", args.k);
+    f("excluded", args.excluded);
+    f("row_stride", args.row_stride);
+    f("scores", args.scores);
+    f("exclude", args.exclude);
+    f("values", args.values);
+    f("indices", args.indices);
+    f("threads", args.threads);
+    f("parts", args.parts);
+}
 
 // Who is excluded is found out at the end: with so many, k are left in any case.
 SEQFAST_INLINE int64_t top_k_selected(int64_t columns, int64_t k, int64_t excluded) {

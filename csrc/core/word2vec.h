@@ -74,6 +74,48 @@ struct Word2VecArgs {
     void* workspace;
     size_t workspace_size;
 };
+template <class F>
+void visit(Word2VecArgs& args, F&& f) {
+    f("tokens", args.tokens);
+    f("sentences", args.sentences);
+    f("vocabulary", args.vocabulary);
+    f("ids", args.ids);
+    f("offsets", args.offsets);
+    f("size", args.size);
+    f("stride", args.stride);
+    f("cbow", args.cbow);
+    f("hierarchical", args.hierarchical);
+    f("shared_negatives", args.shared_negatives);
+    f("shrink_windows", args.shrink_windows);
+    f("cbow_mean", args.cbow_mean);
+    f("legacy_cbow", args.legacy_cbow);
+    f("window", args.window);
+    f("negative", args.negative);
+    f("deterministic", args.deterministic);
+    f("keep", args.keep);
+    f("alias_threshold", args.alias_threshold);
+    f("alias", args.alias);
+    f("path_offsets", args.path_offsets);
+    f("path_nodes", args.path_nodes);
+    f("path_codes", args.path_codes);
+    f("longest_path", args.longest_path);
+    f("locked", args.locked);
+    f("input", args.input);
+    f("output", args.output);
+    f("nodes", args.nodes);
+    f("seed", args.seed);
+    f("epoch", args.epoch);
+    f("tokens_before", args.tokens_before);
+    f("tokens_total", args.tokens_total);
+    f("alpha", args.alpha);
+    f("min_alpha", args.min_alpha);
+    f("first_round", args.first_round);
+    f("last_round", args.last_round);
+    f("loss", args.loss);
+    f("kept", args.kept);
+    f("examples", args.examples);
+    f("threads", args.threads);
+}
 
 // First vectors, from (-0.5, 0.5) / size: column c of row r is drawn by the word of unit c, row r
 // and step 0 in core/random.h, and lies in the middle of one of 2^23 intervals.
@@ -84,6 +126,16 @@ struct FirstVectorsArgs {
     float* vectors;  // [rows, stride]; columns from size on are left alone
     int threads;
 };
+template <class F>
+void visit(FirstVectorsArgs& args, F&& f) {
+    f("rows", args.rows);
+    f("size", args.size);
+    f("stride", args.stride);
+    f("first_row", args.first_row);
+    f("seed", args.seed);
+    f("vectors", args.vectors);
+    f("threads", args.threads);
+}
 
 // Of a round of this epoch, on the way from alpha to min_alpha.
 SEQFAST_INLINE float learning_rate(const Word2VecArgs& args, int64_t round) {

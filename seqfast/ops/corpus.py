@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,15 @@ from seqfast.ops.base.arrays import thread_count
 __all__ = ["WordReader", "fingerprint", "split_words"]
 
 Array = np.ndarray[Any, Any]
+
+
+class WordReaderArgs(NamedTuple):
+    """What the native reader is told: csrc/core/corpus.h."""
+
+    frozen: bool
+    max_types: int
+    threads: int
+    part_bytes: int
 
 
 class WordReader:
@@ -51,10 +60,12 @@ class WordReader:
             raise ValueError(f"corpus: part_bytes must be 1 or more, got {part_bytes}")
         self._reader = _C.WordReader(
             [word.encode("utf-8", "surrogatepass") for word in known],
-            frozen,
-            max_types or 0,
-            thread_count() if threads is None else threads,
-            part_bytes,
+            WordReaderArgs(
+                frozen=frozen,
+                max_types=max_types or 0,
+                threads=thread_count() if threads is None else threads,
+                part_bytes=part_bytes,
+            ),
         )
         self._space = memoryview(b"")
 

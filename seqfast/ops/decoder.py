@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqfast import _C
+from seqfast.ops.base.arguments import Address
 from seqfast.ops.base.arrays import (
     FLOAT32,
     FLOAT64,
@@ -28,6 +29,52 @@ from seqfast.ops.rnn.cells import GATES, cell_of
 from seqfast.ops.rnn.options import PLAIN
 
 MOST_LAYERS = 16
+
+
+class DecoderLayer(NamedTuple):
+    """A layer as the kernels are told of it: csrc/core/decoder.h."""
+
+    hidden_size: int
+    weight_ih: Address
+    weight_hh: Address
+    bias_ih: Address
+    bias_hh: Address
+    hidden: Address
+    cell: Address
+
+
+class DecoderArgs(NamedTuple):
+    """A decoder as the kernels are told of it, but for the workspace."""
+
+    dtype: int
+    cell: int
+    activation: int
+    input_feeding: bool
+    batch: int
+    beams: int
+    layers: int
+    words: int
+    embedding_size: int
+    memory_steps: int
+    memory_size: int
+    key_size: int
+    attentional_size: int
+    vocabulary: int
+    threads: int
+    layer: tuple[DecoderLayer, ...]
+    embedding: Address
+    keys: Address
+    values: Address
+    mask: Address
+    weight_query: Address
+    bias_query: Address
+    weight_score: Address
+    weight_combine: Address
+    weight_head: Address
+    bias_head: Address
+    fed: Address
+
+
 # A call of the kernel ends with the first step after so long: then Python may see to Ctrl-C.
 _SECONDS_PER_CALL = 0.05
 
@@ -132,8 +179,8 @@ class _Call:
         options = PLAIN
         if decoder.cell == "rnn":
             options = PLAIN._replace(nonlinearity=decoder.nonlinearity)
-        kind, _, activation, *_ = cell_of(decoder.cell, options, False).kernel
-        layers: list[tuple[int, ...]] = []
+        native = cell_of(decoder.cell, options, False).native
+        layers: list[DecoderLayer] = []
         size = embedding_size + (attentional_size if decoder.input_feeding else 0)
         has_cell = decoder.cell == "lstm"
         self._count("hidden", state.hidden, len(decoder.layers))
@@ -141,76 +188,72 @@ class _Call:
         self._count("fed", state.fed, int(decoder.input_feeding))
         for k, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(decoder.layers):
             _, hidden_size = self._matrix(f"weight_hh of layer {k}", weight_hh)
-            rows = GATES[kind] * hidden_size
-            layers.append(
-                (
-                    hidden_size,
-                    self._address(f"weight_ih of layer {k}", weight_ih, (rows, size)),
-                    self._address(f"weight_hh of layer {k}", weight_hh, (rows, hidden_size)),
-                    self._optional(f"bias_ih of layer {k}", bias_ih, (rows,)),
-                    self._optional(f"bias_hh of layer {k}", bias_hh, (rows,)),
-                    self._address(f"hidden of layer {k}", state.hidden[k], (batch, hidden_size)),
-                    self._address(f"cell of layer {k}", state.cell[k], (batch, hidden_size))
-                    if has_cell
-                    else 0,
-                )
+            rows = GATES[native.cell] * hidden_size
+            states = (batch, hidden_size)
+            layer = DecoderLayer(
+                hidden_size=hidden_size,
+                weight_ih=self._address(f"weight_ih of layer {k}", weight_ih, (rows, size)),
+                weight_hh=self._address(f"weight_hh of layer {k}", weight_hh, (rows, hidden_size)),
+                bias_ih=self._optional(f"bias_ih of layer {k}", bias_ih, (rows,)),
+                bias_hh=self._optional(f"bias_hh of layer {k}", bias_hh, (rows,)),
+                hidden=self._address(f"hidden of layer {k}", state.hidden[k], states),
+                cell=self._address(f"cell of layer {k}", state.cell[k], states) if has_cell else 0,
             )
+            layers.append(layer)
             size = hidden_size
-        self.layers = layers
         steps, memory_size = self._memory_shape(memory, batch)
         key_size = size
-        query = (0, 0, 0)
+        weight_query = bias_query = weight_score = fed = 0
         if decoder.query is not None:
             weight, bias, score = decoder.query
             key_size, _ = self._matrix("weight_query", weight)
-            query = (
-                self._address("weight_query", weight, (key_size, size)),
-                self._optional("bias of query", bias, (key_size,)),
-                self._address("weight_score", score, (key_size,)),
-            )
-        fed = 0
+            weight_query = self._address("weight_query", weight, (key_size, size))
+            bias_query = self._optional("bias of query", bias, (key_size,))
+            weight_score = self._address("weight_score", score, (key_size,))
         if decoder.input_feeding:
-            fed = self._address("fed", state.fed[0], (batch, attentional_size))
-        self.arrays = (
-            self._address("embedding", decoder.embedding, (words, embedding_size)),
-            self._address("keys", memory.keys, (batch, steps, key_size)),
-            self._address("values", memory.values, (batch, steps, memory_size)),
-            self._mask(memory.mask, (batch, steps)),
-            *query,
-            self._address("combine", decoder.combine, (attentional_size, size + memory_size)),
-            self._address("head", decoder.head, (vocabulary, attentional_size)),
-            self._optional("head_bias", decoder.head_bias, (vocabulary,)),
-            fed,
-        )
-        self.sizes = (
-            dtype,
-            kind,
-            activation,
-            decoder.input_feeding,
-            batch,
-            width,
-            words,
-            embedding_size,
-            steps,
-            memory_size,
-            key_size,
-            attentional_size,
-            vocabulary,
-            thread_count(),
+            (before,) = state.fed
+            fed = self._address("fed", before, (batch, attentional_size))
+        combine_shape = (attentional_size, size + memory_size)
+        self.args = DecoderArgs(
+            dtype=dtype,
+            cell=native.cell,
+            activation=native.activation,
+            input_feeding=decoder.input_feeding,
+            batch=batch,
+            beams=width,
+            layers=len(layers),
+            words=words,
+            embedding_size=embedding_size,
+            memory_steps=steps,
+            memory_size=memory_size,
+            key_size=key_size,
+            attentional_size=attentional_size,
+            vocabulary=vocabulary,
+            threads=thread_count(),
+            layer=tuple(layers),
+            embedding=self._address("embedding", decoder.embedding, (words, embedding_size)),
+            keys=self._address("keys", memory.keys, (batch, steps, key_size)),
+            values=self._address("values", memory.values, (batch, steps, memory_size)),
+            mask=self._mask(memory.mask, (batch, steps)),
+            weight_query=weight_query,
+            bias_query=bias_query,
+            weight_score=weight_score,
+            weight_combine=self._address("combine", decoder.combine, combine_shape),
+            weight_head=self._address("head", decoder.head, (vocabulary, attentional_size)),
+            bias_head=self._optional("head_bias", decoder.head_bias, (vocabulary,)),
+            fed=fed,
         )
         self._take_ids(start_ids, batch, words)
 
     def run(self) -> None:
         """To the end of the search, as many steps at a time as Ctrl-C can wait for."""
-        beams, sizes, layers, arrays = self.beams, self.sizes, self.layers, self.arrays
-        room = _C.decoder_workspace_size(sizes, layers, arrays)
+        beams, args = self.beams, self.args
+        room = _C.decoder_workspace_size(args)
         capacity = beams.tokens.shape[0]
         with Workspace(room) as address:
-            _C.decoder_start(sizes, layers, arrays, address, room)
+            _C.decoder_start(args, address, room)
             while int(beams.living[0]) > 0 and int(beams.step[0]) < capacity:
-                status = _C.decoder_run(
-                    sizes, layers, arrays, address, room, beams.call.native, _SECONDS_PER_CALL
-                )
+                status = _C.decoder_run(args, address, room, beams.call.native, _SECONDS_PER_CALL)
                 raise_status(status, "decode")
 
     def _matrix(self, name: str, array: Array) -> Shape:

@@ -15,6 +15,8 @@ torch = pytest.importorskip("torch")
 
 import seqfast.nn  # noqa: E402
 from benchmarks import gpu, gpu_grid, harness, report  # noqa: E402
+from seqfast.ops.rnn.arguments import GpuCall, RnnSizes  # noqa: E402
+from seqfast.ops.rnn.options import RnnOptions  # noqa: E402
 
 SOME = r"^(1024x16x768x768, float16|256x128x512.*lengths, float32, |512x1x256x256.*graph)"
 
@@ -349,15 +351,15 @@ def test_tf32_is_put_back() -> None:
 def test_way_asks_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def strategy(call: tuple[Any, ...], options: tuple[Any, ...], backward: bool) -> int:
-        asked.append((call, backward))
-        assert len(options) == 13
+    def strategy(call: GpuCall, sizes: RnnSizes, options: RnnOptions, backward: bool) -> int:
+        asked.append((call, sizes, backward))
+        assert isinstance(options, RnnOptions)
         return 1 if backward else 3
 
     monkeypatch.setattr(seqfast._C, "cuda_rnn_strategy", strategy, raising=False)
     case = gpu_grid.build_case((256, 64, 1024), "tf32", bidirectional=True)
     assert gpu.strategies(case, "training", 1) == ["grid", "stepwise"]
     assert asked == [
-        ((False, 1, 0, True, 0, 0, 256, 64, 1024, 0, 2, False), backward)
+        (GpuCall(1, 0, True, 0, False, False), RnnSizes(0, 256, 64, 0, 1024, 0, 2, 0), backward)
         for backward in (False, True)
     ]

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 from support.cases import Backend
+from support.operator_calls import backward_arguments, forward_arguments, forward_call
 from support.variants import Case, Variant, make_case
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqfast.nn
 from seqfast import ops
-from seqfast.ops.rnn import torch as torch_rnn
+from seqfast.ops.base.torch_schema import flat
+from seqfast.ops.rnn.arguments import RnnWeights
 
 from .test_options import EVERYTHING
 
@@ -50,15 +52,11 @@ def operator_case(
     """A layer in float64, and the forward operator's arguments; everything requires grad."""
     case = make_case(variant, steps, 3, 2, 3, directions, **more)
     case = case.tensors("float64", backend.device)
-    flat, present = torch_rnn._flat(case.weights)
-    for tensor in (case.input, case.hidden, case.cell, *flat):
+    weights = [weight for row in case.weights for weight in row]
+    for tensor in (case.input, case.hidden, case.cell, *weights):
         if tensor is not None:
             tensor.requires_grad_()
-    operation = case.variant.operation
-    scalars = torch_rnn._Call(operation, present, case.variant.options).scalars()
-    states = case.input, case.hidden, case.cell
-    masks = case.lengths, case.reset, case.seed
-    return case, [operation, *states, flat, present, *masks, *scalars, True]
+    return case, list(forward_arguments(case))
 
 
 @pytest.mark.parametrize(("variant", "directions", "more"), WAYS)
@@ -78,41 +76,43 @@ def test_opcheck_forward(
 def test_opcheck_backward(
     backend: Backend, variant: Any, directions: int, more: dict[str, Any]
 ) -> None:
-    check_backward(*operator_case(backend, variant, directions, more), (1, 1, 1))
+    case, _ = operator_case(backend, variant, directions, more)
+    check_backward(case, (1, 1, 1))
 
 
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False)])
 @pytest.mark.parametrize("variant", ["lstm", "gru"])
 def test_opcheck_backward_in_part(backend: Backend, variant: str, needs: tuple[int, ...]) -> None:
-    case, arguments = operator_case(backend, variant, 1, {})
+    case, _ = operator_case(backend, variant, 1, {})
     case.grads = (None, case.grads[1], None, None)
-    check_backward(case, arguments, needs)
+    check_backward(case, needs)
 
 
-def check_backward(case: Case, arguments: list[Any], needs: tuple[int, ...]) -> None:
-    output, _, _, *kept = torch.ops.seqfast.rnn_forward(*arguments)
-    kept = [tensor.detach() for tensor in (output, *kept)]
-    grads = [None if grad is None else grad.requires_grad_() for grad in case.grads]
-    grads += [None] * (4 - len(grads))
-    operation, inputs, scalars = arguments[0], arguments[1:9], arguments[9:-1]
-    flags = (bool(need) for need in needs)
+def check_backward(case: Case, needs: tuple[int, ...]) -> None:
     torch.library.opcheck(
         torch.ops.seqfast.rnn_backward.default,
-        (operation, *grads, *inputs, *kept, *scalars, *flags),
+        backward_arguments(case, [bool(need) for need in needs]),
     )
 
 
 @pytest.mark.parametrize(("variant", "directions", "more"), WAYS)
 def test_gradcheck(backend: Backend, variant: Any, directions: int, more: dict[str, Any]) -> None:
-    _, arguments = operator_case(backend, variant, directions, more, steps=4)
-    results = 4 if arguments[0] == "lstm" else 2
+    case, _ = operator_case(backend, variant, directions, more, steps=4)
+    call = forward_call(case)
+    results = 4 if call.cell == "lstm" else 2
+    every_weight = [*call.weights, *call.weights_reverse]
 
     def function(input: Tensor, hidden: Any, cell: Any, *weights: Tensor) -> Any:
-        operation, *rest = arguments
-        call = (operation, input, hidden, cell, [*weights], *rest[4:])
-        return torch.ops.seqfast.rnn_forward(*call)[:results]
+        inputs = call.inputs._replace(input=input, hidden=hidden, cell_state=cell)
+        left = iter(weights)
+        filled = [None if weight is None else next(left) for weight in every_weight]
+        count = len(filled) // 2
+        rows = RnnWeights._make(filled[:count]), RnnWeights._make(filled[count:])
+        changed = call._replace(inputs=inputs, weights=rows[0], weights_reverse=rows[1])
+        return torch.ops.seqfast.rnn_forward(*flat(changed))[:results]
 
-    leaves = (*arguments[1:4], *arguments[4])
+    there = [weight for weight in every_weight if weight is not None]
+    leaves = (case.input, case.hidden, case.cell, *there)
     # Few directions instead of each number by itself.
     fast_mode = backend.name != "cpu" or len(leaves) > 8
     assert torch.autograd.gradcheck(function, leaves, fast_mode=fast_mode)
@@ -130,10 +130,11 @@ def test_operator_equals_kernel(backend: Backend, variant: str) -> None:
 
 
 def test_operator_refuses_odd_weights(backend: Backend) -> None:
-    _, arguments = operator_case(backend, "lstm", 2, {})
-    arguments[4] = arguments[4][:-1]
-    with pytest.raises(ValueError, match="lstm: weights must be as many as the bits of present"):
-        torch.ops.seqfast.rnn_forward(*arguments)
+    case, _ = operator_case(backend, "lstm", 2, {})
+    call = forward_call(case)
+    odd = call._replace(weights_reverse=call.weights_reverse._replace(weight_hh=None))
+    with pytest.raises(TypeError, match="lstm: weight_hh_reverse must be a torch tensor"):
+        torch.ops.seqfast.rnn_forward(*flat(odd))
 
 
 def test_operator_without_a_kernel_for_a_layout_says_so(backend: Backend) -> None:

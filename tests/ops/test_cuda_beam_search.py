@@ -15,6 +15,7 @@ from support.cases import Backend, no_synchronisation
 from seqfast import _C
 from seqfast.ops import beam_search as ops
 from seqfast.ops.base.cuda import place as place_of
+from seqfast.ops.beam_search.arguments import BeamLogits
 from seqfast.reference import beam_search as reference
 
 Array = np.ndarray[Any, Any]
@@ -451,14 +452,16 @@ def test_the_first_bad_step_stays(cuda_backend: Backend) -> None:
         logits = search.tensor(normal(rng, search.shape))
         logits[row:, 3] = NAN
         native = search.beams.call.native
-        native.cuda_step(*place, 0, logits.data_ptr(), logits.stride(0), 0, 0)
+        native.cuda_step(place, BeamLogits(0, logits.data_ptr(), logits.stride(0), 0, 0))
         assert int(search.beams.status[0]) == 5
     search.compare(but="status")
     search.beams.status.fill_(-1)
     for _ in range(3):
         search.step(normal(rng, search.shape))
         search.compare()
-    native.cuda_step(*place, 0, logits.data_ptr(), logits.stride(0), 0, 0)  # no room, nor numbers
+    native.cuda_step(
+        place, BeamLogits(0, logits.data_ptr(), logits.stride(0), 0, 0)
+    )  # no room, nor numbers
     assert int(search.beams.status[0]) == -2
 
 

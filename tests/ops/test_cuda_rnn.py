@@ -26,8 +26,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seqfast import _C, ops, reference
 from seqfast.ops.base.backend import forced_strategy
 from seqfast.ops.rnn import cuda
+from seqfast.ops.rnn.arguments import GpuCall, RnnSizes
 from seqfast.ops.rnn.cells import cell_of
-from seqfast.ops.rnn.layer import check_layer
+from seqfast.ops.rnn.layer import Kept, Needs, ResultGradients, check_layer
 from seqfast.ops.rnn.options import Options
 
 STRATEGIES = ("stepwise", "cluster", "grid")
@@ -66,8 +67,7 @@ def strategies_of(hidden_size: int) -> tuple[str, ...]:
 
 def options_of(operation: str = "lstm", layer_norm: bool = False, **options: Any) -> Any:
     """As `_C` takes them, without a seed."""
-    cell = cell_of(operation, Options(**options), layer_norm)
-    return (*cell.kernel, 0, cell.layer)
+    return cell_of(operation, Options(**options), layer_norm).native
 
 
 PLAIN = options_of()
@@ -84,9 +84,26 @@ def call_of(
     proj_size: int = 0,
     directions: int = 1,
 ) -> Any:
-    codes = ("automatic", *STRATEGIES).index(strategy), DTYPE_CODES[dtype]
-    sizes = (steps, batch, hidden_size, proj_size, directions)
-    return (backend.name == "cuda-host", 0, 0, False, *codes, *sizes, False)
+    """The call and its sizes, as `_C` takes them."""
+    call = GpuCall(
+        device=0,
+        stream=0,
+        tf32=False,
+        strategy=("automatic", *STRATEGIES).index(strategy),
+        extras=False,
+        on_host=backend.name == "cuda-host",
+    )
+    sizes = RnnSizes(
+        dtype=DTYPE_CODES[dtype],
+        steps=steps,
+        batch=batch,
+        input_size=0,
+        hidden_size=hidden_size,
+        proj_size=proj_size,
+        directions=directions,
+        threads=0,
+    )
+    return call, sizes
 
 
 # steps, batch, hidden_size: ones, primes, and both sides of the edges of tiles, blocks and passes.
@@ -174,7 +191,7 @@ def test_wide_layers(
 
 def test_float64_goes_stepwise(cuda_backend: Backend) -> None:
     call = call_of(cuda_backend, "float64", 4, 32)
-    assert [_C.cuda_rnn_strategy(call, PLAIN, backward) for backward in (False, True)] == [1, 1]
+    assert [_C.cuda_rnn_strategy(*call, PLAIN, backward) for backward in (False, True)] == [1, 1]
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -194,9 +211,9 @@ def test_a_way_that_cannot_be_gone_says_why(
     arguments = {"batch": 4, "hidden_size": 32, **options}
     call = call_of(cuda_backend, dtype, strategy=strategy, **arguments)
     with pytest.raises(RuntimeError, match=f"(?i)lstm.*{strategy}"):
-        _C.cuda_rnn_strategy(call, PLAIN, backward)
+        _C.cuda_rnn_strategy(*call, PLAIN, backward)
     with pytest.raises(RuntimeError, match=f"(?i)lstm.*{strategy}"):
-        _C.cuda_rnn_workspace_size(call, PLAIN, backward)
+        _C.cuda_rnn_workspace_size(*call, PLAIN, backward)
 
 
 def test_forced_way_reaches_the_layer(cuda_backend: Backend) -> None:
@@ -384,9 +401,9 @@ def test_what_goes_stepwise_says_why(
     for strategy in ("cluster", "grid"):
         with pytest.raises(RuntimeError, match=f"{operation}_forward: .*{strategy}: .*{why}"):
             _C.cuda_rnn_strategy(
-                call_of(cuda_backend, "float32", 4, 32, strategy=strategy), codes, False
+                *call_of(cuda_backend, "float32", 4, 32, strategy=strategy), codes, False
             )
-    assert _C.cuda_rnn_strategy(call_of(cuda_backend, "float32", 4, 32), codes, True) == 1
+    assert _C.cuda_rnn_strategy(*call_of(cuda_backend, "float32", 4, 32), codes, True) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
@@ -452,8 +469,8 @@ def test_other_devices(
         forward, backward = results(tensors)
         assert_close((forward, backward), wanted, dtype)
         call = call_of(cuda_backend, dtype, batch, hidden_size, **sizes)
-        stepwise = _C.cuda_rnn_strategy(call, PLAIN, False) == 1
-        assert stepwise == (_C.cuda_rnn_strategy(call, PLAIN, True) == 1)
+        stepwise = _C.cuda_rnn_strategy(*call, PLAIN, False) == 1
+        assert stepwise == (_C.cuda_rnn_strategy(*call, PLAIN, True) == 1)
         assert_same_bits((forward, backward), found.setdefault(stepwise, (forward, backward)))
 
 
@@ -710,9 +727,9 @@ def test_kernels_clamp_lengths(cuda_backend: Backend) -> None:
     checked = check_layer("lstm", *arguments, None, None, Options())
     checked = checked._replace(lengths=wild)
     forward = cuda.forward(checked, True)
-    kept = forward[0], *forward[3:]
-    *grads, grad_weights = cuda.backward(checked, tensors.grads, kept, (True, True, True))
-    assert_same_bits((forward[:5], grads), (wanted[0], wanted[1][:3]))
+    grads = ResultGradients._make(tensors.grads)
+    *grads, grad_weights = cuda.backward(checked, grads, Kept.of(forward), Needs(True, True, True))
+    assert_same_bits((tuple(forward[:5]), grads), (wanted[0], wanted[1][:3]))
     for one, other in zip(grad_weights, wanted[1][3], strict=True):
         assert_same_bits(one[: len(other)], other)
 

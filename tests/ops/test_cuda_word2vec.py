@@ -294,7 +294,7 @@ def test_workers_at_once_learn_as_much(seed: int) -> None:
     assert kept.sum() == len(case.ids)
     np.testing.assert_array_equal(found_examples, examples)
     assert not np.array_equal(together, alone)
-    # Half of the strategy, and all of it.
+    # Half of the way, and all of it.
     assert alone[-8:].sum() < 0.8 * alone[:8].sum()
     assert together[-8:].sum() == pytest.approx(alone[-8:].sum(), rel=0.03)
     assert together.sum() == pytest.approx(alone.sum(), rel=0.05)

@@ -8,10 +8,12 @@ import pytest
 import torch
 import torch.utils.checkpoint
 from support.cases import Backend, assert_same_bits
+from support.operator_calls import backward_arguments, forward_arguments, forward_call
 from support.variants import VARIANTS, Case, make_case
 from torch import Tensor
 
 from seqfast import ops
+from seqfast.ops.base.torch_schema import flat
 from seqfast.ops.rnn import torch as torch_rnn
 
 SOME = ["lstm", "lstm-everything", "lstm-projection-everything", "gru-everything", "gru_before"]
@@ -66,24 +68,6 @@ def run(case: Case, *tensors: Tensor, save: bool = True) -> tuple[Tensor, ...]:
     return tuple(result for result in found if result is not None)
 
 
-def operator_arguments(case: Case, save: bool = True) -> tuple[Any, ...]:
-    flat, present = torch_rnn._flat(case.weights)
-    call = torch_rnn._Call(case.variant.operation, present, case.variant.options)
-    return (
-        call.cell,
-        case.input,
-        case.hidden,
-        case.cell,
-        flat,
-        present,
-        case.lengths,
-        case.reset,
-        case.seed,
-        *call.scalars(),
-        save,
-    )
-
-
 # gradcheck's fast mode takes few directions instead of each number by itself.
 @pytest.mark.parametrize(("name", "directions"), ONE_OR_TWO)
 def test_gradcheck_with_masks_held_by_the_seed(
@@ -124,7 +108,7 @@ def test_batched_gradients(backend: Backend, name: str) -> None:
 @pytest.mark.parametrize("save", [True, False])
 def test_opcheck_forward(backend: Backend, name: str, save: bool) -> None:
     case = small_case(backend, name, 1 + (name in ("lstm", "gru", "jordan")))
-    arguments = operator_arguments(case, save)
+    arguments = forward_arguments(case, save)
     if not save:  # there is no backward then
         arguments = torch.utils._pytree.tree_map_only(Tensor, Tensor.detach, arguments)
     # aot_dispatch: the other tests of this file compile forward and backward passes.
@@ -150,15 +134,9 @@ def test_opcheck_backward_in_part(backend: Backend, name: str, needs: tuple[bool
 
 
 def check_backward(case: Case, needs: tuple[bool, ...]) -> None:
-    arguments = operator_arguments(case)
-    kept = torch.ops.seqfast.rnn_forward(*arguments)
-    kept = [kept[0].detach(), *(tensor.detach() for tensor in kept[3:])]
-    grads = [None if grad is None else grad.requires_grad_() for grad in case.grads]
-    grads += [None] * (4 - len(grads))
-    cell, *tensors = arguments[:9]
     torch.library.opcheck(
         torch.ops.seqfast.rnn_backward.default,
-        (cell, *grads, *tensors, *kept, *arguments[9:-1], *needs),
+        backward_arguments(case, needs),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
 
@@ -167,7 +145,7 @@ def check_backward(case: Case, needs: tuple[bool, ...]) -> None:
 def test_opcheck_under_aot_dispatch(backend: Backend, name: str) -> None:
     torch.library.opcheck(
         torch.ops.seqfast.rnn_forward.default,
-        operator_arguments(small_case(backend, name)),
+        forward_arguments(small_case(backend, name)),
         test_utils="test_aot_dispatch_dynamic",
     )
 
@@ -177,7 +155,7 @@ def test_eager_path_operator_and_kernel_agree(backend: Backend, name: str, direc
     case = small_case(backend, name, directions)
     results = run(case)
     many = 1 + len(case.states)
-    operator = torch.ops.seqfast.rnn_forward(*operator_arguments(case))
+    operator = torch.ops.seqfast.rnn_forward(*forward_arguments(case))
     assert_same_bits([*results], [*operator[: len(results)]])
     without = run(case, save=False)
     assert_same_bits([*without], [*results[:many]])
@@ -290,7 +268,7 @@ def test_checkpointing(backend: Backend, name: str) -> None:
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
 def test_what_was_not_kept_has_no_backward(backend: Backend, name: str) -> None:
     case = small_case(backend, name)
-    output = torch.ops.seqfast.rnn_forward(*operator_arguments(case, save=False))[0]
+    output = torch.ops.seqfast.rnn_forward(*forward_arguments(case, save=False))[0]
     message = f"^{name}: backward needs what the forward pass kept, but it ran with save=False"
     with pytest.raises(RuntimeError, match=message):
         output.sum().backward()
@@ -309,24 +287,35 @@ def test_no_steps_and_no_rows(backend: Backend) -> None:
             torch.autograd.grad(again, leaves(case), allow_unused=True)
 
 
-def test_operator_refuses_odd_weights() -> None:
+def test_operator_refuses_a_layer_without_recurrent_weights() -> None:
     case = make_case("gru", 2, 2, 3, 4).tensors("float32")
-    cell, input, hidden, state, flat, present, *rest = operator_arguments(case)
-    with pytest.raises(ValueError, match=r"^gru: weights must be as many as the bits of present"):
-        torch.ops.seqfast.rnn_forward(cell, input, hidden, state, flat[:-1], present, *rest)
-    with pytest.raises(ValueError, match=r"^gru: weights must be as many as the bits of present"):
-        torch.ops.seqfast.rnn_forward(cell, input, hidden, state, flat, 1 << 25, *rest)
+    call = forward_call(case)
+    odd = call._replace(weights=call.weights._replace(weight_hh=None))
+    with pytest.raises(TypeError, match=r"^gru: weight_hh must be a torch tensor, got NoneType"):
+        torch.ops.seqfast.rnn_forward(*flat(odd))
+    with pytest.raises(TypeError, match=r"^gru: weight_hh must be a torch tensor, got NoneType"):
+        torch.ops.seqfast.rnn_forward(
+            *flat(odd._replace(inputs=call.inputs._replace(input=case.input.to("meta"))))
+        )
+
+
+def test_operator_refuses_half_a_second_direction() -> None:
+    case = make_case("gru", 2, 2, 3, 4, 2).tensors("float32")
+    call = forward_call(case)
+    odd = call._replace(weights_reverse=call.weights_reverse._replace(weight_hh=None))
+    with pytest.raises(TypeError, match=r"^gru: weight_hh_reverse must be a torch tensor"):
+        torch.ops.seqfast.rnn_forward(*flat(odd))
 
 
 def test_operator_refuses_a_cell_it_does_not_know() -> None:
     case = make_case("gru", 2, 2, 3, 4).tensors("float32")
     with pytest.raises(ValueError, match=r"^sru: cell must be lstm, gru or rnn"):
-        torch.ops.seqfast.rnn_forward("sru", *operator_arguments(case)[1:])
+        torch.ops.seqfast.rnn_forward("sru", *forward_arguments(case)[1:])
 
 
 def test_operator_without_a_kernel_for_a_layout_says_so() -> None:
     case = make_case("rnn", 2, 2, 3, 4).tensors("float32")
-    cell, input, *rest = operator_arguments(case)
+    cell, input, *rest = forward_arguments(case)
     with pytest.raises(NotImplementedError, match=r"seqfast::rnn_forward"):
         torch.ops.seqfast.rnn_forward(cell, input.to_sparse(), *rest)
 
@@ -339,7 +328,7 @@ def test_bad_input_by_every_path(backend: Backend) -> None:
         with pytest.raises(ValueError, match=message):
             run(case, save=save)
         with pytest.raises(ValueError, match=message):
-            torch.ops.seqfast.rnn_forward(*operator_arguments(case, save))
+            torch.ops.seqfast.rnn_forward(*forward_arguments(case, save))
 
 
 def test_gradients_are_the_same_every_time(backend: Backend) -> None:

@@ -262,15 +262,15 @@ WAYS: dict[str, tuple[tuple[int, ...], dict[str, bool]]] = {
 }
 
 
-def way_case(name: str, strategy: str) -> Case:
-    shape, more = WAYS[strategy]
+def way_case(name: str, way: str) -> Case:
+    shape, more = WAYS[way]
     return make_case(name, *shape, **more)
 
 
 @cache
-def reference_results(name: str, strategy: str) -> tuple[Any, Any]:
+def reference_results(name: str, way: str) -> tuple[Any, Any]:
     """The twin's forward and backward results, in float64."""
-    return way_case(name, strategy).both(reference)
+    return way_case(name, way).both(reference)
 
 
 def check_case(case: Case, wanted: tuple[Any, Any], dtype: str, device: str) -> None:

@@ -8,11 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqfast.ops.base.arguments import GpuPlace
 
-def place(device: torch.device, on_host: bool) -> tuple[bool, int, int]:
+
+def place(device: torch.device, on_host: bool) -> GpuPlace:
+    """That device and torch's current stream there, or the host executor."""
     if on_host:
-        return True, 0, 0
-    return False, device.index, torch.cuda.current_stream(device).cuda_stream
+        return GpuPlace(device=0, stream=0, on_host=True)
+    stream = torch.cuda.current_stream(device).cuda_stream
+    return GpuPlace(device=device.index, stream=stream, on_host=False)
 
 
 def workspace(size: int, device: torch.device, on_host: bool) -> tuple[Tensor, int]:
@@ -46,4 +50,7 @@ def as_arrays(value: Any) -> Any:
         if value.dtype == torch.bfloat16:
             return value.view(torch.int16).numpy().view("bfloat16")
         return value.numpy()
-    return tuple(as_arrays(item) for item in value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        make = getattr(value, "_make", type(value))
+        return make(as_arrays(item) for item in value)
+    return value

@@ -23,6 +23,8 @@ from seqfast.ops.base.arrays import (
 )
 from seqfast.ops.base.backend import checked_backend
 from seqfast.ops.base.checks import is_number
+from seqfast.ops.beam_search import arguments
+from seqfast.ops.beam_search.arguments import BeamStepArgs
 
 EOS_POOLS = ("topk", "top2k", "any", "inbeam", "competing")  # the codes of csrc/core
 STOPS = ("exact", "first_k", "top_beam")
@@ -438,6 +440,22 @@ def raise_status(status: int, operation: str = "beam_step") -> None:
         raise ValueError(f"{operation}: logits must not hold NaN or +inf, got one in row {status}")
 
 
+def _array_names(beams: Beams) -> list[str]:
+    return [field.name for field in fields(beams) if field.name != "options"]
+
+
+def _native_options(options: BeamOptions) -> arguments.BeamOptions:
+    """With the codes of csrc/core/beam_search.h."""
+    codes: dict[str, Any] = {
+        "eos_pool": EOS_POOLS.index(options.eos_pool),
+        "stop": STOPS.index(options.stop),
+        "eos_count": len(options.eos),
+        "banned_count": len(options.banned),
+    }
+    names = set(arguments.BeamOptions._fields) - set(codes)
+    return arguments.BeamOptions(**codes, **{name: getattr(options, name) for name in names})
+
+
 class StepCall:
     """A search's arrays, checked, and the native call of its steps."""
 
@@ -463,8 +481,8 @@ class StepCall:
         self._check(beams)
         self.kept = kept if kept is not None and kept.fits(beams) else SearchBuffers(beams)
         self.threads = thread_count()
-        self.arguments = self._arguments(beams)
-        self.native = _C.BeamStepCall(self.arguments)
+        self.args = self._args(beams)
+        self.native = _C.BeamStepCall(self.args)
         if self.backend == "cpu":
             size = self.native.workspace_size()
             memory = self.kept.workspace
@@ -474,7 +492,7 @@ class StepCall:
         else:
             from seqfast.ops.beam_search import cuda  # it imports torch
 
-            cuda.set_workspace(self, beams)
+            cuda.set_workspace(self.native, self.kept, beams.scores, self.backend)
 
     def _shapes(self, beams: Beams) -> dict[str, Shape]:
         o, sentences = beams.options, self.sentences
@@ -524,34 +542,23 @@ class StepCall:
                     f"got {lowest if lowest < 0 else highest}"
                 )
 
-    def _arguments(self, beams: Beams) -> dict[str, Any]:
-        """With the names of BeamStepArgs and BeamOptions in csrc/core/beam_search.h."""
-        o, xp = beams.options, self.xp
-        self._arrays = dict(self.kept.tokens)
-        arguments: dict[str, Any] = {
-            name: getattr(o, name)
-            for name in (
-                "beams", "groups", "vocabulary", "pool", "wanted", "min_length", "no_repeat_ngram",
-                "temperature", "repetition_penalty", "diversity", "renormalize", "force_eos",
-                "score_prefix", "count_eos", "noise",
-            )
-        }  # fmt: skip
-        arguments |= {
-            "eos_pool": EOS_POOLS.index(o.eos_pool),
-            "stop": STOPS.index(o.stop),
-            "eos_count": len(o.eos),
-            "banned_count": len(o.banned),
-            "dtype": int(self.real == "float64"),
-            "batch": self.batch,
-            "sentences": self.sentences,
-            "capacity": self.capacity,
-            "threads": self.threads,
-            "prefix_capacity": 0 if beams.prefix is None else beams.prefix.shape[1],
-            "history_capacity": 0 if beams.history is None else beams.history.shape[3],
+    def _args(self, beams: Beams) -> BeamStepArgs:
+        xp = self.xp
+        self._arrays = {
+            **self.kept.tokens,
+            **{name: getattr(beams, name) for name in _array_names(beams)},
         }
-        for field in fields(beams):
-            if field.name != "options":
-                self._arrays[field.name] = getattr(beams, field.name)
-        for name, array in self._arrays.items():
-            arguments[name] = 0 if array is None else xp.address(array)
-        return arguments
+        addresses = {
+            name: 0 if array is None else xp.address(array) for name, array in self._arrays.items()
+        }
+        return BeamStepArgs(
+            dtype=int(self.real == "float64"),
+            options=_native_options(beams.options),
+            batch=self.batch,
+            sentences=self.sentences,
+            capacity=self.capacity,
+            threads=self.threads,
+            prefix_capacity=0 if beams.prefix is None else beams.prefix.shape[-1],
+            history_capacity=0 if beams.history is None else beams.history.shape[-1],
+            **addresses,
+        )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from seqfast import _C
 from seqfast.ops.base.arrays import (
     Array,
+    ArrayLibrary,
     check_contiguous,
     check_place,
     dtype_name,
     integer,
     thread_count,
 )
+from seqfast.ops.beam_search.arguments import BeamBacktrackArgs, BeamLogits
 from seqfast.ops.beam_search.beams import BeamOptions, Beams, StepCall, raise_status, start_beams
 
 __all__ = ["BeamOptions", "Beams", "beam_backtrack", "beam_step", "start_beams"]
@@ -60,22 +62,27 @@ def beam_step(logits: Array, beams: Beams, *, allowed: Array | None = None) -> N
         if dtype_name(allowed) != "bool":
             raise TypeError(f"beam_step: allowed must be bool, got {allowed.dtype}")
         allowed = _checked_rows(call, "allowed", allowed)
-    rows = (
-        dtype,
-        xp.address(logits),
-        xp.strides(logits)[0],
-        0 if allowed is None else xp.address(allowed),
-        0 if allowed is None else xp.strides(allowed)[0],
+    args = BeamLogits(
+        dtype=dtype,
+        logits=xp.address(logits),
+        logits_stride=_row_stride(xp, logits),
+        allowed=0 if allowed is None else xp.address(allowed),
+        allowed_stride=0 if allowed is None else _row_stride(xp, allowed),
     )
     if call.backend == "cpu":
-        status = call.native.step(*rows, thread_count())
+        status = call.native.step(args, thread_count())
     else:
         from seqfast.ops.beam_search import cuda  # it imports torch
 
-        status = cuda.beam_step(call, beams, rows)
+        status = cuda.beam_step(call.native, args, beams, call.backend)
     raise_status(status)
     if status == _OVER:
         raise ValueError(f"beam_step: the search must have a step left, got {call.capacity} done")
+
+
+def _row_stride(xp: ArrayLibrary, array: Array) -> int:
+    row_stride, _ = xp.strides(array)
+    return row_stride
 
 
 def _checked_rows(call: StepCall, name: str, array: Array) -> Array:
@@ -141,25 +148,28 @@ def beam_backtrack(
         "out_parents": xp.empty_of(beams.scores, size, "int64"),
         "out_logprobs": xp.empty(beams.scores, size),
     }
-    arguments = {
-        "sentences": shape[0],
-        "beams": beams.options.beams,
-        "hypotheses": shape[1],
-        "capacity": call.capacity,
-        "length": length,
-        "wide": call.real == "float64",
-        "pad": pad,
-        "threads": thread_count(),
-        **{name: call.arguments[name] for name in ("tokens", "parents", "logprobs")},
+    sentences, hypotheses = shape
+    args = BeamBacktrackArgs(
+        sentences=sentences,
+        beams=beams.options.beams,
+        hypotheses=hypotheses,
+        capacity=call.capacity,
+        length=length,
+        wide=call.real == "float64",
+        tokens=call.args.tokens,
+        parents=call.args.parents,
+        logprobs=call.args.logprobs,
+        pad=pad,
+        threads=thread_count(),
         **{name: xp.address(array) for name, array in (last | out).items()},
-    }
+    )
     if call.backend == "cpu":
-        _C.beam_backtrack(arguments)
+        _C.beam_backtrack(args)
     else:
         from seqfast.ops.beam_search import cuda  # it imports torch
 
         raise_status(int(beams.status[0]))
-        cuda.beam_backtrack(arguments, beams, tuple(out.values()))
+        cuda.beam_backtrack(args, beams, tuple(out.values()), call.backend)
     return out["out_tokens"], out["out_parents"], out["out_logprobs"]
 
 

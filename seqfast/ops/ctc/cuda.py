@@ -11,7 +11,8 @@ from torch import Tensor
 from seqfast import _C
 from seqfast.ops.base.arrays import FLOAT32, FLOAT64
 from seqfast.ops.base.cuda import as_arrays, as_tensors, place, workspace
-from seqfast.ops.top_k import cuda
+from seqfast.ops.ctc.arguments import CtcBeamArgs
+from seqfast.ops.top_k.cuda import top_k
 
 _MOST_BEAMS = 1024  # kSelectionMost
 
@@ -45,10 +46,10 @@ def greedy(log_probs: Any, lengths: Any, blank: int, backend: str) -> tuple[Any,
 
 
 def beam_search(
-    log_probs: Any, lengths: Any, call: dict[str, Any], results: Any, model: Any, backend: str
+    log_probs: Any, lengths: Any, args: CtcBeamArgs, results: Any, model: Any, backend: str
 ) -> None:
-    """`seqfast.ops.ctc.ctc_beam_search` of checked arguments, `call`, into `results`."""
-    beam_size, top_n, vocab = call["beam_size"], call["top_n"], call["vocab"]
+    """`seqfast.ops.ctc.ctc_beam_search` of checked arguments, `args`, into `results`."""
+    beam_size, top_n, vocab = args.beam_size, args.top_n, args.input.vocab
     if beam_size > _MOST_BEAMS:
         raise ValueError(
             f"ctc_beam_search: beam_size must be at most {_MOST_BEAMS} on a GPU, got {beam_size}"
@@ -58,35 +59,35 @@ def beam_search(
     # The kernel reads two types, tokens side by side; float() may let another dimension be dense.
     if tensor.dtype != torch.float64:
         tensor = tensor.to(torch.float32, memory_format=torch.contiguous_format)
-    where = _lengths(tensor, as_tensors(lengths))
-    refused = _refused(tensor, where)
+    counts = _lengths(tensor, as_tensors(lengths))
+    refused = _refused(tensor, counts)
     ranks = vocab
     if top_n < vocab:
         ranks = top_n
     elif model is None:
         ranks = min(vocab, beam_size + 2)  # more cannot get into the beam
     ranked = _ranked(tensor, ranks, backend)
-    call = call | {
-        "dtype": FLOAT64 if tensor.dtype == torch.float64 else FLOAT32,
-        "row_stride": tensor.stride(0),
-        "frame_stride": tensor.stride(1),
-        "log_probs": tensor.data_ptr(),
-        "lengths": where.data_ptr(),
-        "refused": refused.data_ptr(),
-        "ranked": ranked.data_ptr(),
-        "ranks": ranks,
-    }
-    target = place(tensor.device, on_host)
-    size = _C.cuda_ctc_beam_search_workspace_size(*target, call)
-    _memory, call["workspace"] = workspace(size, tensor.device, on_host)
+    input = args.input._replace(
+        dtype=FLOAT64 if tensor.dtype == torch.float64 else FLOAT32,
+        row_stride=tensor.stride(0),
+        frame_stride=tensor.stride(1),
+        log_probs=tensor.data_ptr(),
+        lengths=counts.data_ptr(),
+    )
+    args = args._replace(
+        input=input, refused=refused.data_ptr(), ranked=ranked.data_ptr(), ranks=ranks
+    )
+    where = place(tensor.device, on_host)
+    size = _C.cuda_ctc_beam_search_workspace_size(where, args)
+    _memory, address = workspace(size, tensor.device, on_host)
     if on_host:  # what no kernel wrote must show
         results.poison()
-    if call["batch"] == 0:
+    if input.batch == 0:
         return
     if model is None:
-        _C.cuda_ctc_beam_search(*target, call)
+        _C.cuda_ctc_beam_search(where, args, address)
     else:
-        model.run(lambda steps: _C.cuda_ctc_beam_search(*target, call | steps))
+        model.run(args, lambda step: _C.cuda_ctc_beam_search(where, step, address))
 
 
 def _lengths(log_probs: Tensor, lengths: Tensor | None) -> Tensor:
@@ -121,5 +122,5 @@ def _ranked(log_probs: Tensor, ranks: int, backend: str) -> Tensor:
     rows = log_probs.reshape(batch * frames, vocab)
     if rows.stride(-1) != 1:
         rows = rows.contiguous()
-    indices: Tensor = cuda.top_k(rows, ranks, None, backend)[1]
+    indices: Tensor = top_k(rows, ranks, None, backend)[1]
     return indices.view(batch, frames, ranks)

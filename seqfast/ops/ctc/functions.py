@@ -22,6 +22,7 @@ from seqfast.ops.base.arrays import (
 )
 from seqfast.ops.base.backend import checked_backend
 from seqfast.ops.base.checks import is_number
+from seqfast.ops.ctc.arguments import CtcBeamArgs, CtcGreedyArgs, CtcInput
 
 Result = tuple[Array, Array, Array, Array]
 LanguageModel = Callable[[Array, Array], Array]
@@ -54,10 +55,13 @@ def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0
         return cuda.greedy(log_probs, lengths, blank, backend)
     batch, frames, _ = log_probs.shape
     results = _Results(xp, log_probs, (batch,), frames)
-    call = _input(xp, log_probs, lengths, blank) | results.addresses()
-    call |= {"workspace": 0, "threads": thread_count()}
-    with Workspace(_C.ctc_greedy_workspace_size(call)) as workspace:
-        _C.ctc_greedy(call | {"workspace": workspace})
+    args = CtcGreedyArgs(
+        input=_input(xp, log_probs, lengths, blank),
+        threads=thread_count(),
+        **results.addresses(),
+    )
+    with Workspace(_C.ctc_greedy_workspace_size(args)) as workspace:
+        _C.ctc_greedy(args, workspace)
     return results.checked(operation)
 
 
@@ -107,14 +111,9 @@ def ctc_beam_search(
             f"{operation}: frames times beam_size, and vocab, must be below 2**31 - 1, "
             f"got {frames} * {beam_size} and {vocab}"
         )
-    limits = {
-        "beam_size": beam_size,
-        "n_best": n_best,
-        "top_n": top_n,
-        "min_log_prob": _number(operation, "min_log_prob", min_log_prob, -math.inf),
-        "beam_threshold": _number(operation, "beam_threshold", beam_threshold, math.inf),
-    }
-    if limits["beam_threshold"] < 0:
+    lowest = _number(operation, "min_log_prob", min_log_prob, -math.inf)
+    threshold = _number(operation, "beam_threshold", beam_threshold, math.inf)
+    if threshold < 0:
         raise ValueError(f"{operation}: beam_threshold must be at least 0, got {beam_threshold}")
     lm_weight = _number(operation, "lm_weight", lm_weight, 1.0)
     if not math.isfinite(lm_weight):
@@ -125,22 +124,35 @@ def ctc_beam_search(
     if lm is not None:
         model = _PrefixScores(xp, log_probs, lm, lm_weight, beam_size, blank)
     results = _Results(xp, log_probs, (batch, n_best), frames)
-    call = _input(xp, log_probs, lengths, blank) | limits | results.addresses()
-    call |= {"ranked": 0, "ranks": 0, "workspace": 0, "threads": thread_count()}
-    call |= {"lm": 0, "source": 0, "added": 0, "frame_begin": 0, "frame_end": frames}
+    args = CtcBeamArgs(
+        input=_input(xp, log_probs, lengths, blank),
+        beam_size=beam_size,
+        n_best=n_best,
+        top_n=top_n,
+        min_log_prob=lowest,
+        beam_threshold=threshold,
+        frame_begin=0,
+        frame_end=frames,
+        lm=0,
+        source=0,
+        added=0,
+        threads=thread_count(),
+        ranked=0,
+        ranks=0,
+        **results.addresses(),
+    )
     if model is not None:
-        call |= model.addresses()
+        args = model.with_addresses(args)
     if backend != "cpu":
         from seqfast.ops.ctc import cuda  # it imports torch
 
-        cuda.beam_search(log_probs, lengths, call, results, model, backend)
+        cuda.beam_search(log_probs, lengths, args, results, model, backend)
         return results.result()
-    with Workspace(_C.ctc_beam_search_workspace_size(call)) as workspace:
-        call["workspace"] = workspace
+    with Workspace(_C.ctc_beam_search_workspace_size(args)) as workspace:
         if model is None:
-            _C.ctc_beam_search(call)
+            _C.ctc_beam_search(args, workspace)
         else:
-            model.run(lambda steps: _C.ctc_beam_search(call | steps))
+            model.run(args, lambda step: _C.ctc_beam_search(step, workspace))
     return results.checked(operation)
 
 
@@ -208,22 +220,24 @@ class _PrefixScores:
         self.table[...] = 0
         self.longest = 0
 
-    def addresses(self) -> dict[str, int]:
-        names = {"lm": self.table, "source": self.source, "added": self.added}
-        return {name: self.xp.address(array) for name, array in names.items()}
+    def with_addresses(self, args: CtcBeamArgs) -> CtcBeamArgs:
+        address = self.xp.address
+        return args._replace(
+            lm=address(self.table), source=address(self.source), added=address(self.added)
+        )
 
-    def run(self, call: Callable[[dict[str, int]], object]) -> None:
+    def run(self, args: CtcBeamArgs, call: Callable[[CtcBeamArgs], object]) -> None:
         """`call` with the frames of each step, and the language model in between."""
         if self.batch and self.frames:
             self.table[:, 0] = self._ask(
                 self.xp.copy(self.prefixes[:, 0, :0]), self.xp.copy(self.lengths[:, 0])
             )
         for frame in range(self.frames):
-            call({"frame_begin": frame, "frame_end": frame + 1})
+            call(args._replace(frame_begin=frame, frame_end=frame + 1))
             if frame + 1 < self.frames:
                 self._follow()
         if self.frames == 0:
-            call({"frame_begin": 0, "frame_end": 0})
+            call(args)
 
     def _follow(self) -> None:
         self.lengths[...] = self._taken(self.lengths)
@@ -293,20 +307,22 @@ def _check(
     return xp, xp.rows(log_probs), lengths, backend
 
 
-def _input(xp: ArrayLibrary, log_probs: Array, lengths: Array | None, blank: int) -> dict[str, Any]:
+def _input(xp: ArrayLibrary, log_probs: Array, lengths: Array | None, blank: int) -> CtcInput:
     batch, frames, vocab = log_probs.shape
     row_stride, frame_stride, _ = xp.strides(log_probs)
-    return {
-        "dtype": xp.dtype_code(log_probs),
-        "batch": batch,
-        "frames": frames,
-        "vocab": vocab,
-        "row_stride": row_stride,
-        "frame_stride": frame_stride,
-        "log_probs": xp.address(log_probs),
-        "lengths": 0 if lengths is None else xp.address(lengths),
-        "blank": operator.index(blank),
-    }
+    dtype = xp.dtype_code(log_probs)
+    assert dtype is not None  # _check has seen to it
+    return CtcInput(
+        dtype=dtype,
+        batch=batch,
+        frames=frames,
+        vocab=vocab,
+        row_stride=row_stride,
+        frame_stride=frame_stride,
+        log_probs=xp.address(log_probs),
+        lengths=0 if lengths is None else xp.address(lengths),
+        blank=operator.index(blank),
+    )
 
 
 def _integer(

@@ -9,6 +9,7 @@ import torch
 
 from seqfast import _C
 from seqfast.ops.base.cuda import address_of, as_arrays, as_tensors, place
+from seqfast.ops.dropout.arguments import DropoutArgs
 
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
@@ -22,17 +23,18 @@ def dropout(
         return as_arrays(dropout(tensors[0], probability, tensors[1], stream, per_step, backend))
     output = torch.empty_like(input, requires_grad=False)
     steps, rows, units = input.shape
-    _C.cuda_dropout(
-        *place(input.device, backend == "cuda-host"),
-        _DTYPES[input.dtype],
-        steps,
-        rows,
-        units,
-        address_of(input),
-        address_of(output),
-        float(probability),
-        address_of(seed),
-        stream,
-        per_step,
+    args = DropoutArgs(
+        dtype=_DTYPES[input.dtype],
+        steps=steps,
+        rows=rows,
+        units=units,
+        input=address_of(input),
+        output=address_of(output),
+        probability=float(probability),
+        seed=address_of(seed),
+        stream=stream,
+        per_step=per_step,
+        threads=0,
     )
+    _C.cuda_dropout(place(input.device, backend == "cuda-host"), args)
     return output

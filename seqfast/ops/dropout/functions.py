@@ -6,6 +6,7 @@ from seqfast import _C
 from seqfast.ops.base.arrays import Array, check_seed, library_of, thread_count
 from seqfast.ops.base.backend import checked_backend
 from seqfast.ops.base.checks import is_number
+from seqfast.ops.dropout.arguments import DropoutArgs
 
 
 def dropout(
@@ -56,17 +57,18 @@ def dropout(
 
         return cuda.dropout(input, probability, seed, stream, per_step, backend)
     output = xp.empty(input, (steps, rows, units))
-    _C.dropout(
-        dtype,
-        steps,
-        rows,
-        units,
-        xp.address(input),
-        xp.address(output),
-        float(probability),
-        xp.address(seed),
-        stream,
-        per_step,
-        thread_count(),
+    args = DropoutArgs(
+        dtype=dtype,
+        steps=steps,
+        rows=rows,
+        units=units,
+        input=xp.address(input),
+        output=xp.address(output),
+        probability=float(probability),
+        seed=xp.address(seed),
+        stream=stream,
+        per_step=per_step,
+        threads=thread_count(),
     )
+    _C.dropout(args)
     return output

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from seqfast.ops.base.torch_dispatch import can_skip_dispatcher, is_batched, needs_plain_torch
+from seqfast.ops.base.torch_schema import schema_of
 from seqfast.ops.dropout import functions
 
 # What a number is drawn for: Draw in csrc/core/random.h.
@@ -19,9 +20,26 @@ _KEY_STEPS = 0x9E3779B9, 0xBB67AE85
 _LOW = 0xFFFFFFFF
 
 _library = torch.library.Library("seqfast", "FRAGMENT")
+
+
+class DropoutCall(NamedTuple):
+    """The operator."""
+
+    input: Tensor
+    probability: float
+    seed: Tensor
+    stream: int
+    per_step: bool
+
+
+class DropoutResult(NamedTuple):
+    """What it returns."""
+
+    output: Tensor
+
+
 _library.define(
-    "dropout(Tensor input, float probability, Tensor seed, int stream, bool per_step) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag,),
+    schema_of("dropout", DropoutCall, DropoutResult), tags=(torch.Tag.pt2_compliant_tag,)
 )
 
 
@@ -114,15 +132,17 @@ def _fake(input: Tensor, probability: float, seed: Tensor, stream: int, per_step
 
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, ctx.probability, seed, ctx.stream, ctx.per_step = inputs
-    ctx.save_for_backward(seed)
+    call = DropoutCall._make(inputs)
+    ctx.call = call._replace(input=cast(Any, None), seed=cast(Any, None))
+    ctx.save_for_backward(call.seed)
 
 
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (seed,) = ctx.saved_tensors
     function = _plain if is_batched(grad) else torch.ops.seqfast.dropout
-    grad_input = function(grad, ctx.probability, seed, ctx.stream, ctx.per_step)
-    return grad_input, None, None, None, None
+    grad_input = function(*ctx.call._replace(input=grad, seed=seed))
+    nothing = DropoutCall._make([None] * len(DropoutCall._fields))
+    return tuple(nothing._replace(input=grad_input))
 
 
 for _device in ("CPU", "CUDA"):

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from seqfast.ops.base.checks import is_number
-from seqfast.ops.rnn.options import PLAIN, Options
+from seqfast.ops.rnn.options import CHOICES, CLIPS, FLAGS, OWNERS, PLAIN, Options, RnnOptions
 
 # The codes of csrc/core/rnn.h.
 LSTM, LSTM_THREE_GATES, GRU, GRU_RESET_BEFORE, GRU_UPDATE_GATE, RNN = range(6)
-_ACTIVATIONS = {"identity": 0, "tanh": 1, "relu": 2, "sigmoid": 3}
 
 GATES = {LSTM: 4, LSTM_THREE_GATES: 3, GRU: 3, GRU_RESET_BEFORE: 3, GRU_UPDATE_GATE: 2, RNN: 1}
 
 _OPERATIONS = ("lstm", "gru", "rnn")
-# Options that only one operation has.
-_OWNERS = {
-    "gate_clip": "lstm",
-    "cell_clip": "lstm",
-    "coupled_gates": "lstm",
-    "forget_gate": "lstm",
-    "reset_after": "gru",
-    "reset_gate": "gru",
-    "nonlinearity": "rnn",
-    "output_nonlinearity": "rnn",
-}
-_FLAGS = ("coupled_gates", "forget_gate", "reset_after", "reset_gate")
-_CHOICES = {
-    "nonlinearity": ("tanh", "relu"),
-    "output_nonlinearity": tuple(_ACTIVATIONS),
-    "recurrent_dropout_on": ("hidden", "update"),
-}
 
 
 class Cell(NamedTuple):
@@ -42,8 +24,7 @@ class Cell(NamedTuple):
     gates: int  # blocks of rows of weight_ih, weight_hh and the biases
     saved: int  # numbers a unit keeps of each step in the array `gates`, normalised products too
     layer_norm: bool
-    kernel: tuple[Any, ...]  # options for the kernels, up to the seed
-    layer: int
+    native: RnnOptions  # without a seed
 
 
 def cell_of(operation: str, options: Options, layer_norm: bool) -> Cell:
@@ -63,24 +44,8 @@ def _checked_cell(operation: str, options: Options, layer_norm: bool) -> Cell:
             f"{operation}: weight_norm_hh must be None with reset_after=False, got layer "
             "normalisation of what the reset gate has already changed"
         )
-    dropout = float(options.recurrent_dropout)
-    on_hidden = options.recurrent_dropout_on == "hidden"
-    zoneout_hidden, zoneout_cell = options.zoneout
-    kernel = (
-        kind,
-        options.coupled_gates,
-        _ACTIVATIONS[options.nonlinearity],
-        _ACTIVATIONS[options.output_nonlinearity],
-        layer_norm,
-        float(options.gate_clip),
-        float(options.cell_clip),
-        float(zoneout_hidden),
-        float(zoneout_cell),
-        dropout if on_hidden else 0.0,
-        0.0 if on_hidden else dropout,
-    )
-    saved = saved_of(kind, layer_norm)
-    return Cell(kind, GATES[kind], saved, layer_norm, kernel, options.layer)
+    native = RnnOptions.of(kind, options, layer_norm)
+    return Cell(kind, GATES[kind], saved_of(kind, layer_norm), layer_norm, native)
 
 
 _cell_of = lru_cache(_checked_cell)
@@ -108,17 +73,17 @@ def _check_options(operation: str, options: Options) -> None:
         raise ValueError(f"{operation}: cell must be lstm, gru or rnn, got {operation!r}")
     if getattr(options, "_fields", None) != Options._fields:
         raise TypeError(f"{operation}: options must be Options, got {type(options).__name__}")
-    for name in _FLAGS:
+    for name in FLAGS:
         value = getattr(options, name)
         if value not in (True, False):
             raise TypeError(f"{operation}: {name} must be True or False, got {value!r}")
-    for name, choices in _CHOICES.items():
+    for name, choices in CHOICES.items():
         value = getattr(options, name)
         if value not in choices:
             raise ValueError(
                 f"{operation}: {name} must be one of {', '.join(choices)}, got {value!r}"
             )
-    for name in ("gate_clip", "cell_clip"):
+    for name in CLIPS:
         value = getattr(options, name)
         if not (is_number(value) and 0 <= value < math.inf):
             raise ValueError(
@@ -130,9 +95,10 @@ def _check_options(operation: str, options: Options) -> None:
             f"{operation}: zoneout must be a tuple of two probabilities, of the hidden and the "
             f"cell state, got {zoneout!r}"
         )
+    zoneout_hidden, zoneout_cell = zoneout
     for name, value in (
-        ("zoneout[0]", zoneout[0]),
-        ("zoneout[1]", zoneout[1]),
+        ("zoneout[0]", zoneout_hidden),
+        ("zoneout[1]", zoneout_cell),
         ("recurrent_dropout", options.recurrent_dropout),
     ):
         if not (is_number(value) and 0 <= value <= 1):
@@ -146,7 +112,7 @@ def _check_options(operation: str, options: Options) -> None:
 
 
 def _check_combinations(operation: str, options: Options) -> None:
-    for name, owner in _OWNERS.items():
+    for name, owner in OWNERS.items():
         value = getattr(options, name)
         if operation != owner and value != getattr(PLAIN, name):
             raise ValueError(
@@ -163,10 +129,10 @@ def _check_combinations(operation: str, options: Options) -> None:
             f"{operation}: reset_after must be True with reset_gate=False, got False: no gate is "
             "there to come before the product"
         )
-    if operation != "lstm" and options.zoneout[1] != 0:
+    _, zoneout_cell = options.zoneout
+    if operation != "lstm" and zoneout_cell != 0:
         raise ValueError(
-            f"{operation}: zoneout[1] must be 0 where there is no cell state, "
-            f"got {options.zoneout[1]!r}"
+            f"{operation}: zoneout[1] must be 0 where there is no cell state, got {zoneout_cell!r}"
         )
     if operation == "rnn" and options.recurrent_dropout_on == "update":
         raise ValueError(

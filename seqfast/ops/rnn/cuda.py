@@ -16,17 +16,31 @@ from seqfast.ops.base.arrays import FLOAT32
 from seqfast.ops.base.backend import strategy_code
 from seqfast.ops.base.cuda import address_of, as_arrays, as_tensors, place, workspace
 from seqfast.ops.dropout.cuda import dropout
+from seqfast.ops.rnn.arguments import (
+    GpuCall,
+    RnnRecurrenceBackwardArgs,
+    RnnRecurrenceForwardArgs,
+    RnnWeights,
+    SequenceView,
+    ZeroPaddingArgs,
+)
 from seqfast.ops.rnn.cells import GRU, GRU_RESET_BEFORE
-from seqfast.ops.rnn.layer import STATISTICS, Gradients, Layer, Results
+from seqfast.ops.rnn.layer import (
+    STATISTICS,
+    Gradients,
+    Kept,
+    Layer,
+    Needs,
+    ResultGradients,
+    Results,
+)
 
 # Rows of a product whose rows must not depend on how many there are.
 _BLOCK = 512
-# Places in a layer's options, as the kernels take them.
-_ZONEOUT_HIDDEN, _DROPOUT_HIDDEN, _LAYER = 7, 9, 12
 
 
 def forward(layer: Layer, save: bool) -> Results:
-    """Of a checked layer that is not empty: output, hidden_n, cell_n, cells, gates, statistics."""
+    """Of a checked layer that is not empty."""
     with torch.no_grad(), _no_autocast(layer):
         if isinstance(layer.input, np.ndarray):
             results: Results = as_arrays(_forward(as_tensors(layer), save))
@@ -34,15 +48,8 @@ def forward(layer: Layer, save: bool) -> Results:
         return _forward(layer, save)
 
 
-def backward(
-    layer: Layer,
-    grads: tuple[Any, ...],
-    kept: tuple[Any, ...],
-    needs: tuple[bool, bool, bool],
-) -> Gradients:
-    """Of a checked layer that is not empty: the gradients of input, hidden, cell and weights.
-
-    `grads`: of output, hidden_n, cell_n, cells; `kept`: output, cells, gates, statistics."""
+def backward(layer: Layer, grads: ResultGradients, kept: Kept, needs: Needs) -> Gradients:
+    """Of a checked layer that is not empty."""
     with torch.no_grad(), _no_autocast(layer):
         if isinstance(layer.input, np.ndarray):
             tensors = (as_tensors(value) for value in (layer, grads, kept))
@@ -53,14 +60,15 @@ def backward(
 
 def _forward(layer: Layer, save: bool) -> Results:
     run = _Run(layer, backward=False)
-    steps, batch, directions = layer.steps, layer.batch, layer.directions
+    sizes = layer.sizes
+    steps, batch, directions = sizes.steps, sizes.batch, sizes.directions
     product, gates = layer.input, None
-    if layer.weights[0][0] is None:
+    if not _has_input_weights(layer):
         product = product.contiguous()
     else:
-        rows = product.reshape(steps * batch, layer.input_size)
+        rows = product.reshape(steps * batch, sizes.input_size)
         product = _row_product(rows, _weight_ih(layer).t()).view(steps, batch, -1)
-        if save and product.shape[2] == layer.gates_size:
+        if save and product.shape[-1] == layer.gates_size:
             gates = product  # its numbers are read before others take their place
     if save and gates is None:
         gates = run.empty(steps, batch, layer.gates_size)
@@ -68,114 +76,106 @@ def _forward(layer: Layer, save: bool) -> Results:
     hidden_n = run.empty(directions, batch, layer.output_size)
     cell_n = cells = statistics = None
     if layer.has_cell:
-        cell_n = run.empty(directions, batch, layer.hidden_size)
+        cell_n = run.empty(directions, batch, sizes.hidden_size)
         if save:
-            cells = run.accumulator(steps, batch, directions * layer.hidden_size)
+            cells = run.accumulator(steps, batch, directions * sizes.hidden_size)
     if save and layer.cell_kind.layer_norm:
         statistics = run.accumulator(steps, batch, directions * STATISTICS)
-    _C.cuda_rnn_forward(
-        run.call,
-        layer.options,
-        address_of(run.lengths),
-        address_of(run.order),
-        address_of(layer.reset),
-        address_of(layer.hidden),
-        address_of(layer.cell),
-        run.weights(),
-        address_of(product),
-        address_of(output),
-        address_of(hidden_n),
-        address_of(cell_n),
-        address_of(cells),
-        address_of(gates),
-        address_of(statistics),
-        run.workspace,
-        run.workspace_size,
+    args = RnnRecurrenceForwardArgs(
+        call=run.call,
+        sizes=sizes,
+        options=layer.options,
+        lengths=address_of(run.lengths),
+        order=address_of(run.order),
+        reset=address_of(layer.reset),
+        hidden=address_of(layer.hidden),
+        cell=address_of(layer.cell),
+        weights=run.weights(),
+        product=address_of(product),
+        output=address_of(output),
+        hidden_n=address_of(hidden_n),
+        cell_n=address_of(cell_n),
+        cells=address_of(cells),
+        gates=address_of(gates),
+        statistics=address_of(statistics),
     )
+    _C.cuda_rnn_forward(args, run.workspace, run.workspace_size)
     for array in (output, cells, gates, statistics):
         run.zero_padding(array)
-    return output, hidden_n, cell_n, cells, gates, statistics
+    return Results(output, hidden_n, cell_n, cells, gates, statistics)
 
 
 class _Backward:
     """The gradients of one layer: of its gates by the kernel, of all else by products with them."""
 
-    def __init__(
-        self, layer: Layer, grads: tuple[Tensor | None, ...], kept: tuple[Tensor, ...]
-    ) -> None:
-        self.layer = layer
-        self.grads = grads
-        self.output, self.cells, self.gates, self.statistics = kept
+    def __init__(self, layer: Layer, grads: ResultGradients, kept: Kept) -> None:
+        self.layer, self.sizes = layer, layer.sizes
+        self.grads, self.kept = grads, kept
         self.run = _Run(layer, backward=True)
         self.has_split_candidate = layer.cell_kind.kind == GRU  # n's gradients by its two products
         self.blocks = (
             4 if self.has_split_candidate else layer.cell_kind.gates
         )  # of a direction in grad_gates
 
-    def gradients(self, needs: tuple[bool, bool, bool]) -> Gradients:
-        need_input, need_states, need_weights = needs
-        grad_cell = self.walk(need_states, need_weights)
-        return (
-            self.of_input() if need_input else None,
-            self.of_hidden() if need_states else None,
+    def gradients(self, needs: Needs) -> Gradients:
+        grad_cell = self.walk(needs)
+        return Gradients(
+            self.of_input() if needs.input else None,
+            self.of_hidden() if needs.states else None,
             grad_cell,
-            self.of_weights() if need_weights else None,
+            self.of_weights() if needs.weights else None,
         )
 
-    def walk(self, need_states: bool, need_weights: bool) -> Tensor | None:
+    def walk(self, needs: Needs) -> Tensor | None:
         """Runs the kernel; grad_cell."""
-        layer, run = self.layer, self.run
-        steps, batch, directions = layer.steps, layer.batch, layer.directions
-        hidden_size, kind = layer.hidden_size, layer.cell_kind
-        grad_output, grad_hidden_n, grad_cell_n, grad_cells = self.grads
+        layer, run, sizes, grads = self.layer, self.run, self.sizes, self.grads
+        steps, batch, directions = sizes.steps, sizes.batch, sizes.directions
+        hidden_size, kind = sizes.hidden_size, layer.cell_kind
         self.grad_gates = run.empty(steps, batch, directions * self.blocks * hidden_size)
         self.grad_product = self.grad_projected = self.unprojected = None
         self.grad_peephole = self.grad_norm_cell = self.direct = grad_cell = None
         if kind.layer_norm:
             self.grad_product = run.empty(steps, batch, directions * kind.gates * hidden_size)
-            if layer.has_cell and need_weights:
+            if layer.has_cell and needs.weights:
                 self.grad_norm_cell = run.accumulator(steps, batch, directions * 2 * hidden_size)
-        if layer.proj_size:
-            self.grad_projected = run.empty(steps, batch, directions * layer.proj_size)
+        if sizes.proj_size:
+            self.grad_projected = run.empty(steps, batch, directions * sizes.proj_size)
             self.unprojected = run.empty(steps, batch, directions * hidden_size)
-        if need_weights and layer.weights[0][6] is not None:
+        if needs.weights and _has_peepholes(layer):
             self.grad_peephole = run.accumulator(steps, batch, directions * 3 * hidden_size)
         # All but these pass on to the state before through the product alone.
-        if need_states and (layer.operation == "gru" or layer.options[_ZONEOUT_HIDDEN] > 0):
+        if needs.states and (layer.operation == "gru" or layer.options.zoneout_hidden > 0):
             self.direct = run.empty(directions, batch, layer.output_size)
-        if need_states and layer.has_cell:
+        if needs.states and layer.has_cell:
             grad_cell = run.empty(directions, batch, hidden_size)
-        step_stride, row_stride = (0, 0) if grad_output is None else grad_output.stride()[:2]
-        _C.cuda_rnn_backward(
-            run.call,
-            layer.options,
-            address_of(run.lengths),
-            address_of(run.order),
-            address_of(layer.reset),
-            address_of(grad_output),
-            step_stride,
-            row_stride,
-            address_of(grad_hidden_n),
-            address_of(grad_cell_n),
-            address_of(grad_cells),
-            address_of(layer.hidden),
-            address_of(layer.cell),
-            run.weights(),
-            address_of(self.output),
-            address_of(self.cells),
-            address_of(self.gates),
-            address_of(self.statistics),
-            address_of(self.grad_gates),
-            address_of(self.grad_product),
-            address_of(self.grad_peephole),
-            address_of(self.grad_norm_cell),
-            address_of(self.direct),
-            address_of(grad_cell),
-            address_of(self.grad_projected),
-            address_of(self.unprojected),
-            run.workspace,
-            run.workspace_size,
+        args = RnnRecurrenceBackwardArgs(
+            call=run.call,
+            sizes=sizes,
+            options=layer.options,
+            lengths=address_of(run.lengths),
+            order=address_of(run.order),
+            reset=address_of(layer.reset),
+            grad_output=_view(grads.output),
+            grad_hidden_n=address_of(grads.hidden_n),
+            grad_cell_n=address_of(grads.cell_n),
+            grad_cells=address_of(grads.cells),
+            hidden=address_of(layer.hidden),
+            cell=address_of(layer.cell),
+            weights=run.weights(),
+            output=address_of(self.kept.output),
+            cells=address_of(self.kept.cells),
+            gates=address_of(self.kept.gates),
+            statistics=address_of(self.kept.statistics),
+            grad_gates=address_of(self.grad_gates),
+            grad_product=address_of(self.grad_product),
+            grad_peephole=address_of(self.grad_peephole),
+            grad_norm_cell=address_of(self.grad_norm_cell),
+            grad_hidden=address_of(self.direct),
+            grad_cell=address_of(grad_cell),
+            grad_projected=address_of(self.grad_projected),
+            unprojected=address_of(self.unprojected),
         )
+        _C.cuda_rnn_backward(args, run.workspace, run.workspace_size)
         # The sums over steps then need no mask.
         for array in (
             self.grad_gates,
@@ -193,36 +193,39 @@ class _Backward:
     def gate_gradients(self, d: int) -> Tensor:
         """Direction d: of the pre-activations as the input sees them; of gru in the order n r z."""
         part = self.part(self.grad_gates, d)
-        return part[..., : 3 * self.layer.hidden_size] if self.has_split_candidate else part
+        return part[..., : 3 * self.sizes.hidden_size] if self.has_split_candidate else part
 
     def product_gradients(self, d: int) -> Tensor:
         """Direction d: of the pre-activations as the recurrent product's share sees them."""
         part = self.part(self.grad_gates, d)
-        return part[..., self.layer.hidden_size :] if self.has_split_candidate else part
+        return part[..., self.sizes.hidden_size :] if self.has_split_candidate else part
 
     def reordered(self, rows: Tensor) -> Tensor:
         """Blocks of rows in the order r z n as n r z, of gru."""
-        size = self.layer.hidden_size
+        size = self.sizes.hidden_size
         return torch.cat((rows[2 * size :], rows[: 2 * size])) if self.has_split_candidate else rows
 
     def back_in_order(self, rows: Tensor) -> Tensor:
-        size = self.layer.hidden_size
+        size = self.sizes.hidden_size
         return torch.cat((rows[size:], rows[:size])) if self.has_split_candidate else rows
 
     def of_input(self) -> Tensor:
         layer = self.layer
-        if layer.weights[0][0] is None:
+        if not _has_input_weights(layer):
             if not self.has_split_candidate:
                 return self.grad_gates
-            size, parts = layer.hidden_size, map(self.gate_gradients, range(layer.directions))
+            size, parts = (
+                self.sizes.hidden_size,
+                map(self.gate_gradients, range(self.sizes.directions)),
+            )
             blocks = [(part[..., size:], part[..., :size]) for part in parts]
             return torch.cat([block for pair in blocks for block in pair], dim=2)
-        count = layer.steps * layer.batch
+        count = self.sizes.steps * self.sizes.batch
         if not self.has_split_candidate:
             rows = self.grad_gates.view(count, -1)
             return _row_product(rows, _weight_ih(layer)).view(layer.input.shape)
         grad: Any = None
-        weights_ih: list[Any] = [weights[0] for weights in layer.weights]
+        weights_ih: list[Any] = [weights.weight_ih for weights in layer.weights]
         for d, weight_ih in enumerate(weights_ih):
             rows = self.gate_gradients(d).flatten(0, 1)
             share = _row_product(rows, self.reordered(weight_ih))
@@ -232,11 +235,11 @@ class _Backward:
 
     def of_hidden(self) -> Tensor:
         layer = self.layer
-        count = layer.hidden_size * layer.cell_kind.gates
+        count = self.sizes.hidden_size * layer.cell_kind.gates
         if layer.cell_kind.kind == GRU_RESET_BEFORE:
-            count = 2 * layer.hidden_size  # the kernel adds what comes through the third gate
+            count = 2 * self.sizes.hidden_size  # the kernel adds what comes through the third gate
         grads = []
-        weights_hh: list[Any] = [weights[1] for weights in layer.weights]
+        weights_hh: list[Any] = [weights.weight_hh for weights in layer.weights]
         for d, weight_hh in enumerate(weights_hh):
             first = self.first_gates[d][:, :count]
             if layer.reset is not None:
@@ -248,48 +251,76 @@ class _Backward:
         if self.run.lengths is None:
             return grad
         # A row without steps passes on what came to its end.
-        grad_hidden_n: Any = 0 if self.grads[1] is None else self.grads[1]
+        grad_hidden_n: Any = 0 if self.grads.hidden_n is None else self.grads.hidden_n
         return torch.where((self.run.lengths > 0)[:, None], grad, grad_hidden_n)
 
-    def of_weights(self) -> tuple[tuple[Tensor | None, ...], ...]:
+    def of_weights(self) -> tuple[RnnWeights, ...]:
         layer = self.layer
         input = layer.input
-        if self.run.lengths is not None and layer.weights[0][0] is not None:
+        if self.run.lengths is not None and _has_input_weights(layer):
             # Padding may hold NaN, and 0 * NaN is NaN.
             input = input.clone(memory_format=torch.contiguous_format)
             self.run.zero_padding(input)
-        return tuple(self.of_direction(d, input) for d in range(layer.directions))
+        return tuple(self.of_direction(d, input) for d in range(self.sizes.directions))
 
-    def of_direction(self, d: int, input: Tensor) -> tuple[Tensor | None, ...]:
-        layer = self.layer
-        ih, _, bias_ih, bias_hh, _, bias_hr, _, norm_hh, _, _ = layer.weights[d]
-        grad: list[Tensor | None] = [None] * 10
-        if ih is not None:
-            grad[0] = self.back_in_order(_sum_of_products(self.gate_gradients(d), input))
-        grad[1] = self.of_weight_hh(d)
-        if bias_ih is not None or bias_hh is not None:
-            sums = self.summed(self.part(self.grad_gates, d))
-            by_input = by_product = sums
-            if self.has_split_candidate:
-                size = layer.hidden_size
-                by_input, by_product = self.back_in_order(sums[: 3 * size]), sums[size:]
-            grad[2] = None if bias_ih is None else by_input
-            grad[3] = None if bias_hh is None else by_product
-        if self.grad_projected is not None and self.unprojected is not None:
-            projected = self.part(self.grad_projected, d)
-            grad[4] = _sum_of_products(projected, self.part(self.unprojected, d))
-            if bias_hr is not None:
-                grad[5] = self.summed(projected)
-        if self.grad_peephole is not None:
-            grad[6] = self.summed(self.part(self.grad_peephole, d)).view(3, -1)
-        if norm_hh is not None:
-            gates = layer.cell_kind.gates * layer.hidden_size
-            normal = self.part(self.gates, d)[..., -gates:]
-            grad[7] = self.summed(self.product_gradients(d) * normal.to(self.run.accumulating))
+    def of_direction(self, d: int, input: Tensor) -> RnnWeights:
+        weights = self.layer.weights[d]
+        bias_ih, bias_hh = self.of_biases(d, weights)
+        weight_hr, bias_hr = self.of_projection(d, weights)
+        return RnnWeights(
+            weight_ih=self.of_weight_ih(d, weights, input),
+            weight_hh=self.of_weight_hh(d),
+            bias_ih=bias_ih,
+            bias_hh=bias_hh,
+            weight_hr=weight_hr,
+            bias_hr=bias_hr,
+            weight_peephole=self.of_peepholes(d),
+            **self.of_norms(d, weights),
+        )
+
+    def of_weight_ih(self, d: int, weights: RnnWeights, input: Tensor) -> Tensor | None:
+        if weights.weight_ih is None:
+            return None
+        return self.back_in_order(_sum_of_products(self.gate_gradients(d), input))
+
+    def of_biases(self, d: int, weights: RnnWeights) -> tuple[Tensor | None, Tensor | None]:
+        if weights.bias_ih is None and weights.bias_hh is None:
+            return None, None
+        sums = self.summed(self.part(self.grad_gates, d))
+        by_input = by_product = sums
+        if self.has_split_candidate:
+            size = self.sizes.hidden_size
+            by_input, by_product = self.back_in_order(sums[: 3 * size]), sums[size:]
+        return (
+            None if weights.bias_ih is None else by_input,
+            None if weights.bias_hh is None else by_product,
+        )
+
+    def of_projection(self, d: int, weights: RnnWeights) -> tuple[Tensor | None, Tensor | None]:
+        if self.grad_projected is None or self.unprojected is None:
+            return None, None
+        projected = self.part(self.grad_projected, d)
+        return (
+            _sum_of_products(projected, self.part(self.unprojected, d)),
+            None if weights.bias_hr is None else self.summed(projected),
+        )
+
+    def of_peepholes(self, d: int) -> Tensor | None:
+        if self.grad_peephole is None:
+            return None
+        return self.summed(self.part(self.grad_peephole, d)).view(3, -1)
+
+    def of_norms(self, d: int, weights: RnnWeights) -> dict[str, Tensor]:
+        found = {}
+        if weights.weight_norm_hh is not None:
+            count = self.layer.cell_kind.gates * self.sizes.hidden_size
+            normal = self.part(self.kept.gates, d)[..., -count:]
+            by_product = self.product_gradients(d) * normal.to(self.run.accumulating)
+            found["weight_norm_hh"] = self.summed(by_product)
         if self.grad_norm_cell is not None:
             both = self.summed(self.part(self.grad_norm_cell, d))
-            grad[8], grad[9] = both.chunk(2)
-        return tuple(grad)
+            found["weight_norm_cell"], found["bias_norm_cell"] = both.chunk(2)
+        return found
 
     def of_weight_hh(self, d: int) -> Tensor:
         layer = self.layer
@@ -297,9 +328,9 @@ class _Backward:
         if self.grad_product is not None:
             grads = self.part(self.grad_product, d)
         if layer.cell_kind.kind == GRU_RESET_BEFORE:
-            size = layer.hidden_size
+            size = self.sizes.hidden_size
             multiplied = self.multiplied(d)
-            reset_gate = self.part(self.gates, d)[..., :size]
+            reset_gate = self.part(self.kept.gates, d)[..., :size]
             return torch.cat(
                 (
                     _sum_of_products(grads[..., : 2 * size], multiplied),
@@ -308,7 +339,7 @@ class _Backward:
             )
         if layer.reset is not None or self.drops_hidden:
             return _sum_of_products(grads, self.multiplied(d))
-        output = self.part(self.output, d)
+        output = self.part(self.kept.output, d)
         # Each step met the output of the step before it in its direction, the first one `hidden`.
         if d == 0:
             grad = _sum_of_products(grads[1:], output[:-1])
@@ -328,7 +359,7 @@ class _Backward:
     def multiplied(self, d: int) -> Tensor:
         """[steps, batch, output_size]: what the recurrent product of each step saw."""
         layer = self.layer
-        output = self.part(self.output, d)
+        output = self.part(self.kept.output, d)
         result = torch.zeros_like(output, memory_format=torch.contiguous_format)
         if d == 0:
             result[1:] = output[:-1]
@@ -349,15 +380,15 @@ class _Backward:
 
     @cached_property
     def drops_hidden(self) -> bool:
-        return self.layer.seed is not None and self.layer.options[_DROPOUT_HIDDEN] > 0
+        return self.layer.seed is not None and self.layer.options.dropout_hidden > 0
 
     def masked(self, states: Tensor, d: int) -> Tensor:
         """[any, batch, output_size] times direction d's mask of the hidden state."""
         layer = self.layer
         if not self.drops_hidden:
             return states
-        stream = (layer.options[_LAYER] * 2 + d) * 8
-        probability = layer.options[_DROPOUT_HIDDEN]
+        stream = (layer.options.layer * 2 + d) * 8
+        probability = layer.options.dropout_hidden
         result: Tensor = dropout(
             states.contiguous(), probability, layer.seed, stream, False, layer.backend
         )
@@ -367,8 +398,8 @@ class _Backward:
     def last_steps(self) -> tuple[Tensor, Tensor]:
         """Rows, and each one's last step in time; the first of a row without steps."""
         lengths: Any = self.run.lengths
-        rows = torch.arange(self.layer.batch, device=lengths.device)
-        return rows, lengths.clamp(1, self.layer.steps) - 1
+        rows = torch.arange(self.sizes.batch, device=lengths.device)
+        return rows, lengths.clamp(1, self.sizes.steps) - 1
 
     @cached_property
     def first_gates(self) -> list[Tensor]:
@@ -380,7 +411,7 @@ class _Backward:
             return self.product_gradients(d) if product is None else self.part(product, d)
 
         result = [grads(0)[0]]
-        if self.layer.directions == 2:
+        if self.sizes.directions == 2:
             if self.run.lengths is None:
                 result.append(grads(1)[-1])
             else:
@@ -390,7 +421,7 @@ class _Backward:
 
     def part(self, array: Tensor, d: int) -> Tensor:
         """Direction d of [steps, batch, directions * features]."""
-        features = array.shape[2] // self.layer.directions
+        features = array.shape[2] // self.sizes.directions
         return array.narrow(2, d * features, features)
 
     def summed(self, array: Tensor) -> Tensor:
@@ -406,21 +437,20 @@ class _Run:
         self.layer = layer
         self.on_host = layer.backend == "cuda-host"
         device = layer.input.device
-        self.call = (
-            *place(device, self.on_host),
-            layer.dtype == FLOAT32 and _tf32_allowed(),
-            strategy_code(),
-            layer.dtype,
-            layer.steps,
-            layer.batch,
-            layer.hidden_size,
-            layer.proj_size,
-            layer.directions,
-            layer.weights[0][6] is not None or layer.reset is not None,
+        where = place(device, self.on_host)
+        self.call = GpuCall(
+            device=where.device,
+            stream=where.stream,
+            tf32=layer.sizes.dtype == FLOAT32 and _tf32_allowed(),
+            strategy=strategy_code(),
+            extras=_has_peepholes(layer) or layer.reset is not None,
+            on_host=where.on_host,
         )
         self.accumulating = torch.float64 if layer.input.dtype == torch.float64 else torch.float32
         # Raises what there is to raise: a build without CUDA, a way that cannot be gone.
-        self.workspace_size = _C.cuda_rnn_workspace_size(self.call, layer.options, backward)
+        self.workspace_size = _C.cuda_rnn_workspace_size(
+            self.call, layer.sizes, layer.options, backward
+        )
         self._memory, self.workspace = workspace(self.workspace_size, device, self.on_host)
         self.lengths = self.order = None
         if layer.lengths is not None:
@@ -440,19 +470,43 @@ class _Run:
     def accumulator(self, *shape: int) -> Tensor:
         return self.empty(*shape, dtype=self.accumulating)
 
-    def weights(self) -> list[tuple[int, ...]]:
-        return [tuple(address_of(weight) for weight in row) for row in self.layer.weights]
+    def weights(self) -> tuple[RnnWeights, ...]:
+        return tuple(
+            RnnWeights._make(address_of(weight) for weight in row) for row in self.layer.weights
+        )
 
     def zero_padding(self, array: Tensor | None) -> None:
         """Of a contiguous [steps, batch, features], at every step past its row's length."""
         if array is not None and self.lengths is not None and array.numel():
-            row_bytes = array.shape[2] * array.element_size()
-            _C.cuda_zero_padding(self.call, address_of(array), row_bytes, address_of(self.lengths))
+            steps, batch, features = array.shape
+            args = ZeroPaddingArgs(
+                array=address_of(array),
+                steps=steps,
+                batch=batch,
+                row_bytes=features * array.element_size(),
+                lengths=address_of(self.lengths),
+            )
+            _C.cuda_zero_padding(self.call, args)
+
+
+def _view(array: Tensor | None) -> SequenceView:
+    if array is None:
+        return SequenceView(0, 0, 0)
+    step_stride, row_stride, _ = array.stride()
+    return SequenceView(address_of(array), step_stride, row_stride)
+
+
+def _has_input_weights(layer: Layer) -> bool:
+    return layer.weights[0].weight_ih is not None
+
+
+def _has_peepholes(layer: Layer) -> bool:
+    return layer.weights[0].weight_peephole is not None
 
 
 def _weight_ih(layer: Layer) -> Tensor:
     """[directions * gates * hidden_size, input_size]"""
-    weights: list[Any] = [weights[0] for weights in layer.weights]
+    weights = [row.weight_ih for row in layer.weights]
     result: Tensor = weights[0] if len(weights) == 1 else torch.cat(weights)
     return result
 

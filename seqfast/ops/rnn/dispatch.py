@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from seqfast.ops.base.arrays import Array
 from seqfast.ops.rnn import cpu
-from seqfast.ops.rnn.layer import Gradients, Layer, Results, check_grads, check_kept
+from seqfast.ops.rnn.layer import (
+    Gradients,
+    Kept,
+    Layer,
+    Needs,
+    ResultGradients,
+    Results,
+    check_grads,
+    check_kept,
+)
 
 
 def forward(layer: Layer, save: bool) -> Results:
@@ -16,15 +24,9 @@ def forward(layer: Layer, save: bool) -> Results:
     return cuda.forward(layer, save)
 
 
-def backward(
-    layer: Layer,
-    grads: tuple[Array | None, ...],
-    kept: tuple[Array | None, ...],
-    needs: tuple[bool, bool, bool],
-) -> Gradients:
-    """Of any checked layer. `grads`: of output, hidden_n, cell_n, cells; `kept`: output, cells,
-    gates, statistics."""
-    kept, grads = check_kept(layer, *kept), check_grads(layer, *grads)
+def backward(layer: Layer, grads: ResultGradients, kept: Kept, needs: Needs) -> Gradients:
+    """Of any checked layer, but for `grads` and `kept`, which are checked here."""
+    kept, grads = check_kept(layer, kept), check_grads(layer, grads)
     if layer.backend == "cpu" or layer.is_empty:
         return cpu.backward(layer, grads, kept, needs)
     from seqfast.ops.rnn import cuda  # it imports torch

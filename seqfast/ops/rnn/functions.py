@@ -7,8 +7,19 @@ from typing import Any
 
 from seqfast.ops.base.arrays import Array
 from seqfast.ops.rnn import dispatch
-from seqfast.ops.rnn.layer import GradWeights, Layer, Results, Weights, check_layer
+from seqfast.ops.rnn.arguments import RnnWeights
+from seqfast.ops.rnn.layer import (
+    Kept,
+    Layer,
+    Needs,
+    ResultGradients,
+    Results,
+    Weights,
+    check_layer,
+)
 from seqfast.ops.rnn.options import PLAIN, Options
+
+GradWeights = tuple[tuple[Array | None, ...], ...]
 
 
 def lstm_forward(
@@ -64,8 +75,8 @@ def lstm_forward(
     option, or for options that do not go together.
     """
     layer = check_layer("lstm", input, hidden, cell, weights, lengths, reset, seed, options)
-    results = dispatch.forward(layer, save)
-    return results if layer.cell_kind.layer_norm else results[:5]
+    *found, statistics = dispatch.forward(layer, save)
+    return (*found, statistics) if layer.cell_kind.layer_norm else tuple(found)
 
 
 def gru_forward(
@@ -182,9 +193,10 @@ def lstm_backward(
     option.
     """
     layer = check_layer("lstm", input, hidden, cell, weights, lengths, reset, seed, options)
-    grads = grad_output, grad_hidden_n, grad_cell_n, grad_cells
-    found = dispatch.backward(layer, grads, (output, cells, gates, statistics), needs)
-    return (*found[:3], _as_long_as(weights, found[3]))
+    grads = ResultGradients(grad_output, grad_hidden_n, grad_cell_n, grad_cells)
+    kept = Kept(output, cells, gates, statistics)
+    found = dispatch.backward(layer, grads, kept, Needs(*needs))
+    return found.input, found.hidden, found.cell, _as_long_as(weights, found.weights)
 
 
 def gru_backward(
@@ -218,9 +230,10 @@ def gru_backward(
     option.
     """
     layer = check_layer("gru", input, hidden, None, weights, lengths, reset, seed, options)
-    grads = grad_output, grad_hidden_n, None, None
-    found = dispatch.backward(layer, grads, (output, None, gates, statistics), needs)
-    return found[0], found[1], _as_long_as(weights, found[3])
+    grads = ResultGradients(grad_output, grad_hidden_n, None, None)
+    kept = Kept(output, None, gates, statistics)
+    found = dispatch.backward(layer, grads, kept, Needs(*needs))
+    return found.input, found.hidden, _as_long_as(weights, found.weights)
 
 
 def rnn_backward(
@@ -254,20 +267,25 @@ def rnn_backward(
     option.
     """
     layer = check_layer("rnn", input, hidden, None, weights, lengths, reset, seed, options)
-    grads = grad_output, grad_hidden_n, None, None
-    found = dispatch.backward(layer, grads, (output, None, gates, statistics), needs)
-    return found[0], found[1], _as_long_as(weights, found[3])
+    grads = ResultGradients(grad_output, grad_hidden_n, None, None)
+    kept = Kept(output, None, gates, statistics)
+    found = dispatch.backward(layer, grads, kept, Needs(*needs))
+    return found.input, found.hidden, _as_long_as(weights, found.weights)
 
 
 def _without_cell(layer: Layer, results: Results) -> tuple[Any, ...]:
-    output, hidden_n, _, _, gates, statistics = results
     if layer.cell_kind.layer_norm:
-        return output, hidden_n, gates, statistics
-    return output, hidden_n, gates
+        return results.output, results.hidden_n, results.gates, results.statistics
+    return results.output, results.hidden_n, results.gates
 
 
-def _as_long_as(weights: Sequence[Weights], grads: GradWeights | None) -> GradWeights | None:
+def _as_long_as(
+    weights: Sequence[Weights], grads: tuple[RnnWeights, ...] | None
+) -> GradWeights | None:
     """As many gradients per direction as weights were given."""
     if grads is None:
         return None
-    return tuple(found[: len(given)] for found, given in zip(grads, weights, strict=True))
+    return tuple(
+        tuple(grad for grad, _ in zip(found, given, strict=False))
+        for found, given in zip(grads, weights, strict=True)
+    )

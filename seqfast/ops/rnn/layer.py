@@ -19,48 +19,30 @@ from seqfast.ops.base.arrays import (
     thread_count,
 )
 from seqfast.ops.base.backend import checked_backend
+from seqfast.ops.rnn.arguments import RnnSizes, RnnWeights
 from seqfast.ops.rnn.cells import Cell, cell_of
-from seqfast.ops.rnn.options import Options
+from seqfast.ops.rnn.options import Options, RnnOptions
 
-Weights = Sequence[Array | None]
-GradWeights = tuple[tuple[Array | None, ...], ...]
-
-_WEIGHT_NAMES = (
-    "weight_ih",
-    "weight_hh",
-    "bias_ih",
-    "bias_hh",
-    "weight_hr",
-    "bias_hr",
-    "weight_peephole",
-    "weight_norm_hh",
-    "weight_norm_cell",
-    "bias_norm_cell",
-)
-_IH, _HH, BIAS_IH, BIAS_HH, _HR, _BIAS_HR, _PEEPHOLE, _NORM_HH, _NORM_CELL, _BIAS_CELL = range(10)
-_FEWEST, _MOST = 5, len(_WEIGHT_NAMES)
-ABSENT = (None,) * _MOST
+Weights = Sequence[Array | None]  # of one direction, as RnnWeights has them
 STATISTICS = 4  # rstd_product, rstd_candidate, mean_cell, rstd_cell
+
+_NAMES = RnnWeights._fields
+_FEWEST = len(_NAMES) - len(RnnWeights._field_defaults)
+_PLAIN = _NAMES.index("weight_hr")  # weights before it are those of every layer
 
 
 class Layer(NamedTuple):
     """One checked layer; every array is ready for the kernel."""
 
     xp: ArrayLibrary
-    dtype: int
-    steps: int
-    batch: int
-    input_size: int  # without weight_ih directions * gates * hidden_size
-    hidden_size: int
-    proj_size: int
-    directions: int
+    sizes: RnnSizes  # input_size without weight_ih: directions * gates * hidden_size
     operation: str  # lstm, gru or rnn
     cell_kind: Cell
-    options: tuple[Any, ...]  # as `_C` takes them, with the address of `seed`
+    options: RnnOptions  # with the address of `seed`
     input: Array  # rows dense, other strides positive
     hidden: Array | None
     cell: Array | None
-    weights: list[tuple[Array | None, ...]]  # ten per direction, the names above
+    weights: tuple[RnnWeights, ...]  # of each direction
     lengths: Array | None  # int64; of a GPU's input maybe on the CPU
     reset: Array | None  # bool or uint8 [steps, batch]
     seed: Array | None  # one int64
@@ -68,7 +50,7 @@ class Layer(NamedTuple):
 
     @property
     def output_size(self) -> int:
-        return self.proj_size or self.hidden_size
+        return self.sizes.proj_size or self.sizes.hidden_size
 
     @property
     def has_cell(self) -> bool:
@@ -77,69 +59,104 @@ class Layer(NamedTuple):
     @property
     def gates_size(self) -> int:
         """Features of the array `gates`."""
-        return self.directions * self.cell_kind.saved * self.hidden_size
+        return self.sizes.directions * self.cell_kind.saved * self.sizes.hidden_size
 
     @property
     def is_empty(self) -> bool:
-        return self.steps * self.batch * self.hidden_size == 0
-
-    def kernel_sizes(self) -> tuple[int, int, int, int, int, int, int, int]:
-        return (*self[1:8], thread_count())
+        return self.sizes.steps * self.sizes.batch * self.sizes.hidden_size == 0
 
 
-# output, hidden_n, cell_n, cells, gates, statistics
-Results = tuple[Array, Array, Array | None, Array | None, Array | None, Array | None]
-# of input, hidden, cell, and ten per direction of weights
-Gradients = tuple[Array | None, Array | None, Array | None, GradWeights | None]
+class Results(NamedTuple):
+    """Of a pass forward: None what the cell does not have, and what is not kept."""
+
+    output: Any
+    hidden_n: Any
+    cell_n: Any
+    cells: Any
+    gates: Any
+    statistics: Any
 
 
-def check_kept(
-    layer: Layer, output: Array, cells: Array, gates: Array, statistics: Array
-) -> tuple[Array | None, ...]:
+class Kept(NamedTuple):
+    """Of the results what the pass backward needs."""
+
+    output: Any
+    cells: Any
+    gates: Any
+    statistics: Any
+
+    @classmethod
+    def of(cls, results: Results) -> Kept:
+        return cls(results.output, results.cells, results.gates, results.statistics)
+
+
+class ResultGradients(NamedTuple):
+    """Of the results that can have one, None for zero."""
+
+    output: Any
+    hidden_n: Any
+    cell_n: Any
+    cells: Any
+
+
+class Needs(NamedTuple):
+    """Which gradients are asked for."""
+
+    input: bool
+    states: bool
+    weights: bool
+
+
+class Gradients(NamedTuple):
+    """Of a pass backward, None where not asked for."""
+
+    input: Any
+    hidden: Any
+    cell: Any
+    weights: tuple[RnnWeights, ...] | None
+
+
+def check_kept(layer: Layer, kept: Kept) -> Kept:
+    steps, batch, directions = layer.sizes.steps, layer.sizes.batch, layer.sizes.directions
+
     def checked(name: str, array: Array, features: int, dtype: Any) -> Array:
-        shape = layer.steps, layer.batch, features
+        shape = steps, batch, features
         return check_contiguous(layer.xp, layer.operation, name, array, layer.input, shape, dtype)
 
     dtype, accumulator = layer.input.dtype, layer.xp.accumulator_dtype(layer.input)
-    directions = layer.directions
-    output = checked("output", output, directions * layer.output_size, dtype)
+    output = checked("output", kept.output, directions * layer.output_size, dtype)
+    cells = kept.cells
     if layer.has_cell:
-        cells = checked("cells", cells, directions * layer.hidden_size, accumulator)
-    gates = checked("gates", gates, layer.gates_size, dtype)
+        cells = checked("cells", cells, directions * layer.sizes.hidden_size, accumulator)
+    gates = checked("gates", kept.gates, layer.gates_size, dtype)
     if not layer.cell_kind.layer_norm:
-        return output, cells, gates, None
-    statistics = checked("statistics", statistics, directions * STATISTICS, accumulator)
-    return output, cells, gates, statistics
+        return Kept(output, cells, gates, None)
+    statistics = checked("statistics", kept.statistics, directions * STATISTICS, accumulator)
+    return Kept(output, cells, gates, statistics)
 
 
-def check_grads(
-    layer: Layer,
-    grad_output: Array | None,
-    grad_hidden_n: Array | None,
-    grad_cell_n: Array | None,
-    grad_cells: Array | None,
-) -> tuple[Array | None, ...]:
+def check_grads(layer: Layer, grads: ResultGradients) -> ResultGradients:
     xp, operation, input = layer.xp, layer.operation, layer.input
-    steps, batch, directions = layer.steps, layer.batch, layer.directions
+    steps, batch, directions = layer.sizes.steps, layer.sizes.batch, layer.sizes.directions
     hidden_shape, cell_shape = state_shapes(layer)
-    if grad_output is not None:
+    output, hidden_n, cell_n, cells = grads
+    if output is not None:
         shape = steps, batch, directions * layer.output_size
-        grad_output = xp.rows(
-            check_array(xp, operation, "grad_output", grad_output, input, shape, input.dtype)
+        output = check_array(xp, operation, "grad_output", output, input, shape, input.dtype)
+        output = xp.rows(output)
+    if hidden_n is not None:
+        hidden_n = check_contiguous(
+            xp, operation, "grad_hidden_n", hidden_n, input, hidden_shape, input.dtype
         )
-    if grad_hidden_n is not None:
-        grad_hidden_n = check_contiguous(
-            xp, operation, "grad_hidden_n", grad_hidden_n, input, hidden_shape, input.dtype
+    if cell_n is not None:
+        cell_n = check_contiguous(
+            xp, operation, "grad_cell_n", cell_n, input, cell_shape, input.dtype
         )
-    if grad_cell_n is not None:
-        grad_cell_n = check_contiguous(
-            xp, operation, "grad_cell_n", grad_cell_n, input, cell_shape, input.dtype
-        )
-    if grad_cells is not None:
-        shape = steps, batch, directions * layer.hidden_size
+    if cells is not None:
+        shape = steps, batch, directions * layer.sizes.hidden_size
         dtype = xp.accumulator_dtype(input)
-        grad_cells = check_contiguous(xp, operation, "grad_cells", grad_cells, input, shape, dtype)
-    return grad_output, grad_hidden_n, grad_cell_n, grad_cells
+        cells = check_contiguous(xp, operation, "grad_cells", cells, input, shape, dtype)
+    return ResultGradients(output, hidden_n, cell_n, cells)
 
 
 def check_layer(
@@ -165,10 +182,10 @@ def check_layer(
         )
     backend = checked_backend(operation, "input", xp.place(input))
     steps, batch, input_size = input.shape
-    _check_rows(operation, weights)
-    first = weights[0]
-    kind = cell_of(operation, options, len(first) > _NORM_HH and first[_NORM_HH] is not None)
-    checked, hidden_size, proj_size = _check_weights(xp, operation, kind, options, input, weights)
+    rows = _named_rows(operation, weights)
+    has_norm = rows[0].weight_norm_hh is not None
+    kind = cell_of(operation, options, has_norm)
+    checked, hidden_size, proj_size = _check_weights(xp, operation, kind, options, input, rows)
     directions = len(checked)
     if hidden is not None:
         shape = (directions, batch, proj_size or hidden_size)
@@ -182,18 +199,24 @@ def check_layer(
         reset = _check_reset(xp, operation, reset, input, directions)
     if seed is not None:
         seed = check_seed(xp, operation, seed, input)
+    native = kind.native
+    if seed is not None:
+        native = native._replace(seed=xp.address(seed))
     return Layer(
         xp,
-        dtype,
-        steps,
-        batch,
-        input_size,
-        hidden_size,
-        proj_size,
-        directions,
+        RnnSizes(
+            dtype,
+            steps,
+            batch,
+            input_size,
+            hidden_size,
+            proj_size,
+            directions,
+            thread_count(),
+        ),
         operation,
         kind,
-        (*kind.kernel, 0 if seed is None else xp.address(seed), kind.layer),
+        native,
         xp.rows(input),
         hidden,
         cell,
@@ -205,17 +228,18 @@ def check_layer(
     )
 
 
-def _check_rows(operation: str, weights: Sequence[Weights]) -> None:
+def _named_rows(operation: str, weights: Sequence[Weights]) -> list[RnnWeights]:
     if not isinstance(weights, (tuple, list)) or len(weights) not in (1, 2):
         raise TypeError(
             f"{operation}: weights must be a sequence of one or two tuples, one per direction"
         )
     for row in weights:
-        if not isinstance(row, (tuple, list)) or not _FEWEST <= len(row) <= _MOST:
+        if not isinstance(row, (tuple, list)) or not _FEWEST <= len(row) <= len(_NAMES):
             raise TypeError(
                 f"{operation}: each direction's weights must be the first five to ten of "
-                f"({', '.join(_WEIGHT_NAMES)})"
+                f"({', '.join(_NAMES)})"
             )
+    return [RnnWeights(*row) for row in weights]
 
 
 def _check_weights(
@@ -224,42 +248,46 @@ def _check_weights(
     kind: Cell,
     options: Options,
     input: Array,
-    weights: Sequence[Weights],
-) -> tuple[list[tuple[Array | None, ...]], int, int]:
-    """The weights, contiguous, ten per direction, with hidden_size and proj_size (0: none)."""
+    weights: Sequence[RnnWeights],
+) -> tuple[tuple[RnnWeights, ...], int, int]:
+    """The weights, contiguous, of each direction, with hidden_size and proj_size (0: none)."""
     first = weights[0]
-    if options.output_nonlinearity != "identity" and first[_HR] is None:
+    if options.output_nonlinearity != "identity" and first.weight_hr is None:
         raise ValueError(
             f"{operation}: weight_hr must be given with output_nonlinearity, which is of what it "
             "projects to, got None"
         )
-    hidden_size = _hidden_size(xp, operation, kind, first[_HH])
+    hidden_size = _hidden_size(xp, operation, kind, first.weight_hh)
     proj_size = 0
-    if first[_HR] is not None:
-        proj_size = _proj_size(xp, operation, first[_HR], hidden_size)
-    rows = kind.gates * hidden_size
-    if first[_IH] is None and input.shape[2] != len(weights) * rows:
+    if first.weight_hr is not None:
+        proj_size = _proj_size(xp, operation, first.weight_hr, hidden_size)
+    *before, features = input.shape
+    product_size = len(weights) * kind.gates * hidden_size
+    if first.weight_ih is None and features != product_size:
         raise ValueError(
-            f"{operation}: input must be {[*input.shape[:2], len(weights) * rows]} where weight_ih "
-            f"is None: the product with it; got {list(input.shape)}"
+            f"{operation}: input must be {[*before, product_size]} where weight_ih is None: the "
+            f"product with it; got {list(input.shape)}"
         )
-    shapes = _weight_shapes(kind.gates, input.shape[2], hidden_size, proj_size)
+    shapes = _weight_shapes(kind.gates, features, hidden_size, proj_size)
     dtype = input.dtype
     checked = []
-    for direction, given in enumerate(weights):
-        if len(given) > _FEWEST or given[_HR] is not None:
-            _check_presence(operation, kind, given)
+    for direction, row in enumerate(weights):
+        _check_presence(operation, kind, row)
         if direction:
-            _check_like_first(operation, first, given)
-        row = list(given)
-        for slot, weight in enumerate(given):
-            shape = shapes[slot]
-            if (weight is None and slot != _HH) or xp.fits(weight, input, dtype, shape):
-                continue
-            name = _WEIGHT_NAMES[slot] + ("_reverse" if direction else "")
-            row[slot] = check_contiguous(xp, operation, name, weight, input, shape, dtype)
-        checked.append((*row, *ABSENT[len(row) :]))
-    return checked, hidden_size, proj_size
+            _check_like_first(operation, first, row)
+        ready: list[Array | None] = []
+        for name, weight, shape in zip(_NAMES, row, shapes, strict=True):
+            if weight is None and name != "weight_hh":
+                ready.append(None)
+            elif xp.fits(weight, input, dtype, shape):
+                ready.append(weight)
+            else:
+                full_name = name + ("_reverse" if direction else "")
+                ready.append(
+                    check_contiguous(xp, operation, full_name, weight, input, shape, dtype)
+                )
+        checked.append(RnnWeights._make(ready))
+    return tuple(checked), hidden_size, proj_size
 
 
 def _hidden_size(xp: ArrayLibrary, operation: str, kind: Cell, weight_hh: Any) -> int:
@@ -287,60 +315,60 @@ def _proj_size(xp: ArrayLibrary, operation: str, weight_hr: Any, hidden_size: in
 
 
 @lru_cache
-def _weight_shapes(
-    gates: int, input_size: int, hidden_size: int, proj_size: int
-) -> tuple[Shape, ...]:
+def _weight_shapes(gates: int, input_size: int, hidden_size: int, proj_size: int) -> RnnWeights:
+    """The shape of each weight."""
     rows = gates * hidden_size
-    return (
-        (rows, input_size),
-        (rows, proj_size or hidden_size),
-        (rows,),
-        (rows,),
-        (proj_size, hidden_size),
-        (proj_size,),
-        (3, hidden_size),
-        (rows,),
-        (hidden_size,),
-        (hidden_size,),
+    return RnnWeights(
+        weight_ih=(rows, input_size),
+        weight_hh=(rows, proj_size or hidden_size),
+        bias_ih=(rows,),
+        bias_hh=(rows,),
+        weight_hr=(proj_size, hidden_size),
+        bias_hr=(proj_size,),
+        weight_peephole=(3, hidden_size),
+        weight_norm_hh=(rows,),
+        weight_norm_cell=(hidden_size,),
+        bias_norm_cell=(hidden_size,),
     )
 
 
-def _check_presence(operation: str, kind: Cell, given: Weights) -> None:
-    """Which of one direction's later weights there may be, and which must be."""
-    has = [weight is not None for weight in given] + [False] * (_MOST - len(given))
+def _check_presence(operation: str, kind: Cell, row: RnnWeights) -> None:
+    """Which of one direction's weights there may be, and which must be."""
+    if not kind.layer_norm and not any(weight is not None for weight in row[_PLAIN:]):
+        return
 
-    def refuse(slot: int, why: str) -> None:
-        if has[slot]:
-            raise ValueError(f"{operation}: {_WEIGHT_NAMES[slot]} must be None {why}")
+    def refuse(name: str, why: str) -> None:
+        if getattr(row, name) is not None:
+            raise ValueError(f"{operation}: {name} must be None {why}")
 
+    of_norm_cell = "weight_norm_cell", "bias_norm_cell"
     if operation == "gru":
-        refuse(_HR, "for a GRU, which has no projection")
-    if not has[_HR]:
-        refuse(_BIAS_HR, "without weight_hr")
+        refuse("weight_hr", "for a GRU, which has no projection")
+    if row.weight_hr is None:
+        refuse("bias_hr", "without weight_hr")
     if operation != "lstm":
-        for slot in (_PEEPHOLE, _NORM_CELL, _BIAS_CELL):
-            refuse(slot, "where there is no cell state")
+        for name in ("weight_peephole", *of_norm_cell):
+            refuse(name, "where there is no cell state")
     if not kind.layer_norm:
-        refuse(_NORM_HH, "where the first direction has none")
-        for slot in (_NORM_CELL, _BIAS_CELL):
-            refuse(slot, "without weight_norm_hh")
-    elif has[_HR]:
-        refuse(_NORM_HH, "with weight_hr: a projection is not offered with layer normalisation")
+        refuse("weight_norm_hh", "where the first direction has none")
+        for name in of_norm_cell:
+            refuse(name, "without weight_norm_hh")
+    elif row.weight_hr is not None:
+        refuse(
+            "weight_norm_hh",
+            "with weight_hr: a projection is not offered with layer normalisation",
+        )
     elif operation == "lstm":
-        for slot in (_NORM_CELL, _BIAS_CELL):
-            if not has[slot]:
-                raise ValueError(
-                    f"{operation}: {_WEIGHT_NAMES[slot]} must be given with weight_norm_hh, "
-                    "got None"
-                )
+        for name in of_norm_cell:
+            if getattr(row, name) is None:
+                raise ValueError(f"{operation}: {name} must be given with weight_norm_hh, got None")
 
 
-def _check_like_first(operation: str, first: Weights, second: Weights) -> None:
-    for slot, name in enumerate(_WEIGHT_NAMES):
-        if slot in (_HH, BIAS_IH, BIAS_HH):
+def _check_like_first(operation: str, first: RnnWeights, second: RnnWeights) -> None:
+    for name, one, other in zip(_NAMES, first, second, strict=True):
+        if name in ("weight_hh", "bias_ih", "bias_hh"):
             continue
-        one, other = (len(row) > slot and row[slot] is not None for row in (first, second))
-        if one != other:
+        if (one is None) != (other is None):
             raise ValueError(f"{operation}: {name} must be given for both directions or for none")
 
 
@@ -359,6 +387,6 @@ def _check_reset(
 
 def state_shapes(layer: Layer) -> tuple[Shape, Shape]:
     return (
-        (layer.directions, layer.batch, layer.output_size),
-        (layer.directions, layer.batch, layer.hidden_size),
+        (layer.sizes.directions, layer.sizes.batch, layer.output_size),
+        (layer.sizes.directions, layer.sizes.batch, layer.sizes.hidden_size),
     )

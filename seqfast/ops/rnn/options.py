@@ -1,6 +1,10 @@
 """What a recurrent layer does beyond its sizes and weights."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
+
+from seqfast.ops.base.arguments import Address
 
 
 class Options(NamedTuple):
@@ -33,3 +37,64 @@ class Options(NamedTuple):
 
 
 PLAIN = Options()
+
+ACTIVATIONS = ("identity", "tanh", "relu", "sigmoid")  # in the order of csrc/core/rnn.h
+
+# Options that only one operation has.
+OWNERS = {
+    "gate_clip": "lstm",
+    "cell_clip": "lstm",
+    "coupled_gates": "lstm",
+    "forget_gate": "lstm",
+    "reset_after": "gru",
+    "reset_gate": "gru",
+    "nonlinearity": "rnn",
+    "output_nonlinearity": "rnn",
+}
+FLAGS = ("coupled_gates", "forget_gate", "reset_after", "reset_gate")
+CLIPS = ("gate_clip", "cell_clip")
+CHOICES = {
+    "nonlinearity": ("tanh", "relu"),
+    "output_nonlinearity": ACTIVATIONS,
+    "recurrent_dropout_on": ("hidden", "update"),
+}
+
+
+class RnnOptions(NamedTuple):
+    """Options as the kernels are told of them: csrc/core/rnn.h."""
+
+    cell: int
+    coupled: bool
+    activation: int
+    output_activation: int
+    layer_norm: bool
+    gate_clip: float
+    cell_clip: float
+    zoneout_hidden: float
+    zoneout_cell: float
+    dropout_hidden: float
+    dropout_update: float
+    seed: Address
+    layer: int
+
+    @classmethod
+    def of(cls, kind: int, options: Options, layer_norm: bool) -> RnnOptions:
+        """Of a cell and its checked options; in evaluation, without a seed."""
+        zoneout_hidden, zoneout_cell = options.zoneout
+        dropout = float(options.recurrent_dropout)
+        on_hidden = options.recurrent_dropout_on == "hidden"
+        return cls(
+            cell=kind,
+            coupled=options.coupled_gates,
+            activation=ACTIVATIONS.index(options.nonlinearity),
+            output_activation=ACTIVATIONS.index(options.output_nonlinearity),
+            layer_norm=layer_norm,
+            gate_clip=float(options.gate_clip),
+            cell_clip=float(options.cell_clip),
+            zoneout_hidden=float(zoneout_hidden),
+            zoneout_cell=float(zoneout_cell),
+            dropout_hidden=dropout if on_hidden else 0.0,
+            dropout_update=0.0 if on_hidden else dropout,
+            seed=0,
+            layer=options.layer,
+        )

@@ -1,4 +1,7 @@
-"""Recurrent layers as torch operators: schema, kernel, fake kernel and autograd for each."""
+"""Recurrent layers as torch operators: schema, kernel, fake kernel and autograd for each.
+
+The named tuples below describe the operators; schemas, kernels and gradients are made from them.
+"""
 
 from __future__ import annotations
 
@@ -9,115 +12,114 @@ import torch
 from torch import Tensor
 
 from seqfast.ops.base.torch_dispatch import can_skip_dispatcher, is_batched, needs_plain_torch
+from seqfast.ops.base.torch_schema import flat, grouped, schema_of
 from seqfast.ops.rnn import dispatch, torch_plain
+from seqfast.ops.rnn.arguments import RnnWeights
 from seqfast.ops.rnn.cells import GATES, GRU, kind_of, saved_of
-from seqfast.ops.rnn.layer import check_layer
+from seqfast.ops.rnn.layer import (
+    STATISTICS,
+    Kept,
+    Layer,
+    Needs,
+    ResultGradients,
+    Results,
+    check_layer,
+)
 from seqfast.ops.rnn.options import PLAIN, Options
 
-_library = torch.library.Library("seqfast", "FRAGMENT")
-_tags = (torch.Tag.pt2_compliant_tag,)
-
-# Options, field by field.
-_OPTIONS = (
-    "float gate_clip, float cell_clip, bool coupled_gates, bool forget_gate, bool reset_after, "
-    "bool reset_gate, str nonlinearity, str output_nonlinearity, float zoneout_hidden, "
-    "float zoneout_cell, float recurrent_dropout, str recurrent_dropout_on, int layer"
-)
-# cell: lstm, gru or rnn. weights: those there are, one direction after another; bit 10 * direction
-# + k of `present` says whether the direction has the k-th of `seqfast.ops.rnn`'s ten.
-# What a cell does not have comes back empty; with save=False so do cells, gates and statistics, and
-# there is no backward.
-_library.define(
-    "rnn_forward(str cell, Tensor input, Tensor? hidden, Tensor? cell_state, Tensor[] weights, "
-    f"int present, Tensor? lengths, Tensor? reset, Tensor? seed, {_OPTIONS}, bool save) "
-    "-> (Tensor output, Tensor hidden_n, Tensor cell_n, Tensor cells, Tensor gates, "
-    "Tensor statistics)",
-    tags=_tags,
-)
-# Gradients that are not needed come back empty. Both biases have one gradient, listed once, but for
-# the GRU that resets after the product.
-_library.define(
-    "rnn_backward(str cell, Tensor? grad_output, Tensor? grad_hidden_n, Tensor? grad_cell_n, "
-    "Tensor? grad_cells, Tensor input, Tensor? hidden, Tensor? cell_state, Tensor[] weights, "
-    "int present, Tensor? lengths, Tensor? reset, Tensor? seed, Tensor output, Tensor cells, "
-    f"Tensor gates, Tensor statistics, {_OPTIONS}, bool need_input, bool need_states, "
-    "bool need_weights) "
-    "-> (Tensor grad_input, Tensor grad_hidden, Tensor grad_cell, Tensor[] grad_weights)",
-    tags=_tags,
-)
-
 Row = Sequence[Tensor | None]  # one direction's weights
-_HH, _BIAS_IH, _BIAS_HH, _HR, _NORM_HH = 1, 2, 3, 4, 7
-_MOST = 10
+Rows = tuple[RnnWeights, ...]  # of each direction
 
 
-class _Call(NamedTuple):
-    """What of a call is no tensor."""
+class Inputs(NamedTuple):
+    """The tensors of a layer but for its weights; the first three can have a gradient."""
+
+    input: Tensor
+    hidden: Tensor | None
+    cell_state: Tensor | None
+    lengths: Tensor | None
+    reset: Tensor | None
+    seed: Tensor | None
+
+
+class ForwardCall(NamedTuple):
+    """The operator rnn_forward.
+
+    `cell`: lstm, gru or rnn. With one direction weights_reverse holds None alone. Of the results,
+    `Results`, those that the cell does not have come back empty; so do cells, gates and statistics
+    without `save`, and then there is no backward.
+    """
 
     cell: str
-    present: int
+    inputs: Inputs
+    weights: RnnWeights
+    weights_reverse: RnnWeights
+    options: Options
+    save: bool
+
+
+class BackwardCall(NamedTuple):
+    """The operator rnn_backward."""
+
+    cell: str
+    grads: ResultGradients
+    inputs: Inputs
+    weights: RnnWeights
+    weights_reverse: RnnWeights
+    kept: Kept
+    options: Options
+    needs: Needs
+
+
+class BackwardResults(NamedTuple):
+    """What rnn_backward returns: empty where it is not needed or there is no such argument.
+
+    Where both biases have one gradient, as all cells but the GRU that resets after the product have
+    it, that of bias_hh is empty.
+    """
+
+    grad_input: Tensor
+    grad_hidden: Tensor
+    grad_cell: Tensor
+    weights: RnnWeights
+    weights_reverse: RnnWeights
+
+
+_library = torch.library.Library("seqfast", "FRAGMENT")
+for _name, _described, _results in (
+    ("rnn_forward", ForwardCall, Results),
+    ("rnn_backward", BackwardCall, BackwardResults),
+):
+    _library.define(schema_of(_name, _described, _results), tags=(torch.Tag.pt2_compliant_tag,))
+
+_NO_WEIGHTS = RnnWeights._make([None] * len(RnnWeights._fields))
+_NO_INPUTS = Inputs._make([None] * len(Inputs._fields))
+
+
+class _Cell(NamedTuple):
+    """What of a call is no tensor."""
+
+    name: str
     options: Options
 
     @property
-    def directions(self) -> int:
-        return 2 if self.present >> _MOST else 1
-
-    @property
     def kind(self) -> int:
-        return kind_of(self.cell, self.options)
+        return kind_of(self.name, self.options)
 
     @property
-    def has_cell(self) -> bool:
-        return self.cell == "lstm"
+    def has_state(self) -> bool:
+        return self.name == "lstm"
 
     @property
-    def layer_norm(self) -> bool:
-        return bool(self.present >> _NORM_HH & 1)
+    def has_split_bias(self) -> bool:
+        """Whether the two biases have gradients of their own."""
+        return self.kind == GRU
 
-    def scalars(self) -> tuple[Any, ...]:
-        """The options as the operators' schema has them."""
-        o = self.options
-        return (*o[:8], *o.zoneout, o.recurrent_dropout, o.recurrent_dropout_on, o.layer)
-
-    @classmethod
-    def of(cls, cell: str, present: int, scalars: Sequence[Any]) -> _Call:
-        zoneout_hidden, zoneout_cell, *rest = scalars[8:]
-        fields = (*scalars[:8], (zoneout_hidden, zoneout_cell), *rest)
-        return cls(cell, present, Options._make(fields))
-
-    def rows(self, weights: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """An operator's flat list as ten weights for each direction, None where absent."""
-        if weights and len(weights) == self.present.bit_count() and self.present >> 2 * _MOST == 0:
-            left = iter(weights)
-            slots = [
-                next(left) if self.present >> bit & 1 else None
-                for bit in range(self.directions * _MOST)
-            ]
-            return [tuple(slots[:_MOST]), tuple(slots[_MOST:])][: self.directions]
-        raise ValueError(
-            f"{self.cell}: weights must be as many as the bits of present, {self.present:#b}, "
-            f"got {len(weights)}"
+    def checked(self, inputs: Inputs, rows: Rows) -> Layer:
+        input, hidden, cell_state, lengths, reset, seed = inputs
+        return check_layer(
+            self.name, input, hidden, cell_state, rows, lengths, reset, seed, self.options
         )
-
-    def single(self, row: Sequence[Any]) -> list[Any]:
-        """What the backward operator lists of one direction: without a second equal bias."""
-        one_bias = self.kind != GRU and row[_BIAS_IH] is not None
-        return [
-            weight
-            for slot, weight in enumerate(row)
-            if weight is not None and not (one_bias and slot == _BIAS_HH)
-        ]
-
-
-def _flat(rows: Sequence[Row]) -> tuple[list[Tensor], int]:
-    """The operators' `weights` and `present`."""
-    weights, present = [], 0
-    for d, row in enumerate(rows):
-        for slot, weight in enumerate(row):
-            if weight is not None:
-                weights.append(weight)
-                present |= 1 << (d * _MOST + slot)
-    return weights, present
 
 
 def layer(
@@ -139,39 +141,28 @@ def layer(
     like; `weights` has five to ten per direction. cell_n and cells are None but for an LSTM.
     `save`: keep what the backward pass needs; without it `cells` is None.
     """
+    rows = tuple([RnnWeights(*row) for row in weights])
     if needs_plain_torch():
         return torch_plain.layer(
-            cell, input, hidden, cell_state, _tens(weights), lengths, reset, seed, options
+            cell, input, hidden, cell_state, rows, lengths, reset, seed, options
         )
-    flat, present = _flat(weights)
-    if can_skip_dispatcher(input, hidden, cell_state, lengths, reset, seed, *flat):
-        arrays = input, hidden, cell_state, weights, lengths, reset, seed, options
+    inputs = Inputs(input, hidden, cell_state, lengths, reset, seed)
+    every_weight = [weight for row in rows for weight in row]
+    if can_skip_dispatcher(*inputs, *every_weight):
+        described = _Cell(cell, options)
         if not save:
-            found = dispatch.forward(check_layer(cell, *arrays), False)
-            return found[:4]
+            found = dispatch.forward(described.checked(inputs, rows), False)
+            return found.output, found.hidden_n, found.cell_n, found.cells
         apply = cast(Any, _EagerRnn.apply)
-        call = _Call(cell, present, options)
         results: tuple[Tensor, Tensor, Tensor | None, Tensor | None] = apply(
-            input, hidden, cell_state, lengths, reset, seed, weights, call, *flat
+            described, *inputs, *every_weight
         )
         return results
-    call = _Call(cell, present, options)
-    output, hidden_n, cell_n, cells, _, _ = torch.ops.seqfast.rnn_forward(
-        cell,
-        input,
-        hidden,
-        cell_state,
-        flat,
-        present,
-        lengths,
-        reset,
-        seed,
-        *call.scalars(),
-        save,
-    )
+    call = ForwardCall(cell, inputs, *_both_directions(rows), options, save)
+    found = Results._make(torch.ops.seqfast.rnn_forward(*flat(call)))
     if cell != "lstm":
-        return output, hidden_n, None, None
-    return output, hidden_n, cell_n, cells if save else None
+        return found.output, found.hidden_n, None, None
+    return found.output, found.hidden_n, found.cell_n, found.cells if save else None
 
 
 def is_tracing() -> bool:
@@ -179,8 +170,29 @@ def is_tracing() -> bool:
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
-def _tens(rows: Sequence[Row]) -> list[Row]:
-    return [(*row, *(None,) * (_MOST - len(row))) for row in rows]
+def _both_directions(rows: Rows) -> tuple[RnnWeights, RnnWeights]:
+    forward, *reverse = rows
+    return forward, next(iter(reverse), _NO_WEIGHTS)
+
+
+def _directions_of(call: ForwardCall | BackwardCall) -> Rows:
+    """The weights of the directions that there are."""
+    if all(weight is None for weight in call.weights_reverse):
+        return (call.weights,)
+    return call.weights, call.weights_reverse
+
+
+def _rows_of(weights: Sequence[Any]) -> Rows:
+    """A flat sequence, as long as all weights of one or two directions, by direction."""
+    count = len(RnnWeights._fields)
+    starts = range(0, len(weights), count)
+    return tuple([RnnWeights._make(weights[start : start + count]) for start in starts])
+
+
+def _cell_of(call: ForwardCall | BackwardCall) -> _Cell:
+    # A list is what the dispatcher makes of a tuple.
+    zoneout_hidden, zoneout_cell = call.options.zoneout
+    return _Cell(call.cell, call.options._replace(zoneout=(zoneout_hidden, zoneout_cell)))
 
 
 def _accumulate_dtype(input: Tensor) -> torch.dtype:
@@ -192,96 +204,100 @@ def _accumulate_dtype(input: Tensor) -> torch.dtype:
 
 @torch.library.impl(_library, "rnn_forward", "CPU")
 @torch.library.impl(_library, "rnn_forward", "CUDA")
-def _forward_kernel(
-    cell: str,
-    input: Tensor,
-    hidden: Tensor | None,
-    cell_state: Tensor | None,
-    weights: list[Tensor],
-    present: int,
-    lengths: Tensor | None,
-    reset: Tensor | None,
-    seed: Tensor | None,
-    *scalars: Any,
-) -> tuple[Tensor, ...]:
-    *flat_options, save = scalars
-    call = _Call.of(cell, present, flat_options)
-    rows = call.rows(weights)
-    checked = check_layer(cell, input, hidden, cell_state, rows, lengths, reset, seed, call.options)
-    return _without_none(dispatch.forward(checked, save), input)
-
-
-def _without_none(results: tuple[Tensor | None, ...], input: Tensor) -> tuple[Tensor, ...]:
-    """An operator must put out tensors: empty ones for what there is not."""
-    dtypes = [input.dtype] * 6
-    dtypes[3] = dtypes[5] = _accumulate_dtype(input)
+def _forward_kernel(*arguments: Any) -> tuple[Tensor, ...]:
+    call = grouped(ForwardCall, arguments)
+    checked = _cell_of(call).checked(call.inputs, _directions_of(call))
+    results = dispatch.forward(checked, call.save)
+    # An operator must put out tensors: empty ones for what there is not.
+    dtypes = _result_dtypes(call.inputs.input)
     return tuple(
-        input.new_empty(0, dtype=dtype) if result is None else result
+        call.inputs.input.new_empty(0, dtype=dtype) if result is None else result
         for result, dtype in zip(results, dtypes, strict=True)
     )
 
 
-@torch.library.register_fake("seqfast::rnn_forward", lib=_library)
-def _forward_fake(
-    cell: str,
-    input: Tensor,
-    hidden: Tensor | None,
-    cell_state: Tensor | None,
-    weights: list[Tensor],
-    present: int,
-    lengths: Tensor | None,
-    reset: Tensor | None,
-    seed: Tensor | None,
-    *scalars: Any,
-) -> tuple[Tensor, ...]:
-    *flat_options, save = scalars
-    call = _Call.of(cell, present, flat_options)
-    first = call.rows(weights)[0]
-    steps, batch, _ = input.shape
-    directions, output_size = call.directions, first[_HH].shape[1]
-    hidden_size = first[_HH].shape[0] // GATES[call.kind]
-    saved = saved_of(call.kind, call.layer_norm)
-
-    def sequence(features: int, there: bool, dtype: torch.dtype) -> Tensor:
-        shape = (steps, batch, directions * features) if there else (0,)
-        return input.new_empty(shape, dtype=dtype)
-
+def _result_dtypes(input: Tensor) -> Results:
     accumulator = _accumulate_dtype(input)
-    return (
-        sequence(output_size, True, input.dtype),
-        input.new_empty((directions, batch, output_size)),
-        input.new_empty((directions, batch, hidden_size) if call.has_cell else (0,)),
-        sequence(hidden_size, save and call.has_cell, accumulator),
-        sequence(saved * hidden_size, save, input.dtype),
-        sequence(4, save and call.layer_norm, accumulator),
+    of_input = Results._make([input.dtype] * len(Results._fields))
+    return of_input._replace(cells=accumulator, statistics=accumulator)
+
+
+@torch.library.register_fake("seqfast::rnn_forward", lib=_library)
+def _forward_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    call = grouped(ForwardCall, arguments)
+    cell, rows = _cell_of(call), _directions_of(call)
+    input, weight_hh = call.inputs.input, call.weights.weight_hh
+    if weight_hh is None:
+        raise TypeError(f"{cell.name}: weight_hh must be a torch tensor, got NoneType")
+    steps, batch, _ = input.shape
+    gate_rows, output_size = weight_hh.shape
+    hidden_size = gate_rows // GATES[cell.kind]
+    layer_norm = call.weights.weight_norm_hh is not None
+    saved = saved_of(cell.kind, layer_norm)
+
+    def sequence(features: int, there: bool) -> tuple[int, ...]:
+        return (steps, batch, len(rows) * features) if there else (0,)
+
+    shapes = Results(
+        output=sequence(output_size, True),
+        hidden_n=(len(rows), batch, output_size),
+        cell_n=(len(rows), batch, hidden_size) if cell.has_state else (0,),
+        cells=sequence(hidden_size, call.save and cell.has_state),
+        gates=sequence(saved * hidden_size, call.save),
+        statistics=sequence(STATISTICS, call.save and layer_norm),
+    )
+    return tuple(
+        input.new_empty(shape, dtype=dtype)
+        for shape, dtype in zip(shapes, _result_dtypes(input), strict=True)
     )
 
 
 def _forward_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    cell, input, hidden, cell_state, weights, present, lengths, reset, seed, *scalars = inputs
-    *flat_options, ctx.save = scalars
-    ctx.call = _Call.of(cell, present, flat_options)
-    result, _, cell_n, cells, gates, statistics = output
-    kept = result, cells, gates, statistics
-    ctx.save_for_backward(input, hidden, cell_state, lengths, reset, seed, *kept, *weights)
+    call, results = grouped(ForwardCall, inputs), Results._make(output)
+    ctx.save, ctx.cell = call.save, _cell_of(call)
+    every_weight = [weight for row in _directions_of(call) for weight in row]
+    ctx.save_for_backward(*call.inputs, *Kept.of(results), *every_weight)
     ctx.set_materialize_grads(False)
-    extras = [gates, statistics]
-    if not (ctx.save and ctx.call.has_cell):
-        extras.append(cells)
-    if not ctx.call.has_cell:
-        extras.append(cell_n)
-    ctx.mark_non_differentiable(*extras)
+    without_gradient = [results.gates, results.statistics]
+    if not (call.save and ctx.cell.has_state):
+        without_gradient.append(results.cells)
+    if not ctx.cell.has_state:
+        without_gradient.append(results.cell_n)
+    ctx.mark_non_differentiable(*without_gradient)
 
 
 def _forward_gradients(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
     if not ctx.save:
         raise RuntimeError(
-            f"{ctx.call.cell}: backward needs what the forward pass kept, but it ran with "
+            f"{ctx.cell.name}: backward needs what the forward pass kept, but it ran with "
             "save=False"
         )
-    needs, need_weights = ctx.needs_input_grad[1:4], ctx.needs_input_grad[4]
-    *of_inputs, of_weights = _gradients(ctx, grads[:4], needs, need_weights, by_operator=True)
-    return (None, *of_inputs, of_weights, *(None,) * (len(ctx.needs_input_grad) - 5))
+    of_results = Results._make(grads)
+    upstream = ResultGradients(
+        of_results.output, of_results.hidden_n, of_results.cell_n, of_results.cells
+    )
+    needs = grouped(ForwardCall, ctx.needs_input_grad)
+    saved = _Saved.of(ctx.saved_tensors)
+    need_rows = (needs.weights, needs.weights_reverse)[: len(saved.rows)]
+    inputs, rows = _gradients(ctx.cell, saved, upstream, needs.inputs, need_rows, True)
+    nothing = Options._make([None] * len(Options._fields))
+    none = cast(Any, None)
+    return flat(ForwardCall(none, inputs, *_both_directions(rows), nothing, none))
+
+
+class _Saved(NamedTuple):
+    """What the pass forward leaves for the pass backward."""
+
+    inputs: Inputs
+    kept: Kept
+    rows: Rows
+
+    @classmethod
+    def of(cls, tensors: Sequence[Any]) -> _Saved:
+        left = iter(tensors)
+        inputs = Inputs._make(next(left) for _ in Inputs._fields)
+        kept = Kept._make(next(left) for _ in Kept._fields)
+        return cls(inputs, kept, _rows_of(tuple(left)))
 
 
 class _EagerRnn(torch.autograd.Function):
@@ -289,120 +305,119 @@ class _EagerRnn(torch.autograd.Function):
     sequence; only where `can_skip_dispatcher`."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        input: Tensor,
-        hidden: Tensor | None,
-        cell_state: Tensor | None,
-        lengths: Tensor | None,
-        reset: Tensor | None,
-        seed: Tensor | None,
-        rows: Sequence[Row],
-        call: _Call,
-        *weights: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        checked = check_layer(
-            call.cell, input, hidden, cell_state, rows, lengths, reset, seed, call.options
-        )
-        results = dispatch.forward(checked, True)
-        ctx.call = call
-        kept = results[0], *results[3:]
-        ctx.save_for_backward(input, hidden, cell_state, lengths, reset, seed, *kept, *weights)
+    def forward(ctx: Any, cell: _Cell, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        left = iter(tensors)
+        inputs = Inputs._make([cast(Any, next(left)) for _ in Inputs._fields])
+        rows = _rows_of(tuple(left))
+        results = dispatch.forward(cell.checked(inputs, rows), True)
+        ctx.cell = cell
+        every_weight = [weight for row in rows for weight in row]
+        ctx.save_for_backward(*inputs, *Kept.of(results), *every_weight)
         ctx.set_materialize_grads(False)
-        return results[:4]
+        return results.output, results.hidden_n, results.cell_n, results.cells
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        needs, need_weights = ctx.needs_input_grad[:3], ctx.needs_input_grad[8:]
+        left = iter(ctx.needs_input_grad)
+        next(left)  # the cell's
+        need_inputs = Inputs._make([next(left) for _ in Inputs._fields])
         # Only the operator can be differentiated again.
-        *of_inputs, of_weights = _gradients(
-            ctx, grads, needs, need_weights, by_operator=torch.is_grad_enabled()
+        inputs, rows = _gradients(
+            ctx.cell,
+            _Saved.of(ctx.saved_tensors),  # once: checkpointing unpacks them only once
+            ResultGradients._make(grads),
+            need_inputs,
+            _rows_of(tuple(left)),
+            by_operator=torch.is_grad_enabled(),
         )
-        return (*of_inputs, *(None,) * 5, *of_weights)
+        return (None, *inputs, *[grad for row in rows for grad in row])
 
 
 def _gradients(
-    ctx: Any,
-    grads: tuple[Tensor | None, ...],
-    needs: Sequence[bool],
-    need_weights: Sequence[bool],
+    cell: _Cell,
+    saved: _Saved,
+    grads: ResultGradients,
+    need_inputs: Any,
+    need_rows: Sequence[Any],
     by_operator: bool,
-) -> tuple[Any, ...]:
-    """Of input, hidden, cell_state and the flat list of weights, None where not needed."""
-    call, saved = ctx.call, ctx.saved_tensors  # once: checkpointing unpacks them only once
+) -> tuple[Inputs, Rows]:
+    """Of inputs and weights, None where not needed. `need_inputs`, `need_rows`: in their places,
+    whether they are."""
     if is_batched(*grads):
-        return _plain_gradients(call, saved, grads, needs, need_weights)
-    input, hidden, cell_state, lengths, reset, seed = saved[:6]
-    kept, weights = saved[6:10], saved[10:]
-    need_input, need_hidden, need_cell = needs
-    wanted = need_input, need_hidden or need_cell, any(need_weights)
-    grad_weights: list[Tensor | None] = [None] * len(weights)
+        return _plain_gradients(cell, saved, grads, need_inputs, need_rows)
+    need_states = need_inputs.hidden or need_inputs.cell_state
+    need_weights = any(any(row) for row in need_rows)
+    needs = Needs(need_inputs.input, need_states, need_weights)
+    found_rows: Sequence[RnnWeights] | None
     if by_operator:
-        grad_input, grad_hidden, grad_cell, listed = torch.ops.seqfast.rnn_backward(
-            call.cell,
-            *grads,
-            input,
-            hidden,
-            cell_state,
-            weights,
-            call.present,
-            lengths,
-            reset,
-            seed,
-            kept[0],
-            *_without_none((None, None, None, *kept[1:]), input)[3:],
-            *call.scalars(),
-            *wanted,
+        call = BackwardCall(
+            cell.name,
+            grads,
+            saved.inputs,
+            *_both_directions(saved.rows),
+            saved.kept,
+            cell.options,
+            needs,
         )
-        if listed:
-            grad_weights = _each_bias(call, listed, call.rows(weights))
+        results = grouped(BackwardResults, torch.ops.seqfast.rnn_backward(*flat(call)))
+        of_inputs = results.grad_input, results.grad_hidden, results.grad_cell
+        found_rows = [results.weights, results.weights_reverse] if need_weights else None
     else:
-        rows = call.rows(weights)
-        checked = check_layer(
-            call.cell, input, hidden, cell_state, rows, lengths, reset, seed, call.options
-        )
-        grad_input, grad_hidden, grad_cell, by_row = dispatch.backward(checked, grads, kept, wanted)
-        if by_row is not None:
-            found = (call.single(row) for row in by_row)
-            grad_weights = _each_bias(call, [grad for row in found for grad in row], rows)
-    return (
-        grad_input if need_input else None,
-        grad_hidden if need_hidden else None,
-        grad_cell if need_cell else None,
-        [g if need else None for g, need in zip(grad_weights, need_weights, strict=True)],
+        layer = cell.checked(saved.inputs, saved.rows)
+        found = dispatch.backward(layer, grads, saved.kept, needs)
+        of_inputs = found.input, found.hidden, found.cell
+        found_rows = found.weights
+    grad_input, grad_hidden, grad_cell = of_inputs
+    inputs = _NO_INPUTS._replace(
+        input=cast(Tensor, grad_input if need_inputs.input else None),
+        hidden=grad_hidden if need_inputs.hidden else None,
+        cell_state=grad_cell if need_inputs.cell_state else None,
     )
+    if found_rows is None:
+        return inputs, (_NO_WEIGHTS,) * len(saved.rows)
+    rows = []
+    for row, weights, need in zip(found_rows, saved.rows, need_rows, strict=False):
+        if _shares_bias(cell, weights) and need.bias_hh:
+            # A copy: gradients may be changed in place, and these are two parameters' own.
+            row = row._replace(bias_hh=row.bias_ih.clone())
+        asked = [grad if wanted else None for grad, wanted in zip(row, need, strict=True)]
+        rows.append(RnnWeights._make(asked))
+    return inputs, tuple(rows)
 
 
-def _each_bias(call: _Call, listed: list[Tensor], rows: list[Row]) -> list[Tensor | None]:
-    """The gradients of the backward operator, one for each weight."""
-    left = iter(listed)
-    result: list[Tensor | None] = []
-    for row in rows:
-        one_bias = call.kind != GRU and row[_BIAS_IH] is not None
-        for slot, weight in enumerate(row):
-            if weight is None:
-                continue
-            if one_bias and slot == _BIAS_HH:
-                # A copy: gradients may be changed in place, and these are two parameters' own.
-                result.append(cast(Tensor, result[-1]).clone())
-            else:
-                result.append(next(left))
-    return result
+def _shares_bias(cell: _Cell, weights: RnnWeights) -> bool:
+    """Whether the gradient of bias_ih is that of bias_hh as well."""
+    both = weights.bias_ih is not None and weights.bias_hh is not None
+    return both and not cell.has_split_bias
+
+
+def _differentiable(inputs: Any, rows: Sequence[Any]) -> list[Any]:
+    """What can have a gradient, or what else stands in its places."""
+    weights = [weight for row in rows for weight in row]
+    return [inputs.input, inputs.hidden, inputs.cell_state, *weights]
+
+
+def _by_place(values: Sequence[Any]) -> tuple[Inputs, Rows]:
+    """The way back from `_differentiable`."""
+    input, hidden, cell_state, *weights = values
+    inputs = _NO_INPUTS._replace(input=input, hidden=hidden, cell_state=cell_state)
+    return inputs, _rows_of(weights)
 
 
 def _plain_gradients(
-    call: _Call,
-    saved: tuple[Any, ...],
-    grads: tuple[Tensor | None, ...],
-    needs: Sequence[bool],
-    need_weights: Sequence[bool],
-) -> tuple[Any, ...]:
+    cell: _Cell,
+    saved: _Saved,
+    grads: ResultGradients,
+    need_inputs: Any,
+    need_rows: Sequence[Any],
+) -> tuple[Inputs, Rows]:
     """`_gradients` of batched gradients (`is_grads_batched`), which no kernel can read."""
     create_graph = torch.is_grad_enabled()
-    with torch.enable_grad(), torch_plain.no_autocast(saved[0]):
-        leaves, used = _replay(call, (*saved[:3], *saved[10:]), saved[3:6], grads)
-        all_needs = [*needs, *need_weights]
-        wanted = [x for x, need in zip(leaves, all_needs, strict=True) if need]
+    with torch.enable_grad(), torch_plain.no_autocast(saved.inputs.input):
+        inputs, rows, used = _replay(cell, saved.inputs, saved.rows, grads)
+        needs = _differentiable(need_inputs, need_rows)
+        leaves = _differentiable(inputs, rows)
+        wanted = [x for x, need in zip(leaves, needs, strict=True) if need]
         found = iter(
             torch.autograd.grad(
                 [r for r, _ in used],
@@ -414,8 +429,7 @@ def _plain_gradients(
             if used and wanted
             else [None] * len(wanted)
         )
-    filled = [next(found) if need else None for need in all_needs]
-    return (*filled[:3], filled[3:])
+    return _by_place([next(found) if need else None for need in needs])
 
 
 torch.library.register_autograd(
@@ -428,170 +442,175 @@ torch.library.register_autograd(
 
 @torch.library.impl(_library, "rnn_backward", "CPU")
 @torch.library.impl(_library, "rnn_backward", "CUDA")
-def _backward_kernel(
-    cell: str,
-    grad_output: Tensor | None,
-    grad_hidden_n: Tensor | None,
-    grad_cell_n: Tensor | None,
-    grad_cells: Tensor | None,
-    input: Tensor,
-    hidden: Tensor | None,
-    cell_state: Tensor | None,
-    weights: list[Tensor],
-    present: int,
-    lengths: Tensor | None,
-    reset: Tensor | None,
-    seed: Tensor | None,
-    *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    kept, flat_options, needs = rest[:4], rest[4:-3], rest[-3:]
-    call = _Call.of(cell, present, flat_options)
-    rows = call.rows(weights)
-    checked = check_layer(cell, input, hidden, cell_state, rows, lengths, reset, seed, call.options)
-    grads = grad_output, grad_hidden_n, grad_cell_n, grad_cells
-    *of_inputs, of_weights = dispatch.backward(checked, grads, kept, needs)
+def _backward_kernel(*arguments: Any) -> tuple[Tensor, ...]:
+    call = grouped(BackwardCall, arguments)
+    cell, rows = _cell_of(call), _directions_of(call)
+    checked = cell.checked(call.inputs, rows)
+    found = dispatch.backward(checked, call.grads, call.kept, call.needs)
+    given = found.weights or ()
+    own_rows = [_own_gradients(cell, row, of) for row, of in zip(given, rows, strict=False)]
+    empty = call.inputs.input.new_empty
+
+    def row_or_empty(direction: int) -> RnnWeights:
+        row = own_rows[direction] if direction < len(own_rows) else _NO_WEIGHTS
+        return RnnWeights._make([empty(0) if grad is None else grad for grad in row])
+
     grad_input, grad_hidden, grad_cell = (
-        input.new_empty(0) if grad is None else grad for grad in of_inputs
+        empty(0) if grad is None else grad for grad in (found.input, found.hidden, found.cell)
     )
-    flat = [_own(grad) for row in of_weights or () for grad in call.single(row)]
-    return grad_input, grad_hidden, grad_cell, flat
+    results = BackwardResults(grad_input, grad_hidden, grad_cell, row_or_empty(0), row_or_empty(1))
+    return flat(results)
+
+
+def _own_gradients(cell: _Cell, grads: RnnWeights, weights: RnnWeights) -> RnnWeights:
+    """Each in memory of its own: an operator's results may not share theirs."""
+    if _shares_bias(cell, weights):
+        grads = grads._replace(bias_hh=None)
+    return RnnWeights._make(None if grad is None else _own(grad) for grad in grads)
 
 
 def _own(grad: Tensor) -> Tensor:
-    """The tensor in memory of its own: an operator's results may not share theirs."""
     alone = grad.untyped_storage().nbytes() == grad.numel() * grad.element_size()
     return grad if alone else grad.clone(memory_format=torch.contiguous_format)
 
 
 @torch.library.register_fake("seqfast::rnn_backward", lib=_library)
-def _backward_fake(
-    cell: str,
-    grad_output: Tensor | None,
-    grad_hidden_n: Tensor | None,
-    grad_cell_n: Tensor | None,
-    grad_cells: Tensor | None,
-    input: Tensor,
-    hidden: Tensor | None,
-    cell_state: Tensor | None,
-    weights: list[Tensor],
-    present: int,
-    lengths: Tensor | None,
-    reset: Tensor | None,
-    seed: Tensor | None,
-    *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    flat_options, (need_input, need_states, need_weights) = rest[4:-3], rest[-3:]
-    call = _Call.of(cell, present, flat_options)
-    rows = call.rows(weights)
-    size, output_size = rows[0][_HH].shape
-    state = call.directions, input.shape[1]
-    grad_weights = [input.new_empty(w.shape) for row in rows for w in call.single(row)]
-    has_cell = need_states and call.has_cell
-    return (
-        input.new_empty(input.shape if need_input else (0,)),
-        input.new_empty((*state, output_size) if need_states else (0,)),
-        input.new_empty((*state, size // GATES[call.kind]) if has_cell else (0,)),
-        grad_weights if need_weights else [],
+def _backward_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    call = grouped(BackwardCall, arguments)
+    cell, rows, needs = _cell_of(call), _directions_of(call), call.needs
+    input = call.inputs.input
+    gate_rows, output_size = call.weights.weight_hh.shape
+    _, batch, _ = input.shape
+    hidden_size = gate_rows // GATES[cell.kind]
+    has_cell = needs.states and cell.has_state
+
+    def of(weights: RnnWeights) -> RnnWeights:
+        if not needs.weights:
+            weights = _NO_WEIGHTS
+        elif _shares_bias(cell, weights):
+            weights = weights._replace(bias_hh=None)
+        return RnnWeights._make(
+            input.new_empty(0 if weight is None else weight.shape) for weight in weights
+        )
+
+    results = BackwardResults(
+        grad_input=input.new_empty(input.shape if needs.input else (0,)),
+        grad_hidden=input.new_empty((len(rows), batch, output_size) if needs.states else (0,)),
+        grad_cell=input.new_empty((len(rows), batch, hidden_size) if has_cell else (0,)),
+        weights=of(call.weights),
+        weights_reverse=of(call.weights_reverse),
     )
+    return flat(results)
 
 
 def _backward_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    cell, *grads_and_states = inputs[:8]
-    weights, present, lengths, reset, seed = inputs[8:13]
-    ctx.call = _Call.of(cell, present, inputs[17:-3])
-    ctx.needs = inputs[-3:]
-    ctx.save_for_backward(*grads_and_states, lengths, reset, seed, *weights)
+    call = grouped(BackwardCall, inputs)
+    ctx.cell, ctx.needs = _cell_of(call), call.needs
+    every_weight = [weight for row in _directions_of(call) for weight in row]
+    ctx.save_for_backward(*call.grads, *call.inputs, *every_weight)
     ctx.set_materialize_grads(False)
 
 
-def _backward_gradients(
-    ctx: Any,
-    grad_grad_input: Tensor | None,
-    grad_grad_hidden: Tensor | None,
-    grad_grad_cell: Tensor | None,
-    grad_grad_weights: list[Tensor | None],
-) -> tuple[Any, ...]:
+def _backward_gradients(ctx: Any, *grad_grads: Tensor | None) -> tuple[Any, ...]:
     """Second derivatives, rare enough to be left to torch: autograd twice through plain torch code.
 
     output, cells, gates and statistics get no gradient: they are functions of the other arguments,
     and what flows through them is in those arguments' gradients.
     """
     create_graph = torch.is_grad_enabled()
-    call, saved = ctx.call, ctx.saved_tensors
-    need_input, need_states, need_weights = ctx.needs
-    after = len(ctx.needs_input_grad) - 9
-    with torch.enable_grad(), torch_plain.no_autocast(saved[4]):
-        grads = [_leaf(x) for x in saved[:4]]
-        leaves, used = _replay(call, (*saved[4:7], *saved[10:]), saved[7:10], grads)
-        input, hidden, cell_state, *weights = leaves
+    cell, needs = ctx.cell, ctx.needs
+    left = iter(ctx.saved_tensors)
+    upstream = ResultGradients._make([next(left) for _ in ResultGradients._fields])
+    given_inputs = Inputs._make([next(left) for _ in Inputs._fields])
+    given_rows = _rows_of(tuple(left))
+    of_results = grouped(BackwardResults, grad_grads)
+    with torch.enable_grad(), torch_plain.no_autocast(given_inputs.input):
+        grads = ResultGradients._make(map(_leaf, upstream))
+        inputs, rows, used = _replay(cell, given_inputs, given_rows, grads)
+        pairs: list[tuple[Any, Any]] = []
+        if needs.input:
+            pairs.append((inputs.input, of_results.grad_input))
+        if needs.states:
+            pairs.append((inputs.hidden, of_results.grad_hidden))
+            pairs.append((inputs.cell_state, of_results.grad_cell))
+        if needs.weights:
+            both = of_results.weights, of_results.weights_reverse
+            for row, of_row in zip(rows, both, strict=False):
+                if _shares_bias(cell, row):
+                    of_row = of_row._replace(bias_hh=None)
+                pairs += zip(row, of_row, strict=True)
+        pairs = [(x, grad) for x, grad in pairs if x is not None and grad is not None]
+        targets = [*grads, *_differentiable(inputs, rows)]
+        second = iter(_second_gradients(used, pairs, targets, create_graph))
+    filled = [None if x is None else next(second) for x in targets]
+    count = len(ResultGradients._fields)
+    of_inputs, of_rows = _by_place(filled[count:])
+    call = BackwardCall(
+        cast(Any, None),
+        ResultGradients._make(filled[:count]),
+        of_inputs,
+        *_both_directions(of_rows),
+        Kept._make([None] * len(Kept._fields)),
+        Options._make([None] * len(Options._fields)),
+        Needs._make([None] * len(Needs._fields)),
+    )
+    return flat(call)
 
-        single = [w for row in call.rows(weights) for w in call.single(row)]
-        pairs = [
-            *([(input, grad_grad_input)] if need_input else []),
-            *([(hidden, grad_grad_hidden)] if need_states and hidden is not None else []),
-            *([(cell_state, grad_grad_cell)] if need_states and cell_state is not None else []),
-            *(zip(single, grad_grad_weights, strict=True) if need_weights else []),
-        ]
-        pairs = [(tensor, grad) for tensor, grad in pairs if grad is not None]
-        if not (used and pairs):
-            return (*(None,) * 8, [None] * len(weights), *(None,) * after)
-        listed, grad_grads = zip(*pairs, strict=True)
-        first = torch.autograd.grad(
-            [r for r, _ in used],
-            listed,
-            [g for _, g in used],
-            create_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        # Without steps or rows gradients are constants.
-        moving = [(f, g) for f, g in zip(first, grad_grads, strict=True) if f.requires_grad]
-        targets = [*grads, input, hidden, cell_state, *weights]
-        present = [x for x in targets if x is not None]
-        second = (
-            torch.autograd.grad(
-                [f for f, _ in moving],
-                present,
-                [g for _, g in moving],
-                create_graph=create_graph,
-                allow_unused=True,
-            )
-            if moving
-            else [None] * len(present)
-        )
-    found = iter(second)
-    filled = [None if x is None else next(found) for x in targets]
-    return (None, *filled[:7], filled[7:], *(None,) * after)
+
+def _second_gradients(
+    used: list[tuple[Tensor, Tensor]],
+    pairs: list[tuple[Any, Any]],
+    targets: list[Any],
+    create_graph: bool,
+) -> Sequence[Tensor | None]:
+    """The gradients of the gradients of `used`, of each target that there is. `pairs`: what the
+    first gradients are of, and what they are multiplied with."""
+    present = [x for x in targets if x is not None]
+    if not (used and pairs):
+        return [None] * len(present)
+    listed, grad_grads = zip(*pairs, strict=True)
+    first = torch.autograd.grad(
+        [r for r, _ in used],
+        listed,
+        [g for _, g in used],
+        create_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    # Without steps or rows gradients are constants.
+    moving = [(f, g) for f, g in zip(first, grad_grads, strict=True) if f.requires_grad]
+    if not moving:
+        return [None] * len(present)
+    return torch.autograd.grad(
+        [f for f, _ in moving],
+        present,
+        [g for _, g in moving],
+        create_graph=create_graph,
+        allow_unused=True,
+    )
 
 
 def _replay(
-    call: _Call,
-    arguments: Sequence[Tensor | None],
-    masks: Sequence[Tensor | None],
-    grads: Sequence[Tensor | None],
-) -> tuple[list[Any], list[tuple[Tensor, Tensor]]]:
-    """New leaves for input, hidden, cell_state and weights; the layer's results from them and from
-    lengths, reset, seed, in plain torch code, each with its gradient where there is one."""
-    leaves = [_leaf(x) for x in arguments]
-    input, hidden, cell_state, *weights = leaves
-    lengths, reset, seed = masks
+    cell: _Cell, inputs: Inputs, rows: Rows, grads: ResultGradients
+) -> tuple[Inputs, Rows, list[tuple[Tensor, Tensor]]]:
+    """New leaves for what can have a gradient; the layer's results from them, in plain torch code,
+    each with its gradient where there is one."""
+    leaves = inputs._replace(
+        input=_leaf(inputs.input),
+        hidden=_leaf(inputs.hidden),
+        cell_state=_leaf(inputs.cell_state),
+    )
+    leaf_rows = tuple(RnnWeights._make(map(_leaf, row)) for row in rows)
+    input, hidden, cell_state, lengths, reset, seed = leaves
     results = torch_plain.layer(
-        call.cell,
-        input,
-        hidden,
-        cell_state,
-        call.rows(weights),
-        lengths,
-        reset,
-        seed,
-        call.options,
+        cell.name, input, hidden, cell_state, leaf_rows, lengths, reset, seed, cell.options
     )
     used = [
         (r, g)
         for r, g in zip(results, grads, strict=True)
         if r is not None and r.requires_grad and g is not None
     ]
-    return leaves, used
+    return leaves, leaf_rows, used
 
 
 def _leaf(tensor: Tensor | None) -> Any:

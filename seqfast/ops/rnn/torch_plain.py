@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from seqfast.ops.dropout import torch as torch_random
 from seqfast.ops.dropout.torch import events, kept_scale
+from seqfast.ops.rnn.arguments import RnnWeights
 from seqfast.ops.rnn.cells import GATES, GRU, GRU_RESET_BEFORE, LSTM, kind_of
 from seqfast.ops.rnn.options import Options
-
-Row = Sequence[Tensor | None]  # ten weights of a direction
 
 _ACTIVATIONS = {
     "identity": lambda x: x,
@@ -32,7 +31,7 @@ def layer(
     input: Tensor,
     hidden: Tensor | None,
     cell_state: Tensor | None,
-    weights: Sequence[Row],
+    weights: Sequence[RnnWeights],
     lengths: Tensor | None,
     reset: Tensor | None,
     seed: Tensor | None,
@@ -78,7 +77,7 @@ class _Direction:
         self,
         operation: str,
         input: Tensor,
-        row: Row,
+        row: RnnWeights,
         direction: int,
         seed: Tensor | None,
         options: Options,
@@ -87,25 +86,19 @@ class _Direction:
         self.operation = operation
         self.kind = kind_of(operation, options)
         self.dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
-        (
-            self.weight_ih,
-            weight_hh,
-            bias_ih,
-            bias_hh,
-            self.weight_hr,
-            self.bias_hr,
-            self.peephole,
-            self.norm_hh,
-            self.norm_cell,
-            self.bias_cell,
-        ) = (None if weight is None else weight.to(self.dtype) for weight in row)
-        assert weight_hh is not None
-        self.weight_hh = weight_hh
-        self.rows, self.output_size = weight_hh.shape
+        weights = RnnWeights._make(
+            None if weight is None else weight.to(self.dtype) for weight in row
+        )
+        self.weight_ih, self.weight_hh = weights.weight_ih, weights.weight_hh
+        self.weight_hr, self.bias_hr = weights.weight_hr, weights.bias_hr
+        self.peephole = weights.weight_peephole
+        self.norm_hh = weights.weight_norm_hh
+        self.norm_cell, self.bias_cell = weights.weight_norm_cell, weights.bias_norm_cell
+        self.rows, self.output_size = self.weight_hh.shape
         self.hidden_size = self.rows // GATES[self.kind]
-        zeros = weight_hh.new_zeros(self.rows)
-        self.bias_ih = zeros if bias_ih is None else bias_ih
-        self.bias_hh = zeros if bias_hh is None else bias_hh
+        zeros = self.weight_hh.new_zeros(self.rows)
+        self.bias_ih = zeros if weights.bias_ih is None else weights.bias_ih
+        self.bias_hh = zeros if weights.bias_hh is None else weights.bias_hh
         if self.weight_ih is None:
             self.input = input.narrow(2, direction * self.rows, self.rows)
         self._draw(seed)
@@ -131,9 +124,10 @@ class _Direction:
                 dropped = drawn(torch_random.UPDATE_DROPOUT, p, steps, self.hidden_size)
                 self.update_scale = torch.where(dropped, 0, scale)
         shares: list[Tensor | None] = []
+        p_hidden, p_cell = options.zoneout
         for draw, p, units in (
-            (torch_random.ZONEOUT_HIDDEN, options.zoneout[0], self.output_size),
-            (torch_random.ZONEOUT_CELL, options.zoneout[1], self.hidden_size),
+            (torch_random.ZONEOUT_HIDDEN, p_hidden, self.output_size),
+            (torch_random.ZONEOUT_CELL, p_cell, self.hidden_size),
         ):
             if p == 0:
                 shares.append(None)
@@ -209,18 +203,20 @@ class _Direction:
     def lstm(self, t: int, x: Tensor, m: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         i, *maybe_f, g, o = (x + self.product(m)).chunk(GATES[self.kind], -1)
         if self.peephole is not None:
-            i = i + self.peephole[0] * c
-            maybe_f = [f + self.peephole[1] * c for f in maybe_f]
+            of_i, of_f, of_o = self.peephole
+            i = i + of_i * c
+            maybe_f = [f + of_f * c for f in maybe_f]
         i, g = self.clipped(i).sigmoid(), self.clipped(g).tanh()
         if self.kind == LSTM:
-            kept = self.clipped(maybe_f[0]).sigmoid() * c
+            (f,) = maybe_f
+            kept = self.clipped(f).sigmoid() * c
         else:
             kept = (1 - i) * c if self.options.coupled_gates else c
         new = kept + i * self.candidate(t, g)
         if self.options.cell_clip > 0:
             new = new.clamp(-self.options.cell_clip, self.options.cell_clip)
         if self.peephole is not None:
-            o = o + self.peephole[2] * new
+            o = o + of_o * new
         o = self.clipped(o).sigmoid()
         seen = new
         if self.norm_cell is not None:
@@ -254,7 +250,8 @@ class _Direction:
             parts = [2 * size, size] if self.kind == GRU else [self.rows]
             normal = [F.layer_norm(p, p.shape[-1:], eps=_EPSILON) for p in u.split(parts, -1)]
             u = self.norm_hh * torch.cat(normal, -1)
-        return u + self.bias_hh
+        result: Tensor = u + self.bias_hh
+        return result
 
     def candidate(self, t: int, value: Tensor) -> Tensor:
         return value if self.update_scale is None else self.update_scale[t] * value

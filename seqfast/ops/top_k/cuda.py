@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seqfast import _C
-from seqfast.ops.base.cuda import as_arrays, as_tensors, place
+from seqfast.ops.base.cuda import address_of, as_arrays, as_tensors, place
+from seqfast.ops.top_k.arguments import TopKArgs
 
 # What the kernels can select from a row (kSelectionMost); torch's sort does the others.
 _MOST_SELECTED = 1024
@@ -43,20 +44,20 @@ def top_k(scores: Any, k: int, exclude: Any, backend: str) -> tuple[Any, Any]:
         indices.fill_(-2)
         if workspace is not None:
             workspace.fill_(-1)
-    _C.cuda_top_k(
-        *place(scores.device, on_host),
-        rows,
-        columns,
-        k,
-        excluded,
-        scores.stride(0),
-        scores.data_ptr(),
-        0 if exclude is None else exclude.data_ptr(),
-        values.data_ptr(),
-        indices.data_ptr(),
-        0 if workspace is None else workspace.data_ptr(),
-        parts,
+    args = TopKArgs(
+        rows=rows,
+        columns=columns,
+        k=k,
+        excluded=excluded,
+        row_stride=scores.stride(0),
+        scores=scores.data_ptr(),
+        exclude=0 if exclude is None else exclude.data_ptr(),
+        values=values.data_ptr(),
+        indices=indices.data_ptr(),
+        threads=0,
+        parts=parts,
     )
+    _C.cuda_top_k(place(scores.device, on_host), args, address_of(workspace))
     return values, indices
 
 

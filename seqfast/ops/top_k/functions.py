@@ -15,6 +15,7 @@ from seqfast.ops.base.arrays import (
     thread_count,
 )
 from seqfast.ops.base.backend import checked_backend
+from seqfast.ops.top_k.arguments import TopKArgs
 
 _MOST_COLUMNS = 2**31 - 1
 
@@ -64,21 +65,22 @@ def top_k(scores: Array, k: int, exclude: Array | None = None) -> tuple[Array, A
         return cuda.top_k(scores, k, exclude, backend)
     values, indices = xp.empty(scores, (rows, k)), xp.empty_of(scores, (rows, k), "int64")
     excluded = 0 if exclude is None else exclude.shape[1]
-    threads = thread_count()
-    with Workspace(_C.top_k_workspace_size(rows, columns, k, excluded, threads)) as workspace:
-        _C.top_k(
-            rows,
-            columns,
-            k,
-            excluded,
-            xp.strides(scores)[0],
-            xp.address(scores),
-            0 if exclude is None else xp.address(exclude),
-            xp.address(values),
-            xp.address(indices),
-            workspace,
-            threads,
-        )
+    row_stride, _ = xp.strides(scores)
+    args = TopKArgs(
+        rows=rows,
+        columns=columns,
+        k=k,
+        excluded=excluded,
+        row_stride=row_stride,
+        scores=xp.address(scores),
+        exclude=0 if exclude is None else xp.address(exclude),
+        values=xp.address(values),
+        indices=xp.address(indices),
+        threads=thread_count(),
+        parts=0,
+    )
+    with Workspace(_C.top_k_workspace_size(args)) as workspace:
+        _C.top_k(args, workspace)
     return values, indices
 
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from seqfast import _C
 from seqfast.ops.base.cuda import place, workspace
+from seqfast.ops.word2vec.arguments import Word2VecArgs
 
 _Results = tuple[Tensor, Tensor, Tensor]
 
 
 def train(
-    arguments: dict[str, Any], device: torch.device | None = None, on_host: bool = False
+    args: Word2VecArgs, device: torch.device | None = None, on_host: bool = False
 ) -> _Results:
-    """Of checked arguments, by the names of the kernels' structure, with the addresses of all that
-    is read and trained: loss, kept and examples of each round, on `device` (None: the CPU).
+    """Of checked arguments, with the addresses of all that is read and trained: loss, kept and
+    examples of each round, on `device` (None: the CPU).
 
     The kernels are queued on torch's current stream, and nobody waits for them.
     """
     if device is None:
         device = torch.device("cpu")
-    rounds = arguments["last_round"] - arguments["first_round"]
+    rounds = args.last_round - args.first_round
     loss = torch.empty(rounds, dtype=torch.float64, device=device)
     kept, examples = (torch.empty(rounds, dtype=torch.int64, device=device) for _ in range(2))
     if on_host:
@@ -34,15 +33,8 @@ def train(
     if not rounds:
         return loss, kept, examples
     where = place(device, on_host)
-    size = _C.cuda_word2vec_workspace_size(*where, arguments)
+    args = args._replace(loss=loss.data_ptr(), kept=kept.data_ptr(), examples=examples.data_ptr())
+    size = _C.cuda_word2vec_workspace_size(where, args)
     _memory, address = workspace(size, device, on_host)
-    filled = {
-        **arguments,
-        "loss": loss.data_ptr(),
-        "kept": kept.data_ptr(),
-        "examples": examples.data_ptr(),
-        "workspace": address,
-        "workspace_size": size,
-    }
-    _C.cuda_word2vec_train(*where, filled)
+    _C.cuda_word2vec_train(where, args, address, size)
     return loss, kept, examples

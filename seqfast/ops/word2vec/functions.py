@@ -11,6 +11,7 @@ import numpy.typing as npt
 from seqfast import _C
 from seqfast.ops.base.arrays import Array, integer, thread_count
 from seqfast.ops.base.checks import is_number
+from seqfast.ops.word2vec.arguments import FirstVectorsArgs
 from seqfast.ops.word2vec.training import ROUND, Training
 
 __all__ = [
@@ -171,9 +172,16 @@ def first_vectors(
     apart = (between >= 4 * size and between % 4 == 0) or rows == 1
     if not (dense and apart and vectors.flags.aligned and vectors.flags.writeable):
         raise ValueError("first_vectors: vectors must be writable, with dense rows in rising order")
-    _C.word2vec_first_vectors(
-        rows, size, between // 4, first_row, seed, vectors.ctypes.data, threads
+    args = FirstVectorsArgs(
+        rows=rows,
+        size=size,
+        stride=between // 4,
+        first_row=first_row,
+        seed=seed,
+        vectors=vectors.ctypes.data,
+        threads=threads,
     )
+    _C.word2vec_first_vectors(args)
 
 
 def keep_thresholds(counts: Array, sample: float) -> npt.NDArray[np.uint32]:

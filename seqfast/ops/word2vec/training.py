@@ -23,6 +23,7 @@ from seqfast.ops.base.arrays import (
 )
 from seqfast.ops.base.backend import checked_backend
 from seqfast.ops.base.checks import is_number
+from seqfast.ops.word2vec.arguments import Word2VecArgs
 from seqfast.ops.word2vec.matrix import ALIGNMENT, FLOATS
 
 ROUND = 256  # tokens
@@ -34,6 +35,21 @@ _FLAGS = (
     "cbow_mean",
     "legacy_cbow",
     "deterministic",
+)
+# Of Word2VecArgs what each call of `run` brings.
+_OF_A_RUN = (
+    "seed",
+    "epoch",
+    "tokens_before",
+    "tokens_total",
+    "alpha",
+    "min_alpha",
+    "first_round",
+    "last_round",
+    "loss",
+    "kept",
+    "examples",
+    "threads",
 )
 
 
@@ -124,19 +140,22 @@ class Training:
             "nodes": nodes,
         }
         self._arrays = arrays
-        self._arguments: dict[str, Any] = {
-            "tokens": tokens,
-            "sentences": offsets.shape[0] - 1,
-            "vocabulary": words,
-            "size": size,
-            "stride": stride,
-            "hierarchical": paths is not None,
-            "window": window,
-            "negative": negative,
-            "longest_path": longest_path,
+        addresses: dict[str, Any] = {name: _address(xp, array) for name, array in arrays.items()}
+        of_a_run: dict[str, Any] = dict.fromkeys(_OF_A_RUN, 0)
+        self._args = Word2VecArgs(
+            tokens=tokens,
+            sentences=offsets.shape[0] - 1,
+            vocabulary=words,
+            size=size,
+            stride=stride,
+            hierarchical=paths is not None,
+            window=window,
+            negative=negative,
+            longest_path=longest_path,
             **{name: bool(flag) for name, flag in zip(_FLAGS, flags, strict=True)},
-            **{name: _address(xp, array) for name, array in arrays.items()},
-        }
+            **addresses,
+            **of_a_run,
+        )
 
     @property
     def rounds(self) -> int:
@@ -166,32 +185,31 @@ class Training:
         first = integer("word2vec", "first_round", first_round, 0, last)
         if tokens_total is None:
             tokens_total = max(self._tokens, 1)
-        arguments = {
-            **self._arguments,
-            "seed": integer("word2vec", "seed", seed, -(2**63), 2**63 - 1),
-            "epoch": integer("word2vec", "epoch", epoch, 0, 2**32 - 1),
-            "tokens_before": integer("word2vec", "tokens_before", tokens_before, 0, 2**62),
-            "tokens_total": integer("word2vec", "tokens_total", tokens_total, 1, 2**63 - 1),
-            "alpha": float(alpha),
-            "min_alpha": float(min_alpha),
-            "first_round": first,
-            "last_round": last,
-            "threads": thread_count()
-            if threads is None
-            else integer("word2vec", "threads", threads, 1, 2**31 - 1),
-            # What has yet to be allocated.
-            **dict.fromkeys(("loss", "kept", "examples", "workspace", "workspace_size"), 0),
-        }
+        if threads is None:
+            threads = thread_count()
+        else:
+            threads = integer("word2vec", "threads", threads, 1, 2**31 - 1)
+        args = self._args._replace(
+            seed=integer("word2vec", "seed", seed, -(2**63), 2**63 - 1),
+            epoch=integer("word2vec", "epoch", epoch, 0, 2**32 - 1),
+            tokens_before=integer("word2vec", "tokens_before", tokens_before, 0, 2**62),
+            tokens_total=integer("word2vec", "tokens_total", tokens_total, 1, 2**63 - 1),
+            alpha=float(alpha),
+            min_alpha=float(min_alpha),
+            first_round=first,
+            last_round=last,
+            threads=threads,
+        )
         if self._cpu:
-            results = _train(arguments)
+            results = _train(args)
             return results if self._is_numpy else _as_tensors(results)
-        return self._run_cuda(arguments)
+        return self._run_cuda(args)
 
-    def _run_cuda(self, arguments: dict[str, Any]) -> tuple[Array, Array, Array]:
+    def _run_cuda(self, args: Word2VecArgs) -> tuple[Array, Array, Array]:
         from seqfast.ops.word2vec import cuda  # it imports torch
 
         device = None if self._is_numpy else self._like.device
-        loss, kept, examples = cuda.train(arguments, device, self._on_host)
+        loss, kept, examples = cuda.train(args, device, self._on_host)
         if self._is_numpy:
             return loss.numpy(), kept.numpy(), examples.numpy()
         return loss, kept, examples
@@ -303,18 +321,18 @@ class Training:
         return offsets, nodes, codes, longest
 
 
-def _train(arguments: dict[str, Any]) -> tuple[Array, Array, Array]:
+def _train(args: Word2VecArgs) -> tuple[Array, Array, Array]:
     """On the CPU."""
-    rounds = arguments["last_round"] - arguments["first_round"]
+    rounds = args.last_round - args.first_round
     loss = np.zeros(rounds, np.float64)
     kept, examples = np.zeros(rounds, np.int64), np.zeros(rounds, np.int64)
     if rounds:
-        arguments["workspace_size"] = _C.word2vec_workspace_size(arguments)
-        with Workspace(arguments["workspace_size"]) as workspace:
-            arguments["workspace"] = workspace
-            for name, array in (("loss", loss), ("kept", kept), ("examples", examples)):
-                arguments[name] = array.ctypes.data
-            _C.word2vec_train(arguments)
+        args = args._replace(
+            loss=loss.ctypes.data, kept=kept.ctypes.data, examples=examples.ctypes.data
+        )
+        size = _C.word2vec_workspace_size(args)
+        with Workspace(size) as workspace:
+            _C.word2vec_train(args, workspace, size)
     return loss, kept, examples
 
 

@@ -1,0 +1,37 @@
+// Dropout by counter: the GIL released, nothing checked.
+#include "bindings/reader.h"
+#include "bindings/register.h"
+#include "cpu/base/dispatch.h"
+#include "cuda/rnn/rnn.h"
+
+namespace py = pybind11;
+
+namespace seqfast::bindings {
+namespace {
+
+void dropout(const py::handle& from) {
+    const auto args = read<DropoutArgs>(from);
+    py::gil_scoped_release release;
+    cpu::dropout(args.dtype, args, args.threads);
+}
+
+void cuda_dropout(const py::handle& place, const py::handle& from) {
+    const auto where = read<GpuPlace>(place);
+    const auto args = read<DropoutArgs>(from);
+    GpuCall call{};
+    call.device = where.device;
+    call.stream = where.stream;
+    py::gil_scoped_release release;
+    (where.on_host ? cuda_host::dropout : cuda::dropout)(
+        call, args.dtype, args.steps, args.rows, args.units, args.input, args.output,
+        args.probability, args.seed, args.stream, args.per_step);
+}
+
+}  // namespace
+
+void register_dropout(py::module_& module) {
+    module.def("dropout", &dropout);
+    module.def("cuda_dropout", &cuda_dropout);
+}
+
+}  // namespace seqfast::bindings

@@ -1,0 +1,55 @@
+// Every argument struct that Python hands over, by its name.
+#pragma once
+
+#include "core/beam_search.h"
+#include "core/corpus.h"
+#include "core/ctc.h"
+#include "core/decoder.h"
+#include "core/gpu.h"
+#include "core/random.h"
+#include "core/rnn.h"
+#include "core/top_k.h"
+#include "core/word2vec.h"
+
+#define SEQFAST_STRUCTS(X)       \
+    X(BeamBacktrackArgs)         \
+    X(BeamLogits)                \
+    X(BeamOptions)               \
+    X(BeamStepArgs)              \
+    X(CtcBeamArgs)               \
+    X(CtcGreedyArgs)             \
+    X(CtcInput)                  \
+    X(DecoderArgs)               \
+    X(DecoderLayer)              \
+    X(DropoutArgs)               \
+    X(FirstVectorsArgs)          \
+    X(GpuCall)                   \
+    X(GpuPlace)                  \
+    X(RnnBackwardArgs)           \
+    X(RnnForwardArgs)            \
+    X(RnnOptions)                \
+    X(RnnRecurrenceBackwardArgs) \
+    X(RnnRecurrenceForwardArgs)  \
+    X(RnnSizes)                  \
+    X(RnnWeightGradients)        \
+    X(RnnWeights)                \
+    X(SequenceView)              \
+    X(TopKArgs)                  \
+    X(Word2VecArgs)              \
+    X(WordReaderArgs)            \
+    X(ZeroPaddingArgs)
+
+namespace seqfast::bindings {
+
+template <class T>
+struct StructName;
+
+#define SEQFAST_NAME_STRUCT(type)                   \
+    template <>                                     \
+    struct StructName<type> {                       \
+        static constexpr const char* value = #type; \
+    };
+SEQFAST_STRUCTS(SEQFAST_NAME_STRUCT)
+#undef SEQFAST_NAME_STRUCT
+
+}  // namespace seqfast::bindings

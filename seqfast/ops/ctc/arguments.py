@@ -1,0 +1,57 @@
+"""What the CTC kernels are told: csrc/core/ctc.h."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from seqfast.ops.base.arguments import Address
+
+
+class CtcInput(NamedTuple):
+    """What both decoders read."""
+
+    dtype: int
+    batch: int
+    frames: int
+    vocab: int
+    row_stride: int
+    frame_stride: int
+    log_probs: Address
+    lengths: Address
+    blank: int
+
+
+class CtcGreedyArgs(NamedTuple):
+    """The best path, but for the workspace."""
+
+    input: CtcInput
+    tokens: Address
+    counts: Address
+    scores: Address
+    timesteps: Address
+    refused: Address
+    threads: int
+
+
+class CtcBeamArgs(NamedTuple):
+    """Prefix beam search, but for the workspace."""
+
+    input: CtcInput
+    beam_size: int
+    n_best: int
+    top_n: int
+    min_log_prob: float
+    beam_threshold: float
+    frame_begin: int
+    frame_end: int
+    lm: Address
+    source: Address
+    added: Address
+    tokens: Address
+    counts: Address
+    scores: Address
+    timesteps: Address
+    refused: Address
+    threads: int
+    ranked: Address
+    ranks: int
