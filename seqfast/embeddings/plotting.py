@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqfast.embeddings._files import PathLike, atomic_file
-from seqfast.embeddings.formats import number_lines
+from seqfast.embeddings.files import PathLike, atomic_file
+from seqfast.embeddings.formats.decimals import number_lines
 from seqfast.embeddings.vectors import normalise
 
 if TYPE_CHECKING:

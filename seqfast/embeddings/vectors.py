@@ -11,15 +11,13 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqfast.embeddings.files import PathLike, open_by_suffix
 from seqfast.ops.base.arrays import library_of
 from seqfast.ops.top_k import top_k
-
-if TYPE_CHECKING:
-    PathLike = str | os.PathLike[str]
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 Score = tuple[float, float]  # a correlation and its p-value
@@ -650,8 +648,6 @@ def _read_analogies(
 
 
 def _lines(path: PathLike, encoding: str) -> Iterator[str]:
-    from seqfast.embeddings.formats import open_by_suffix
-
     with open_by_suffix(path) as file:
         for line in file:
             yield line.decode(encoding)

@@ -1,16 +1,19 @@
-"""Files that are whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Files: whole or not there, flushed to disk before they take their place; packed by suffix."""
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import hashlib
+import lzma
 import os
 import re
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 PathLike = str | os.PathLike[str]
 
@@ -45,6 +48,34 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
                 os.unlink(name)
             raise
         _flush_folder(target.parent)
+
+
+@contextlib.contextmanager
+def atomic_packed_file(path: PathLike) -> Iterator[BinaryIO]:
+    """`atomic_file`, packed as the suffix says."""
+    suffix = Path(path).suffix
+    with atomic_file(path) as file, contextlib.ExitStack() as stack:
+        packed: Any = file
+        if suffix == ".gz":
+            # Neither name nor time: the same vectors are the same bytes.
+            packed = stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
+        elif suffix == ".bz2":
+            packed = stack.enter_context(bz2.BZ2File(file, "wb"))
+        elif suffix == ".xz":
+            packed = stack.enter_context(lzma.LZMAFile(file, "wb"))
+        yield packed
+
+
+def open_by_suffix(path: PathLike) -> BinaryIO:
+    """A file for reading bytes, unpacked if it ends in .gz, .bz2 or .xz."""
+    suffix = Path(path).suffix
+    if suffix == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if suffix == ".bz2":
+        return cast(BinaryIO, bz2.open(path, "rb"))
+    if suffix == ".xz":
+        return cast(BinaryIO, lzma.open(path, "rb"))
+    return open(path, "rb")
 
 
 def check_writable(path: PathLike) -> None:
