@@ -23,7 +23,7 @@ from seqfast.embeddings.word2vec.state import Word2VecRun
 from seqfast.ops.word2vec.matrix import matrix
 from seqfast.reference import word2vec as twin
 
-from . import planted
+from .. import planted
 
 SENTENCES = planted.sentences()
 WORDS = sum(map(len, SENTENCES))

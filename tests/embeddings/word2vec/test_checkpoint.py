@@ -23,10 +23,9 @@ from seqfast import Word2Vec
 from seqfast.embeddings import Callback, Progress, files
 from seqfast.embeddings.base import loop
 from seqfast.embeddings.formats import safetensors
-from seqfast.embeddings.formats.safetensors import FileKind
 from seqfast.ops.corpus import fingerprint
 
-from . import planted
+from .. import planted
 
 SENTENCES = planted.sentences()
 ROUNDS = -(-sum(map(len, SENTENCES)) // 256)
@@ -40,8 +39,6 @@ SMALL: dict[str, Any] = {
     "workers": 1,
     "progress": False,
 }
-
-KIND = FileKind("seqfast.test", 1, "a test")
 
 
 @pytest.fixture(autouse=True)
@@ -119,35 +116,6 @@ def test_it_is_a_safetensors_file(tmp_path: Path) -> None:
     assert tensors.keys() == {"vectors", "output", "counts", "words", "word_offsets"}
     np.testing.assert_array_equal(tensors["vectors"], model.vectors)
     np.testing.assert_array_equal(tensors["counts"], model.counts)
-
-
-def test_its_layout_is_that_of_safetensors(tmp_path: Path) -> None:
-    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([7], np.int64)}
-    safetensors.write(tmp_path / "file", KIND, arrays, {"x": 1})
-    data = (tmp_path / "file").read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
-    assert length % 8 == 0
-    header = json.loads(data[8 : 8 + length])
-    assert header["a"] == {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
-    assert header["b"] == {"dtype": "I64", "shape": [1], "data_offsets": [24, 32]}
-    assert json.loads(header["__metadata__"]["state"]) == {"x": 1}
-    assert data[8 + length :] == arrays["a"].tobytes() + arrays["b"].tobytes()
-
-
-def test_large_tensors_go_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safetensors, "_BLOCK_BYTES", 50)
-    padded = np.arange(64, dtype=np.float32).reshape(8, 8)
-    safetensors.write(tmp_path / "file", KIND, {"a": padded[:, :5]}, {})
-    stored = safetensors.read(tmp_path / "file", KIND)
-    np.testing.assert_array_equal(stored.array("a"), padded[:, :5])
-    room = np.zeros((8, 16), np.float32)
-    stored.fill("a", room[:, :5])
-    np.testing.assert_array_equal(room[:, :5], padded[:, :5])
-    assert not room[:, 5:].any()
-    with pytest.raises(ValueError, match=r"a of .* must be \[3, 5\], got \[8, 5\]"):
-        stored.fill("a", room[:3, :5])
-    with pytest.raises(TypeError, match="a must be float32, int64 or uint8, got float64"):
-        safetensors.write(tmp_path / "file", KIND, {"a": np.zeros(3)}, {})
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -400,68 +368,6 @@ def test_any_damage_of_the_header_is_an_error_or_nothing(data: Any, unfinished: 
 # ---- whole or not at all ----
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"before")
-    path.chmod(0o640)
-    with pytest.raises(RuntimeError, match="stop"), files.atomic_file(path) as file:  # noqa: PT012
-        file.write(b"after" * 100_000)
-        assert path.read_bytes() == b"before"
-        raise RuntimeError("stop")
-    assert path.read_bytes() == b"before"
-    with files.atomic_file(path) as file:
-        file.write(b"after")
-    assert path.read_bytes() == b"after"
-    assert path.stat().st_mode & 0o777 == 0o640
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_links_stay_links(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "there" / "file")
-    with files.atomic_file(tmp_path / "link") as file:
-        file.write(b"x")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "there" / "file").read_bytes() == b"x"
-
-
-def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
-    for name in (".a[1].xyz.partial", ".a[1].partial", ".other.xyz.partial", "a[1].partial"):
-        (tmp_path / name).touch()
-    files.remove_partial(tmp_path / "a[1]")
-    left = {".a[1].partial", ".other.xyz.partial", "a[1].partial"}
-    assert {path.name for path in tmp_path.iterdir()} == left
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/stdout")
-def test_what_is_no_file_is_written_directly() -> None:
-    code = (
-        "from seqfast.embeddings import files\n"
-        "files.check_writable('/dev/stdout')\n"
-        "with files.atomic_file('/dev/stdout') as file: file.write(b'x')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
-    assert done.stdout == b"x"
-
-
-def test_new_files_have_the_usual_permissions(tmp_path: Path) -> None:
-    with files.atomic_file(tmp_path / "file") as file:
-        file.write(b"x")
-    (tmp_path / "other").touch()
-    assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
-
-
-def test_writable_is_found_out(tmp_path: Path) -> None:
-    files.check_writable(tmp_path / "file")
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError):
-        files.check_writable(tmp_path / "absent" / "file")
-    with pytest.raises(IsADirectoryError):
-        files.check_writable(tmp_path)
-    if os.path.exists("/dev/null"):
-        files.check_writable("/dev/null")
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_full_device() -> None:
     with pytest.raises(OSError, match="No space left"):
@@ -473,6 +379,13 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", fsync)
+
+
+def test_an_error_of_saving_names_the_file(tmp_path: Path) -> None:
+    absent = tmp_path / "absent" / "file"
+    with pytest.raises(FileNotFoundError) as caught:
+        small(epochs=1).save(absent)
+    assert caught.value.filename == str(absent)
 
 
 def test_saving_to_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,7 +449,7 @@ LIMITED = """
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of file sizes")
 def test_a_write_cut_short_by_the_system(tmp_path: Path) -> None:
-    arguments = [str(tmp_path / "model"), str(Path(__file__).parents[1])]
+    arguments = [str(tmp_path / "model"), str(Path(__file__).parents[2])]
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(LIMITED), *arguments],
         capture_output=True,
@@ -686,7 +599,7 @@ KILLED = """
 def test_killed_and_resumed(tmp_path: Path) -> None:
     options = {**SMALL, "deterministic": True, "epochs": 60}
     path = tmp_path / "checkpoint"
-    arguments = [str(path), str(Path(__file__).parents[1]), repr({**options, "workers": 2})]
+    arguments = [str(path), str(Path(__file__).parents[2]), repr({**options, "workers": 2})]
     program = [sys.executable, "-c", textwrap.dedent(KILLED), *arguments]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -706,47 +619,3 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     model = Word2Vec.resume(path, SENTENCES, workers=1, progress=False, checkpoint_every=600.0)
     assert_same(model, small(**options))
     assert list(tmp_path.iterdir()) == [path]
-
-
-# ---- the names of files ----
-
-
-def test_partial_files_of_others_stay(tmp_path: Path) -> None:
-    long = "x" * 200
-    targets = [
-        tmp_path / name for name in ("model", "model.v2", long + "1", long + "2", "\u00e9" * 120)
-    ]
-    for target in targets:
-        with files.atomic_file(target) as file:
-            for other in targets:
-                if other != target:
-                    files.remove_partial(other)
-            file.write(b"x")
-    assert set(tmp_path.iterdir()) == set(targets)
-    for target in targets:
-        descriptor, name = files._partial_file(target)
-        os.close(descriptor)
-        files.remove_partial(target)
-        assert not os.path.exists(name)
-
-
-def test_errors_name_what_was_to_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    absent = tmp_path / "absent" / "file"
-    for write in (files.check_writable, small(epochs=1).save):
-        with pytest.raises(FileNotFoundError) as caught:
-            write(absent)
-        assert caught.value.filename == str(absent)
-    path = tmp_path / "file"
-    # What the block raises about another file is left as it is.
-    with pytest.raises(FileNotFoundError) as caught, files.atomic_file(path):
-        (tmp_path / "other").read_bytes()
-    assert caught.value.filename == str(tmp_path / "other")
-    with pytest.raises(OSError, match="no number"), files.atomic_file(path):
-        raise OSError("no number")
-    full_disk(monkeypatch)
-    with pytest.raises(OSError, match="No space left") as full, files.atomic_file(path):
-        pass
-    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(path))
-    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from seqfast.embeddings.base import loop
 from seqfast.embeddings.word2vec import __main__, training
 from seqfast.embeddings.word2vec.__main__ import main
 
-from . import planted
+from .. import planted
 
 PROGRAM = [sys.executable, "-m", "seqfast.embeddings.word2vec"]
 COMMON = ["-size", "16", "-min-count", "2", "-iter", "2", "-threads", "1", "-debug", "0"]

@@ -22,7 +22,7 @@ from seqfast.embeddings.distributed import Group, scale_of_changes  # noqa: E402
 from seqfast.embeddings.word2vec.state import Word2VecRun  # noqa: E402
 from seqfast.embeddings.word2vec.training import Word2VecKernels  # noqa: E402
 
-from . import planted  # noqa: E402
+from .. import planted  # noqa: E402
 
 OPTIONS: dict[str, Any] = {
     "vector_size": 24,
@@ -50,7 +50,7 @@ WORKER = """
 
     sys.path.insert(0, sys.argv[2])
     from embeddings import planted
-    from embeddings.test_distributed import CASES, OPTIONS
+    from embeddings.word2vec.test_distributed import CASES, OPTIONS
     from seqfast import Word2Vec
     from seqfast.embeddings import Callback, Interrupted
     from seqfast.embeddings.word2vec import training
@@ -158,7 +158,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if sys.platform == "linux":
         common["GLOO_SOCKET_IFNAME"] = "lo"
-    arguments = [str(folder), str(Path(__file__).parents[1])]
+    arguments = [str(folder), str(Path(__file__).parents[2])]
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(WORKER), *arguments],
