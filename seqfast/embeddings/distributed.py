@@ -98,14 +98,16 @@ class Group:
         self._interrupts = interrupts
         # Before anything else is sent: what does not fit would be waited for without end.
         all_told: list[Any] = [None] * self.size
-        self._dist.all_gather_object(all_told, _told(state, kernels, run), group=self._group)
+        self._dist.all_gather_object(
+            all_told, _deciding_values(state, kernels, run), group=self._group
+        )
         for rank, told in enumerate(all_told):
             names = [name for name in all_told[0] if told[name] != all_told[0][name]]
             if names:
                 raise ValueError(
                     f"{self._operation}: every process must have the same corpus, settings and "
-                    f"progress, got {_listed(all_told[0], names)} in process 0 and "
-                    f"{_listed(told, names)} in process {rank}"
+                    f"progress, got {_named_values(all_told[0], names)} in process 0 and "
+                    f"{_named_values(told, names)} in process {rank}"
                 )
         # A CPU tensor shares the memory of its array.
         self._matrices = [torch.as_tensor(matrix) for matrix in kernels.matrices.values()]
@@ -137,14 +139,16 @@ class Group:
         if first < last:
             losses, kept, examples = kernels.train(run, first, last)
         interrupted = float(bool(self._interrupts))
-        totals = self._gather([float(losses.sum()), float(kept), float(examples), interrupted])
+        totals = self._gather_numbers(
+            [float(losses.sum()), float(kept), float(examples), interrupted]
+        )
         self._join_changes(run.learning_rate() * rounds * run.tokens_per_round)
         run.add(totals[:, 0], int(totals[:, 1].sum()), int(totals[:, 2].sum()))
         run.next_round = end
         if totals[:, 3].any():
             raise KeyboardInterrupt
 
-    def _gather(self, values: list[float]) -> Any:
+    def _gather_numbers(self, values: list[float]) -> Any:
         """float64 [processes, values]; counts are exact up to 2^53."""
         torch = self._torch
         own = torch.tensor(values, dtype=torch.float64, device=self._device)
@@ -165,7 +169,7 @@ class Group:
             matrix.copy_(before)
 
 
-def _told(state: State, kernels: Kernels, run: Run) -> dict[str, Any]:
+def _deciding_values(state: State, kernels: Kernels, run: Run) -> dict[str, Any]:
     """What decides the result, by name; that of the run counts where the settings' is other."""
     told: dict[str, Any] = {**vars(state.settings), **vars(run)}
     told["shapes"] = {name: list(matrix.shape) for name, matrix in kernels.matrices.items()}
@@ -184,7 +188,7 @@ def _fingerprint(*arrays: Array) -> str:
     return found.hexdigest()
 
 
-def _listed(told: dict[str, Any], names: list[str]) -> str:
+def _named_values(told: dict[str, Any], names: list[str]) -> str:
     return ", ".join(f"{name} {told[name]!r}" for name in names)
 
 

@@ -29,16 +29,16 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
     (/dev/stdout, a pipe) is written directly. Raises OSError: a folder that is missing or may not
     be written, a full disk.
     """
-    with _naming(path):
+    with _errors_named(path):
         if _is_special(path):
             with open(path, "wb") as special:
                 yield special
             return
-        target = _target(path)
+        target = _link_target(path)
         descriptor, name = _partial_file(target)
         try:
             with open(descriptor, "wb") as file:
-                os.chmod(name, _mode(target))
+                os.chmod(name, _permissions(target))
                 yield cast(BinaryIO, file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -84,8 +84,8 @@ def check_writable(path: PathLike) -> None:
         if os.path.isdir(path) or not os.access(path, os.W_OK):
             open(path, "ab").close()  # raises what the system says
         return
-    with _naming(path):
-        descriptor, name = _partial_file(_target(path))
+    with _errors_named(path):
+        descriptor, name = _partial_file(_link_target(path))
         os.close(descriptor)
     with contextlib.suppress(FileNotFoundError):  # another process of the run cleaned up
         os.unlink(name)
@@ -93,7 +93,7 @@ def check_writable(path: PathLike) -> None:
 
 def remove_partial(path: PathLike) -> None:
     """Removes what writers of `path` that were killed have left beside it."""
-    target = _target(path)
+    target = _link_target(path)
     with contextlib.suppress(OSError):
         for left in target.parent.iterdir():
             if _is_partial(left.name, target):
@@ -105,7 +105,7 @@ def _is_special(path: PathLike) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
 
 
-def _target(path: PathLike) -> Path:
+def _link_target(path: PathLike) -> Path:
     """Where a link leads: it stays a link."""
     return Path(os.path.realpath(path))
 
@@ -129,14 +129,14 @@ def _partial_file(target: Path) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def _naming(path: PathLike) -> Iterator[None]:
+def _errors_named(path: PathLike) -> Iterator[None]:
     """Errors of the system that name nothing, or a partial file, name `path` in its place."""
     try:
         yield
     except OSError as error:
         name = error.filename
         if isinstance(name, str):
-            ours = _is_partial(os.path.basename(name), _target(path))
+            ours = _is_partial(os.path.basename(name), _link_target(path))
         else:
             ours = name is None
         if error.errno is None or not ours:
@@ -144,7 +144,7 @@ def _naming(path: PathLike) -> Iterator[None]:
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def _mode(target: Path) -> int:
+def _permissions(target: Path) -> int:
     """The permissions of the file that is replaced, else those of a new one."""
     with contextlib.suppress(FileNotFoundError):
         return stat.S_IMODE(target.stat().st_mode)

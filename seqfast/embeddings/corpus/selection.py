@@ -27,20 +27,20 @@ class VocabularySelection:
 
     def of_reader(self, reader: Reader) -> tuple[Vocabulary, Array]:
         """The vocabulary, and each of the reader's numbers in it, int32 [types]; -1: left out."""
-        return self._of(reader.counts(), reader.words, reader)
+        return self._selected(reader.counts(), reader.words, reader)
 
     def of_counted(self, counted: Vocabulary) -> Vocabulary:
         """The vocabulary; the known words are among the others here, if they are there at all."""
         if self.known is None:
-            return self._of(counted.counts, _words_of(counted.words), counted)[0]
+            return self._selected(counted.counts, _words_of(counted.words), counted)[0]
         places = [counted.index.get(word, -1) for word in self.known.words]
         rest = np.setdiff1d(np.arange(len(counted)), places)
         # The count at the end is that of a word that never came.
         counts = np.append(counted.counts, 0)[[*places, *rest.tolist()]]
         words = [*self.known.words, *(counted.words[place] for place in rest.tolist())]
-        return self._of(counts, _words_of(words), counted)[0]
+        return self._selected(counts, _words_of(words), counted)[0]
 
-    def _of(
+    def _selected(
         self, counts: Array, words: Callable[[Array], list[str]], found: Reader | Vocabulary
     ) -> tuple[Vocabulary, Array]:
         types = int(np.count_nonzero(counts))

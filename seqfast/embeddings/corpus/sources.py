@@ -136,8 +136,8 @@ def feed_files(
                         yield True
                         reader.feed(0)
                     if progress is not None:
-                        progress(before + _position(packed), total, "bytes")
-                before += _position(packed)
+                        progress(before + _bytes_taken(packed), total, "bytes")
+                before += _bytes_taken(packed)
         reader.end()
         while reader.full:
             yield True
@@ -215,14 +215,14 @@ def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
     return ValueError(f"corpus: {os.fspath(path)} must be a whole {kind} file, got: {error}")
 
 
-def _position(file: io.BufferedReader) -> int:
+def _bytes_taken(file: io.BufferedReader) -> int:
     return file.tell() if file.seekable() else 0
 
 
 # Token lists.
 
 
-class _Numbers(dict[str, int]):
+class _NumberByWord(dict[str, int]):
     """Word to number; a word that is looked up for the first time gets the next one."""
 
     def __missing__(self, word: str) -> int:
@@ -264,7 +264,7 @@ class TokenReader:
 
     def __init__(self, known: Sequence[str], frozen: bool, max_types: int | None) -> None:
         self.raw_words = self.raw_sentences = self.invalid_bytes = 0
-        self._numbers = _Numbers(zip(known, range(len(known)), strict=True))
+        self._numbers = _NumberByWord(zip(known, range(len(known)), strict=True))
         self._frozen, self._max_types = frozen, max_types
         self._counts = np.zeros(len(known), np.int64)
         self._ids, self._ends = array("i"), array("q", [0])
@@ -347,7 +347,7 @@ class TokenReader:
     def prune(self, keep: Array) -> None:
         counts = self.counts()[keep]
         left = [word for word, stays in zip(self._numbers, keep.tolist(), strict=True) if stays]
-        self._numbers = _Numbers(zip(left, range(len(left)), strict=True))
+        self._numbers = _NumberByWord(zip(left, range(len(left)), strict=True))
         self._counts = counts
 
     def take(self) -> Array:
