@@ -82,6 +82,8 @@ TORCH_FREE = [
     "seqfast.ops",
     "seqfast.ops.decoder",
     "seqfast.embeddings",
+    "seqfast.embeddings.command_line",
+    "seqfast.embeddings.formats",
     "seqfast.embeddings.word2vec",
     "seqfast.ops.corpus",
     "seqfast.ops.ctc",

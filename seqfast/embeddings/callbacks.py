@@ -6,10 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from seqfast.embeddings.word2vec import Word2Vec
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -43,26 +40,26 @@ class Progress:
 class Callback:
     """Base of callbacks: override what you need.
 
-    `progress` is a `Progress`. Training has reached a consistent state at each of these points, so
-    a callback may read `model.vectors`, save the model, or raise: what it raises stops the run,
-    which `model.train(resume=True)` continues. Other objects are called as gensim calls its
-    `CallbackAny2Vec`: `on_train_begin`, `on_epoch_begin`, `on_epoch_end` and `on_train_end`, as far
-    as they have them, with the model alone.
+    `model` is what trains, such as a `Word2Vec`; `progress` is a `Progress`. Training has reached a
+    consistent state at each of these points, so a callback may read `model.vectors`, save the
+    model, or raise: what it raises stops the run, which `model.train(resume=True)` continues. Other
+    objects are called as gensim calls its `CallbackAny2Vec`: `on_train_begin`, `on_epoch_begin`,
+    `on_epoch_end` and `on_train_end`, as far as they have them, with the model alone.
     """
 
-    def on_train_begin(self, model: Word2Vec, progress: Progress) -> None:
+    def on_train_begin(self, model: Any, progress: Progress) -> None:
         """Before the first word of a call of `train`."""
 
-    def on_epoch_begin(self, model: Word2Vec, progress: Progress) -> None:
+    def on_epoch_begin(self, model: Any, progress: Progress) -> None:
         """Before the first word of an epoch; not where a resumed run begins within one."""
 
-    def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
+    def on_span_end(self, model: Any, progress: Progress) -> None:
         """About three times a second."""
 
-    def on_epoch_end(self, model: Word2Vec, progress: Progress) -> None:
+    def on_epoch_end(self, model: Any, progress: Progress) -> None:
         """`model.loss_per_epoch[-1]` is the loss of this epoch."""
 
-    def on_train_end(self, model: Word2Vec, progress: Progress) -> None:
+    def on_train_end(self, model: Any, progress: Progress) -> None:
         """After the last epoch; not after an error."""
 
 
@@ -81,7 +78,7 @@ class TensorBoard(Callback):
         self.writer = writer
         self._own = writer is None
 
-    def on_train_begin(self, model: Word2Vec, progress: Progress) -> None:
+    def on_train_begin(self, model: Any, progress: Progress) -> None:
         if self.writer is not None:
             return
         try:
@@ -92,31 +89,32 @@ class TensorBoard(Callback):
             ) from error
         self.writer = SummaryWriter(self.log_dir)
 
-    def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
-        add = self.writer.add_scalar
-        add("word2vec/loss", progress.mean_loss, progress.words)
-        add("word2vec/alpha", progress.alpha, progress.words)
-        add("word2vec/raw words per second", progress.raw_words_per_second, progress.words)
-        add("word2vec/effective words per second", progress.effective_words_per_second,
-            progress.words)  # fmt: skip
+    def on_span_end(self, model: Any, progress: Progress) -> None:
+        for name, value in (
+            ("loss", progress.mean_loss),
+            ("alpha", progress.alpha),
+            ("raw words per second", progress.raw_words_per_second),
+            ("effective words per second", progress.effective_words_per_second),
+        ):
+            self.writer.add_scalar(_tag(model, name), value, progress.words)
 
-    def on_epoch_end(self, model: Word2Vec, progress: Progress) -> None:
-        self.writer.add_scalar("word2vec/loss of the epoch", progress.mean_loss, progress.epoch)
+    def on_epoch_end(self, model: Any, progress: Progress) -> None:
+        self.writer.add_scalar(_tag(model, "loss of the epoch"), progress.mean_loss, progress.epoch)
         self.writer.flush()
 
-    def on_train_end(self, model: Word2Vec, progress: Progress) -> None:
+    def on_train_end(self, model: Any, progress: Progress) -> None:
         if self._own:
             self.writer.close()
             self.writer = None
 
 
-class Bar(Callback):
+class ProgressBar(Callback):
     """The progress bar: tqdm's, and without tqdm a line per epoch, both on standard error."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def on_train_begin(self, model: Word2Vec, progress: Progress) -> None:
+    def on_train_begin(self, model: Any, progress: Progress) -> None:
         try:
             from tqdm.auto import tqdm
         except ImportError:
@@ -126,24 +124,24 @@ class Bar(Callback):
             initial=progress.words,
             unit="word",
             unit_scale=True,
-            desc=_epoch(progress),
+            desc=_epoch_of(progress),
             bar_format="{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]",
         )
 
-    def on_epoch_begin(self, model: Word2Vec, progress: Progress) -> None:
+    def on_epoch_begin(self, model: Any, progress: Progress) -> None:
         if self._bar is not None:
-            self._bar.set_description(_epoch(progress), refresh=False)
+            self._bar.set_description(_epoch_of(progress), refresh=False)
 
-    def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
+    def on_span_end(self, model: Any, progress: Progress) -> None:
         if self._bar is not None:
             self._bar.set_postfix_str(_figures(progress), refresh=False)
             self._bar.update(progress.words - self._bar.n)
 
-    def on_epoch_end(self, model: Word2Vec, progress: Progress) -> None:
+    def on_epoch_end(self, model: Any, progress: Progress) -> None:
         if self._bar is None:
-            print(f"{_epoch(progress)}: {_figures(progress)}", file=sys.stderr, flush=True)
+            print(f"{_epoch_of(progress)}: {_figures(progress)}", file=sys.stderr, flush=True)
 
-    def on_train_end(self, model: Word2Vec, progress: Progress) -> None:
+    def on_train_end(self, model: Any, progress: Progress) -> None:
         self.close()
 
     def close(self) -> None:
@@ -174,7 +172,11 @@ def reading_bar(wanted: bool) -> Iterator[Callable[[int, int | None, str], None]
         yield show
 
 
-def _epoch(progress: Progress) -> str:
+def _tag(model: Any, name: str) -> str:
+    return f"{model.state.model_name.lower()}/{name}"
+
+
+def _epoch_of(progress: Progress) -> str:
     return f"epoch {progress.epoch + 1}/{progress.epochs}"
 
 
@@ -189,19 +191,19 @@ def _figures(progress: Progress) -> str:
 HOOKS = ("on_train_begin", "on_epoch_begin", "on_span_end", "on_epoch_end", "on_train_end")
 
 
-def check(callbacks: Any) -> list[Any]:
+def checked_callbacks(operation: str, callbacks: Any) -> list[Any]:
     """The callbacks as a list. Raises TypeError for what has none of the methods."""
     listed: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     for callback in listed:
         if isinstance(callback, type) or not any(hasattr(callback, hook) for hook in HOOKS):
             raise TypeError(
-                f"Word2Vec: callbacks must have one of the methods {', '.join(HOOKS)}, got "
+                f"{operation}: callbacks must have one of the methods {', '.join(HOOKS)}, got "
                 f"{callback!r}"
             )
     return listed
 
 
-def notify(callbacks: list[Any], hook: str, model: Word2Vec, progress: Progress) -> None:
+def notify(callbacks: list[Any], model: Any, hook: str, progress: Progress) -> None:
     """Calls a method of each: ours with model and progress, gensim's with the model."""
     for callback in callbacks:
         if isinstance(callback, Callback):

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from seqfast.embeddings import _settings
-from seqfast.embeddings._checkpoint import pack_words
-from seqfast.embeddings._training import Kernels, Run
-from seqfast.ops.word2vec.training import ROUND
+from seqfast.embeddings.base.kernels import Kernels
+from seqfast.embeddings.base.run import Run
+from seqfast.embeddings.base.state import State
+from seqfast.embeddings.formats.safetensors import pack_words
 
 if TYPE_CHECKING:
     import torch
     from torch.distributed import ProcessGroup
-
-    from seqfast.embeddings.word2vec import Word2Vec
 
 _PERIODS_OF_AN_EPOCH = 64
 _LONGEST_PERIOD = 1 << 20  # tokens
@@ -62,6 +60,7 @@ class Group:
         self,
         group: ProcessGroup | None = None,
         *,
+        operation: str,
         device: str = "cpu",
         tokens_per_period: int | None = None,
     ) -> None:
@@ -69,44 +68,46 @@ class Group:
         import torch.distributed as dist
 
         if not dist.is_available():
-            raise RuntimeError("Word2Vec: distributed needs a torch with torch.distributed")
+            raise RuntimeError(f"{operation}: distributed needs a torch with torch.distributed")
         if group is None and not dist.is_initialized():
             if "RANK" not in os.environ:
                 raise RuntimeError(
-                    "Word2Vec: distributed must find a process group or torchrun's environment, "
-                    "got neither: start the program with torchrun"
+                    f"{operation}: distributed must find a process group or torchrun's "
+                    "environment, got neither: start the program with torchrun"
                 )
             dist.init_process_group("gloo" if device == "cpu" else "nccl")
         if device != "cpu":
             torch.cuda.set_device(device)  # where objects travel through
         self._torch, self._dist, self._group = torch, dist, group
-        self._device = device
-        self._tokens = tokens_per_period
+        self._device, self._operation = device, operation
+        self._tokens_per_period = tokens_per_period
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
         self._matrices: list[torch.Tensor] = []
         self._before: list[torch.Tensor] = []
         self._updates: list[Array] = []  # float64 [rows] for each token
-        self._waiting: Sequence[object] = ()  # interrupts that came since `begin`
+        self._interrupts: Sequence[object] = ()  # interrupts that came since `begin`
 
-    def begin(self, model: Word2Vec, kernels: Kernels, run: Run, waiting: Sequence[object]) -> None:
+    def begin(self, state: State, kernels: Kernels, run: Run, interrupts: Sequence[object]) -> None:
         """Checks that all processes were told the same and are at the same point, takes the
         matrices, and makes them equal by sending those of process 0.
 
-        `waiting` is what `interrupts_deferred` gave: an interrupt counts as soon as it is there.
+        `interrupts` is what `interrupts_deferred` gave: an interrupt counts as soon as it is there.
         """
         torch = self._torch
-        self._waiting = waiting
+        self._interrupts = interrupts
         # Before anything else is sent: what does not fit would be waited for without end.
-        states: list[Any] = [None] * self.size
-        self._dist.all_gather_object(states, self._state(model, kernels, run), group=self._group)
-        for rank, state in enumerate(states):
-            names = [name for name in states[0] if state[name] != states[0][name]]
+        all_told: list[Any] = [None] * self.size
+        self._dist.all_gather_object(
+            all_told, _deciding_values(state, kernels, run), group=self._group
+        )
+        for rank, told in enumerate(all_told):
+            names = [name for name in all_told[0] if told[name] != all_told[0][name]]
             if names:
                 raise ValueError(
-                    "Word2Vec: every process must have the same corpus, settings and progress, got "
-                    f"{_listed(states[0], names)} in process 0 and {_listed(state, names)} in "
-                    f"process {rank}"
+                    f"{self._operation}: every process must have the same corpus, settings and "
+                    f"progress, got {_named_values(all_told[0], names)} in process 0 and "
+                    f"{_named_values(told, names)} in process {rank}"
                 )
         # A CPU tensor shares the memory of its array.
         self._matrices = [torch.as_tensor(matrix) for matrix in kernels.matrices.values()]
@@ -117,24 +118,12 @@ class Group:
         updates = kernels.updates_per_token()
         self._updates = [updates[name] for name in kernels.matrices]
 
-    def _state(self, model: Word2Vec, kernels: Kernels, run: Run) -> dict[str, Any]:
-        """What decides the result, by name; that of the run counts where the model's is other."""
-        state = {name: getattr(model, name) for name in _settings.NAMES}
-        state |= vars(run)
-        state["shapes"] = {name: list(matrix.shape) for name, matrix in kernels.matrices.items()}
-        words, offsets = pack_words(model.index_to_key)
-        state["index_to_key"] = _fingerprint(words, offsets)
-        state["counts"] = _fingerprint(model.counts)
-        locked = model._locked_rows()
-        state["locked"] = None if locked is None else _fingerprint(locked)
-        return state
-
     def rounds_of_period(self, run: Run) -> int:
         """Of each process."""
-        tokens = self._tokens
+        tokens = self._tokens_per_period
         if tokens is None:
             tokens = min(run.tokens // _PERIODS_OF_AN_EPOCH, _LONGEST_PERIOD)
-        return max(-(-tokens // (ROUND * self.size)), 1)
+        return max(-(-tokens // (run.tokens_per_round * self.size)), 1)
 
     def advance(self, kernels: Kernels, run: Run) -> None:
         """One period. If any process was interrupted before its end, or in the one before, all
@@ -149,15 +138,17 @@ class Group:
         losses, kept, examples = np.zeros(0), 0, 0
         if first < last:
             losses, kept, examples = kernels.train(run, first, last)
-        interrupted = float(bool(self._waiting))
-        totals = self._gather([float(losses.sum()), float(kept), float(examples), interrupted])
-        self._join(run.learning_rate() * rounds * ROUND)
+        interrupted = float(bool(self._interrupts))
+        totals = self._gather_numbers(
+            [float(losses.sum()), float(kept), float(examples), interrupted]
+        )
+        self._join_changes(run.learning_rate() * rounds * run.tokens_per_round)
         run.add(totals[:, 0], int(totals[:, 1].sum()), int(totals[:, 2].sum()))
         run.next_round = end
         if totals[:, 3].any():
             raise KeyboardInterrupt
 
-    def _gather(self, values: list[float]) -> Any:
+    def _gather_numbers(self, values: list[float]) -> Any:
         """float64 [processes, values]; counts are exact up to 2^53."""
         torch = self._torch
         own = torch.tensor(values, dtype=torch.float64, device=self._device)
@@ -165,7 +156,7 @@ class Group:
         self._dist.all_gather(every, own, group=self._group)
         return torch.stack(every).cpu().numpy()
 
-    def _join(self, steps: float) -> None:
+    def _join_changes(self, steps: float) -> None:
         """Brings the changes of a period together, of `steps` tokens times learning rate each."""
         torch = self._torch
         for matrix, before, updates in zip(
@@ -173,9 +164,21 @@ class Group:
         ):
             change = matrix - before
             self._dist.all_reduce(change, group=self._group)
-            scale = torch.from_numpy(joint_scale(steps * updates, self.size))
+            scale = torch.from_numpy(scale_of_changes(steps * updates, self.size))
             before += change * scale.to(change).unsqueeze(1)
             matrix.copy_(before)
+
+
+def _deciding_values(state: State, kernels: Kernels, run: Run) -> dict[str, Any]:
+    """What decides the result, by name; that of the run counts where the settings' is other."""
+    told: dict[str, Any] = {**vars(state.settings), **vars(run)}
+    told["shapes"] = {name: list(matrix.shape) for name, matrix in kernels.matrices.items()}
+    words, offsets = pack_words(state.vocabulary.words)
+    told["index_to_key"] = _fingerprint(words, offsets)
+    told["counts"] = _fingerprint(state.vocabulary.counts)
+    locked = state.locked_rows()
+    told["locked"] = None if locked is None else _fingerprint(locked)
+    return told
 
 
 def _fingerprint(*arrays: Array) -> str:
@@ -185,11 +188,11 @@ def _fingerprint(*arrays: Array) -> str:
     return found.hexdigest()
 
 
-def _listed(state: dict[str, Any], names: list[str]) -> str:
-    return ", ".join(f"{name} {state[name]!r}" for name in names)
+def _named_values(told: dict[str, Any], names: list[str]) -> str:
+    return ", ".join(f"{name} {told[name]!r}" for name in names)
 
 
-def joint_scale(updates: Array, processes: int) -> Array:
+def scale_of_changes(updates: Array, processes: int) -> Array:
     """What the sum of the changes is multiplied by, for updates times learning rate of each."""
     left = np.exp(-np.maximum(updates, 1e-6) / 2)  # of the way
     scale: Array = (1 - left**processes) / (processes * (1 - left))

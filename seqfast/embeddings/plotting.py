@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqfast.embeddings._files import PathLike, atomic_file
-from seqfast.embeddings.formats import number_lines
+from seqfast.embeddings.files import PathLike, atomic_file
+from seqfast.embeddings.formats.decimals import number_lines
 from seqfast.embeddings.vectors import normalise
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-_WORDS = 100  # that are drawn where nobody says which
+_DEFAULT_WORDS = 100  # that are drawn where nobody says which
 _METHODS = ("pca", "tsne")
 
 
@@ -48,7 +48,7 @@ def plot(
     """
     if method not in _METHODS:
         raise ValueError(f"plot: method must be one of {', '.join(_METHODS)}, got {method!r}")
-    names, vectors = _chosen("plot", model, words, _WORDS)
+    names, vectors = _chosen_words("plot", model, words, _DEFAULT_WORDS)
     if len(names) < 2:
         raise ValueError(f"plot: words must be two or more, got {len(names)}")
     try:
@@ -114,7 +114,7 @@ def export_projector(folder: PathLike, model: Any, words: Sequence[str] | None =
 
     Raises KeyError naming a word without a vector, OSError where a file cannot be written.
     """
-    names, vectors = _chosen("export_projector", model, words, None)
+    names, vectors = _chosen_words("export_projector", model, words, None)
     counts = _counts(model, names)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def export_projector(folder: PathLike, model: Any, words: Sequence[str] | None =
         file.write(f"embeddings {{\n{config}}}\n".encode())
 
 
-def _chosen(
+def _chosen_words(
     operation: str, model: Any, words: Sequence[str] | None, most: int | None
 ) -> tuple[list[str], Array]:
     """Words, and their vectors float32 [words, size]."""

@@ -11,24 +11,22 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqfast.embeddings.files import PathLike, open_by_suffix
 from seqfast.ops.base.arrays import library_of
 from seqfast.ops.top_k import top_k
-
-if TYPE_CHECKING:
-    PathLike = str | os.PathLike[str]
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 Score = tuple[float, float]  # a correlation and its p-value
 Quadruple = tuple[str, str, str, str]
 
 # Bytes of scores that are held at once.
-_MEMORY = 128 << 20
+_SCORE_BYTES = 128 << 20
 # gensim looks at so many answers to an analogy, in case the first are forms of its own words.
-_ANSWERS = 5
+_ANSWERS_PER_QUESTION = 5
 _RESTRICT_VOCAB = 300_000
 
 
@@ -59,7 +57,7 @@ def most_similar(
     exclude: Any = None,
     restrict_vocab: int | None = None,
     normalised: bool = False,
-    memory: int = _MEMORY,
+    memory: int = _SCORE_BYTES,
 ) -> tuple[Array, Array]:
     """The `k` vectors of largest cosine with each query, the best first.
 
@@ -78,8 +76,8 @@ def most_similar(
     k below 1 or above the number of possible answers.
     """
     operation = "most_similar"
-    answers = _answers(operation, vectors, k, restrict_vocab)
-    queries = _like(operation, "queries", queries, vectors)
+    answers = _candidates(operation, vectors, k, restrict_vocab)
+    queries = _as_library_of(operation, "queries", queries, vectors)
     if _is_integer(queries):
         ids = _check_ids(operation, "queries", queries, vectors, 1)
         queries = vectors[ids] if normalised else normalise(vectors[ids])
@@ -88,7 +86,7 @@ def most_similar(
             exclude = own
         else:
             exclude = _check_exclude(operation, exclude, queries, vectors)
-            exclude = _join([own, exclude], 1)
+            exclude = _concatenated([own, exclude], 1)
     else:
         _check_matrix(operation, "queries", queries)
         if queries.shape[1] != vectors.shape[1]:
@@ -109,7 +107,7 @@ def analogy(
     *,
     restrict_vocab: int | None = None,
     normalised: bool = False,
-    memory: int = _MEMORY,
+    memory: int = _SCORE_BYTES,
 ) -> tuple[Array, Array]:
     """What is to c as b is to a: the `k` vectors nearest to b - a + c, without a, b and c.
 
@@ -117,13 +115,17 @@ def analogy(
     negative=[a])`. `questions` [any, 3]: ids (a, b, c). All else as `most_similar`, which see.
     """
     operation = "analogy"
-    answers = _answers(operation, vectors, k, restrict_vocab)
+    answers = _candidates(operation, vectors, k, restrict_vocab)
     ids = _check_ids(
-        operation, "questions", _like(operation, "questions", questions, vectors), vectors, 2
+        operation,
+        "questions",
+        _as_library_of(operation, "questions", questions, vectors),
+        vectors,
+        2,
     )
     if ids.shape[1] != 3:
         raise ValueError(f"{operation}: questions must be [any, 3], got {list(ids.shape)}")
-    return _search(answers, _offsets(vectors, ids, normalised), k, ids, memory, normalised)
+    return _search(answers, _analogy_vectors(vectors, ids, normalised), k, ids, memory, normalised)
 
 
 def evaluate_pairs(
@@ -152,7 +154,7 @@ def evaluate_pairs(
     Raises OSError for a file that cannot be read, ValueError without a single known pair.
     """
     _check_words("evaluate_pairs", vectors, words)
-    index = _index(words, restrict_vocab, case_insensitive)
+    index = _first_ids(words, restrict_vocab, case_insensitive)
     ids, judgements, unknown_judgements = [], [], []
     for one, other, judgement in _read_pairs(pairs, delimiter, encoding):
         if case_insensitive:
@@ -189,7 +191,7 @@ def evaluate_analogies(
     restrict_vocab: int | None = _RESTRICT_VOCAB,
     case_insensitive: bool = True,
     dummy4unknown: bool = False,
-    memory: int = _MEMORY,
+    memory: int = _SCORE_BYTES,
 ) -> tuple[float, list[dict[str, Any]]]:
     """The share of analogies (a is to b as c is to d) whose d is found by `analogy`.
 
@@ -208,7 +210,7 @@ def evaluate_analogies(
     """
     operation = "evaluate_analogies"
     _check_words(operation, vectors, words)
-    index = _index(words, restrict_vocab, case_insensitive)
+    index = _first_ids(words, restrict_vocab, case_insensitive)
     sections: list[dict[str, Any]] = []
     # Where each known question is to be listed.
     questions: list[tuple[int, Quadruple]] = []
@@ -226,7 +228,9 @@ def evaluate_analogies(
     if not count:
         raise ValueError(f"{operation}: analogies must hold lines of four words, got none")
     known = [quadruple for _, quadruple in questions if all(word in index for word in quadruple)]
-    right = iter(_answered(vectors, words, index, known, restrict_vocab, case_insensitive, memory))
+    right = iter(
+        _answered_rightly(vectors, words, index, known, restrict_vocab, case_insensitive, memory)
+    )
     for place, quadruple in questions:
         answered = all(word in index for word in quadruple) and next(right)
         sections[place]["correct" if answered else "incorrect"].append(quadruple)
@@ -238,7 +242,7 @@ def evaluate_analogies(
     return len(total["correct"]) / asked if asked else 0.0, sections
 
 
-def _answered(
+def _answered_rightly(
     vectors: Array,
     words: Sequence[str],
     index: dict[str, int],
@@ -251,10 +255,10 @@ def _answered(
     if not questions:
         return []
     ids = np.array([[index[word] for word in question] for question in questions])
-    answers = _first(vectors, restrict_vocab)
-    k = min(_ANSWERS, len(answers))
-    offsets = _offsets(vectors, _like("", "", ids[:, :3], vectors), False)
-    exclude = _like("", "", np.ascontiguousarray(ids[:, :3]), vectors)
+    answers = _first_rows(vectors, restrict_vocab)
+    k = min(_ANSWERS_PER_QUESTION, len(answers))
+    offsets = _analogy_vectors(vectors, _as_library_of("", "", ids[:, :3], vectors), False)
+    exclude = _as_library_of("", "", np.ascontiguousarray(ids[:, :3]), vectors)
     found = _to_numpy(_search(answers, offsets, k, exclude, memory, False)[1])
     # Of words that differ in case alone, the first stands for all.
     forms = (word.upper() if case_insensitive else word for word in words[: len(answers)])
@@ -301,15 +305,15 @@ class Queries:
         Raises KeyError naming a word that has no vector, ValueError for an empty query, a wrong id
         or shape.
         """
-        query, ids = self._mean(positive, negative)
-        possible = len(_first(self.vectors, restrict_vocab))
+        query, ids = self._query_vector(positive, negative)
+        possible = len(_first_rows(self.vectors, restrict_vocab))
         k = min(topn, possible)
         if k < 1:
             return []
-        exclude = _like("", "", np.array([ids], np.int64), self.vectors) if ids else None
+        exclude = _as_library_of("", "", np.array([ids], np.int64), self.vectors) if ids else None
         found = most_similar(
             self.vectors,
-            _like("", "", query[None], self.vectors),
+            _as_library_of("", "", query[None], self.vectors),
             k,
             exclude=exclude,
             restrict_vocab=restrict_vocab,
@@ -341,7 +345,7 @@ class Queries:
         """`seqfast.embeddings.vectors.evaluate_analogies` of these words."""
         return evaluate_analogies(self.vectors, self.index_to_key, analogies, **options)
 
-    def _mean(self, positive: Any, negative: Any) -> tuple[np.ndarray[Any, Any], list[int]]:
+    def _query_vector(self, positive: Any, negative: Any) -> tuple[np.ndarray[Any, Any], list[int]]:
         """float32 [size], and the ids of the words in it."""
         size = self.vectors.shape[1]
         mean = np.zeros(size, np.float32)
@@ -407,10 +411,10 @@ def _as_list(items: Any) -> list[Any]:
 # ---- the search ----
 
 
-def _answers(operation: str, vectors: Array, k: int, restrict_vocab: int | None) -> Array:
+def _candidates(operation: str, vectors: Array, k: int, restrict_vocab: int | None) -> Array:
     """The vectors that may be answers."""
     _check_matrix(operation, "vectors", vectors)
-    answers = _first(vectors, restrict_vocab)
+    answers = _first_rows(vectors, restrict_vocab)
     if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(answers):
         raise ValueError(
             f"{operation}: k must be from 1 to {len(answers)}, the vectors to choose from, "
@@ -419,7 +423,7 @@ def _answers(operation: str, vectors: Array, k: int, restrict_vocab: int | None)
     return answers
 
 
-def _first(vectors: Array, restrict_vocab: int | None) -> Array:
+def _first_rows(vectors: Array, restrict_vocab: int | None) -> Array:
     return vectors if restrict_vocab is None else vectors[:restrict_vocab]
 
 
@@ -450,10 +454,10 @@ def _search(
             product /= lengths
         found.append(top_k(product, k, None if exclude is None else exclude[start : start + block]))
     cosines, ids = zip(*found, strict=True)
-    return _join(cosines, 0), _join(ids, 0)
+    return _concatenated(cosines, 0), _concatenated(ids, 0)
 
 
-def _offsets(vectors: Array, ids: Array, normalised: bool) -> Array:
+def _analogy_vectors(vectors: Array, ids: Array, normalised: bool) -> Array:
     """[questions, size]: b - a + c of (a, b, c), normalised."""
     a, b, c = (vectors[ids[:, i]] for i in range(3))
     if not normalised:
@@ -464,7 +468,8 @@ def _offsets(vectors: Array, ids: Array, normalised: bool) -> Array:
 def _cosines(vectors: Array, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """float64 [pairs] of [pairs, 2] ids."""
     one, other = (
-        _to_numpy(normalise(vectors[_like("", "", column.copy(), vectors)])) for column in ids.T
+        _to_numpy(normalise(vectors[_as_library_of("", "", column.copy(), vectors)]))
+        for column in ids.T
     )
     cosines: np.ndarray[Any, Any] = np.einsum("ij,ij->i", one, other, dtype=np.float64)
     return cosines
@@ -508,7 +513,7 @@ def _empty(like: Array, shape: tuple[int, int]) -> Array:
     return torch.empty(shape, dtype=torch.float32, device=like.device)
 
 
-def _join(arrays: Sequence[Array], axis: int) -> Array:
+def _concatenated(arrays: Sequence[Array], axis: int) -> Array:
     if len(arrays) == 1:
         return arrays[0]
     if isinstance(arrays[0], np.ndarray):
@@ -518,7 +523,7 @@ def _join(arrays: Sequence[Array], axis: int) -> Array:
     return torch.cat(list(arrays), axis)
 
 
-def _like(operation: str, name: str, array: Any, vectors: Array) -> Array:
+def _as_library_of(operation: str, name: str, array: Any, vectors: Array) -> Array:
     """The array in the library and on the device of `vectors`."""
     if isinstance(vectors, np.ndarray):
         if not isinstance(array, (np.ndarray, list, tuple, range)):
@@ -583,7 +588,7 @@ def _check_ids(operation: str, name: str, ids: Array, vectors: Array, dimensions
 
 
 def _check_exclude(operation: str, exclude: Any, queries: Array, vectors: Array) -> Array:
-    exclude = _like(operation, "exclude", exclude, vectors)
+    exclude = _as_library_of(operation, "exclude", exclude, vectors)
     if len(exclude.shape) != 2 or len(exclude) != len(queries):
         raise ValueError(
             f"{operation}: exclude must be [{len(queries)}, any], got {list(exclude.shape)}"
@@ -596,7 +601,7 @@ def _check_exclude(operation: str, exclude: Any, queries: Array, vectors: Array)
 # ---- test sets ----
 
 
-def _index(
+def _first_ids(
     words: Sequence[str], restrict_vocab: int | None, case_insensitive: bool
 ) -> dict[str, int]:
     """Word, or its upper case, to the first id of it."""
@@ -650,8 +655,6 @@ def _read_analogies(
 
 
 def _lines(path: PathLike, encoding: str) -> Iterator[str]:
-    from seqfast.embeddings.formats import open_by_suffix
-
     with open_by_suffix(path) as file:
         for line in file:
             yield line.decode(encoding)

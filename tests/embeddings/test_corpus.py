@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqfast.embeddings import _corpus_ids, _corpus_sources
 from seqfast.embeddings.corpus import (
     RULE_DEFAULT,
     RULE_DISCARD,
@@ -25,7 +24,9 @@ from seqfast.embeddings.corpus import (
     Vocabulary,
     count,
     encode,
+    id_store,
     read,
+    sources,
 )
 
 Sentences = list[list[str]]
@@ -55,9 +56,9 @@ def open_files() -> int:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and pieces so small that a toy corpus has many."""
-    monkeypatch.setattr(_corpus_sources, "_BLOCK", 40)
-    monkeypatch.setattr(_corpus_sources, "PIECE", 64)
-    monkeypatch.setattr(_corpus_ids, "PIECE", 64)
+    monkeypatch.setattr(sources, "_BLOCK", 40)
+    monkeypatch.setattr(sources, "PIECE_TOKENS", 64)
+    monkeypatch.setattr(id_store, "PIECE_TOKENS", 64)
 
 
 @pytest.mark.parametrize("memory_limit", [None, 0])
@@ -79,7 +80,7 @@ def test_all_sources_give_the_same(tmp_path: Path, memory_limit: int | None, wor
     number = {word: place for place, word in enumerate(types)}
     ids = np.array([number[word] for words in sentences for word in words])
     offsets = np.cumsum([0, *map(len, sentences)])
-    sources: list[Any] = [
+    same: list[Any] = [
         str(tmp_path / "plain.txt"),
         *[tmp_path / name for name in ("a.gz", "a.bz2", "a.xz", "lies.txt", "lies.gz")],
         [tmp_path / "first", str(tmp_path / "second")],
@@ -89,7 +90,7 @@ def test_all_sources_give_the_same(tmp_path: Path, memory_limit: int | None, wor
         (ids, offsets),
     ]
     kept = [words for words in sentences if words]
-    for source in sources:
+    for source in same:
         extra = {"words": types} if isinstance(source, tuple) else {}
         vocabulary, corpus = read(
             source, min_count=3, workers=workers, memory_limit=memory_limit, **extra
@@ -356,7 +357,7 @@ def test_damaged_archives(
 
 @pytest.mark.usefixtures("small_pieces")
 def test_word_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_corpus_sources, "_LONGEST_WORD", 1000)
+    monkeypatch.setattr(sources, "_LONGEST_WORD", 1000)
     (tmp_path / "text").write_bytes(b"a " + b"x" * 900 + b" b")
     assert len(read(tmp_path / "text", min_count=1)[0]) == 3
     (tmp_path / "text").write_bytes(b"a " + b"x" * 5000 + b" b")
@@ -465,4 +466,4 @@ def test_pipe(tmp_path: Path) -> None:
 
 
 def test_memory_that_is_free() -> None:
-    assert 0 < _corpus_ids.free_memory() < 1 << 62
+    assert 0 < id_store.free_memory() < 1 << 62

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from seqfast.embeddings import formats
-from seqfast.embeddings.formats import load_word2vec_format, save_word2vec_format
+from seqfast.embeddings.formats import load_word2vec_format, save_word2vec_format, word2vec
 
 ONE_FILE = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -449,7 +449,7 @@ def test_an_error_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.Monke
         yield b"something"
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(formats, "_text_blocks", full)
+    monkeypatch.setattr(word2vec, "_text_blocks", full)
     with pytest.raises(OSError, match="No space left"):
         save_word2vec_format(path, draw(2, 2), ["a", "b"], [2, 1], fvocab)
     assert (path.read_bytes(), fvocab.read_bytes()) == before

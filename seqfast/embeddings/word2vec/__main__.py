@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import sys
-import warnings
-from typing import Any, BinaryIO
 
-import numpy as np
-
-from seqfast.embeddings import _settings
-from seqfast.embeddings._files import atomic_file, check_writable
-from seqfast.embeddings.formats import load_counts
-from seqfast.embeddings.word2vec import Word2Vec
+from seqfast.embeddings.command_line import (
+    check_classes_can_be_found,
+    check_distinct,
+    check_files,
+    say,
+    seconds_or_epoch,
+    told_on_standard_error,
+    usable_cores,
+    write_classes,
+)
+from seqfast.embeddings.files import atomic_file
+from seqfast.embeddings.formats.counts import load_counts, save_counts
+from seqfast.embeddings.formats.word2vec import write_as_word2vec_c
+from seqfast.embeddings.word2vec.model import Word2Vec
+from seqfast.embeddings.word2vec.settings import OPERATION
 
 PROGRAM = "word2vec"
-_FAILURES = (OSError, ValueError, RuntimeError, ImportError, ArithmeticError, MemoryError)
 
 
 def main(arguments: list[str]) -> int:
@@ -27,31 +32,9 @@ def main(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     options = parser.parse_args(arguments)
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", RuntimeWarning)
-        warnings.showwarning = _show_warning
-        try:
-            model = _model(parser, options)
-            return _run(model, options)
-        except KeyboardInterrupt:
-            kept = options.checkpoint and os.path.exists(options.checkpoint)
-            _say(
-                f"interrupted; --resume goes on from {options.checkpoint}"
-                if kept
-                else "interrupted; there are no vectors"
-            )
-            return 130
-        except _FAILURES as error:
-            _say(f"error: {error or type(error).__name__}")
-            return 1
-
-
-def _say(text: str) -> None:
-    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    _say(f"warning: {message}")
+    with told_on_standard_error(PROGRAM, options.checkpoint) as outcome:
+        _train(_model(parser, options), options)
+    return outcome.status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,13 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--per-pair-negatives", action="store_true", help="draw negatives as word2vec.c does")
     add("--device", default="cpu", help="cpu, cuda or cuda:1 (cpu)")
     add("--checkpoint", metavar="FILE", help="replaced now and then, and at Ctrl-C")
-    add("--checkpoint-every", metavar="SECONDS", default=600.0, type=_every, help="or epoch (600)")
+    add(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        default=600.0,
+        type=seconds_or_epoch,
+        help="or epoch (600)",
+    )
     add("--resume", action="store_true", help="go on from --checkpoint, if it is there")
     return parser
-
-
-def _every(text: str) -> float | str:
-    return text if text == "epoch" else float(text)
 
 
 def _model(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Word2Vec:
@@ -103,7 +88,12 @@ def _model(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Word
         parser.error("one of -output and -save-vocab is required")
     if options.resume and not options.checkpoint:
         parser.error("--resume needs --checkpoint")
-    _check_distinct(parser, options)
+    written = {
+        "-output": options.output,
+        "-save-vocab": options.save_vocab,
+        "--checkpoint": options.checkpoint,
+    }
+    check_distinct(parser, written)
     for name in ("binary", "cbow", "hs"):
         if getattr(options, name) not in (0, 1):
             parser.error(f"-{name} must be 0 or 1, got {getattr(options, name)}")
@@ -114,7 +104,7 @@ def _model(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Word
         alpha = 0.025 if not options.cbow else 0.1 if options.mean_cbow else 0.05
     threads = options.threads
     if threads is None:
-        threads = min(12, _cores())
+        threads = min(12, usable_cores())
     try:
         return Word2Vec(
             vector_size=options.size,
@@ -138,39 +128,16 @@ def _model(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Word
             progress=options.debug > 1,
         )
     except (TypeError, ValueError) as error:
-        parser.error(str(error).removeprefix("Word2Vec: "))
+        parser.error(str(error).removeprefix(f"{OPERATION}: "))
 
 
-def _check_distinct(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    written = {
-        "-output": options.output,
-        "-save-vocab": options.save_vocab,
-        "--checkpoint": options.checkpoint,
-    }
-    given = [(name, path) for name, path in written.items() if path]
-    for (one, path), (other, again) in itertools.combinations(given, 2):
-        # A device takes all of it; in a file what is written last would replace the rest.
-        special = os.path.exists(path) and not os.path.isfile(path)
-        if not special and _same_file(path, again):
-            parser.error(f"{one} and {other} must be different files, got {path} for both")
-
-
-def _same_file(one: str, other: str) -> bool:
-    if os.path.exists(one) and os.path.exists(other):
-        return os.path.samefile(one, other)
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _run(model: Word2Vec, options: argparse.Namespace) -> int:
-    _check_files(options)
+def _train(model: Word2Vec, options: argparse.Namespace) -> None:
+    check_files(
+        read=(options.train, options.read_vocab),
+        written=(options.output, options.save_vocab, options.checkpoint),
+    )
     if options.classes:
-        from sklearn.cluster import KMeans  # noqa: F401 - not found out after the training
+        check_classes_can_be_found()
     if options.debug:
         print(f"Starting training using file {options.train}", flush=True)
     resumed = None
@@ -185,40 +152,29 @@ def _run(model: Word2Vec, options: argparse.Namespace) -> int:
     else:
         model.build_vocab(options.train)
     if invalid := model.vocabulary.invalid_bytes:
-        _say(f"warning: {options.train} has {invalid} bytes that are no UTF-8, read as U+FFFD")
+        say(
+            PROGRAM,
+            f"warning: {options.train} has {invalid} bytes that are no UTF-8, read as U+FFFD",
+        )
     if options.debug:
         print(f"Vocab size: {len(model)}", flush=True)
         print(f"Words in train file: {model.counts.sum()}", flush=True)
     if options.classes > len(model):
         raise ValueError(f"-classes must be at most the {len(model)} words, got {options.classes}")
     if options.save_vocab:
-        with atomic_file(options.save_vocab) as file:
-            for word, count in zip(model.index_to_key, model.counts.tolist(), strict=True):
-                file.write(f"{word} {count}\n".encode())
+        save_counts(options.save_vocab, model.index_to_key, model.counts.tolist())
     if not options.output:
-        return 0
+        return
     if resumed is not None:
         # Encodes the text, which a checkpoint does not carry, and finds out if it is another one.
-        model._go_on(options.train)
+        model.finish_run(options.train)
     else:
         model.train(options.train if options.read_vocab else None)
     with atomic_file(options.output) as file:
         if options.classes:
-            _write_classes(file, model, options.classes)
+            write_classes(file, model, options.classes, seed=model.seed)
         else:
-            write_vectors(file, model.index_to_key, model.vectors, bool(options.binary))
-    return 0
-
-
-def _check_files(options: argparse.Namespace) -> None:
-    """What cannot be written is found out before the training, not after it."""
-    for path in (options.output, options.save_vocab, options.checkpoint):
-        if path is None:
-            continue
-        check_writable(path)
-        for source in (options.train, options.read_vocab):
-            if source and os.path.exists(path) and os.path.samefile(path, source):
-                raise ValueError(f"{path} is read, so it must not be written")
+            write_as_word2vec_c(file, model.index_to_key, model.vectors, bool(options.binary))
 
 
 def _resumed(asked: Word2Vec, options: argparse.Namespace) -> Word2Vec:
@@ -231,8 +187,9 @@ def _resumed(asked: Word2Vec, options: argparse.Namespace) -> Word2Vec:
         checkpoint=asked.checkpoint,
         checkpoint_every=asked.checkpoint_every,
     )
-    for name in _settings.NAMES:
-        kept, wanted = getattr(model, name), getattr(asked, name)
+    wanted_settings = vars(asked.state.settings)
+    for name, kept in vars(model.state.settings).items():
+        wanted = wanted_settings[name]
         if kept != wanted:
             raise ValueError(
                 f"{options.checkpoint} was made with {name} = {kept}, --resume got {wanted}"
@@ -240,25 +197,5 @@ def _resumed(asked: Word2Vec, options: argparse.Namespace) -> Word2Vec:
     return model
 
 
-def write_vectors(file: BinaryIO, words: list[str], vectors: Any, binary: bool) -> None:
-    """Byte for byte as word2vec.c: a space after every number, a newline after every word."""
-    size = vectors.shape[1]
-    file.write(b"%d %d\n" % vectors.shape)
-    layout = "%f " * size + "\n"
-    for word, row in zip(words, vectors, strict=True):
-        file.write(f"{word} ".encode())
-        if binary:
-            file.write(np.ascontiguousarray(row, "<f4").tobytes() + b"\n")
-        else:
-            file.write((layout % tuple(row.tolist())).encode())
-
-
-def _write_classes(file: BinaryIO, model: Word2Vec, classes: int) -> None:
-    """K-means of the directions of the vectors, a word and its class a line."""
-    from sklearn.cluster import KMeans
-
-    vectors = np.array(model.vectors)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
-    clusters = KMeans(classes, n_init=1, random_state=model.seed % 2**32).fit_predict(vectors)
-    for word, cluster in zip(model.index_to_key, clusters.tolist(), strict=True):
-        file.write(f"{word} {cluster}\n".encode())
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

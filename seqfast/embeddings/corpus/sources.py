@@ -22,9 +22,9 @@ from seqfast.ops.corpus import WordReader
 Array = np.ndarray[Any, Any]
 Path = str | os.PathLike[str]
 Source = Path | Sequence[Path] | Iterable[Iterable[str]] | tuple[Any, Any]
-Progress = Callable[[int, int | None, str], None]
+ReadingProgress = Callable[[int, int | None, str], None]
 
-PIECE = 1 << 22
+PIECE_TOKENS = 1 << 22
 _BLOCK = 4 << 20
 _LONGEST_WORD = 1 << 30
 _TEXT_OR_PATHS = (
@@ -61,7 +61,7 @@ def open_source(
     frozen: bool = False,
     max_types: int | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ReadingProgress | None = None,
 ) -> tuple[Reader, Iterator[bool]]:
     """A reader, and what makes it read: each item says whether it stopped to be pruned."""
     if workers is not None and workers < 1:
@@ -119,7 +119,7 @@ def _short(value: object) -> str:
 
 
 def feed_files(
-    reader: WordReader, paths: Sequence[Path], block: int, progress: Progress | None
+    reader: WordReader, paths: Sequence[Path], block: int, progress: ReadingProgress | None
 ) -> Iterator[bool]:
     """Reads files one after the other, in blocks; a sentence ends where its file does."""
     sizes = [os.stat(path) if os.path.exists(path) else None for path in paths]
@@ -136,8 +136,8 @@ def feed_files(
                         yield True
                         reader.feed(0)
                     if progress is not None:
-                        progress(before + _position(packed), total, "bytes")
-                before += _position(packed)
+                        progress(before + _bytes_taken(packed), total, "bytes")
+                before += _bytes_taken(packed)
         reader.end()
         while reader.full:
             yield True
@@ -215,14 +215,14 @@ def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
     return ValueError(f"corpus: {os.fspath(path)} must be a whole {kind} file, got: {error}")
 
 
-def _position(file: io.BufferedReader) -> int:
+def _bytes_taken(file: io.BufferedReader) -> int:
     return file.tell() if file.seekable() else 0
 
 
 # Token lists.
 
 
-class _Numbers(dict[str, int]):
+class _NumberByWord(dict[str, int]):
     """Word to number; a word that is looked up for the first time gets the next one."""
 
     def __missing__(self, word: str) -> int:
@@ -241,8 +241,8 @@ class Renumbering:
 
     def __call__(self, ids: Array, numbers: Array) -> int:
         kept = 0
-        for start in range(0, len(ids), PIECE):
-            new = numbers[ids[start : start + PIECE]]
+        for start in range(0, len(ids), PIECE_TOKENS):
+            new = numbers[ids[start : start + PIECE_TOKENS]]
             left = np.concatenate([[0], np.cumsum(new >= 0)])
             seen = self._seen + len(new)
             first, last = np.searchsorted(self._old, [self._seen, seen], side="right")
@@ -264,7 +264,7 @@ class TokenReader:
 
     def __init__(self, known: Sequence[str], frozen: bool, max_types: int | None) -> None:
         self.raw_words = self.raw_sentences = self.invalid_bytes = 0
-        self._numbers = _Numbers(zip(known, range(len(known)), strict=True))
+        self._numbers = _NumberByWord(zip(known, range(len(known)), strict=True))
         self._frozen, self._max_types = frozen, max_types
         self._counts = np.zeros(len(known), np.int64)
         self._ids, self._ends = array("i"), array("q", [0])
@@ -279,14 +279,16 @@ class TokenReader:
     def pending(self) -> int:
         return len(self._ids)
 
-    def feed(self, source: Iterable[Iterable[str]], progress: Progress | None) -> Iterator[bool]:
+    def feed(
+        self, source: Iterable[Iterable[str]], progress: ReadingProgress | None
+    ) -> Iterator[bool]:
         total = len(source) if isinstance(source, Sized) else None
         for sentence in source:
             self._sentence(sentence)
             if self._max_types is not None and self.types > self._max_types:
                 self.take()
                 yield True
-            elif len(self._ids) >= PIECE:
+            elif len(self._ids) >= PIECE_TOKENS:
                 yield False
             if progress is not None and self.raw_sentences % 1024 == 0:
                 progress(self.raw_sentences, total, "sentences")
@@ -345,7 +347,7 @@ class TokenReader:
     def prune(self, keep: Array) -> None:
         counts = self.counts()[keep]
         left = [word for word, stays in zip(self._numbers, keep.tolist(), strict=True) if stays]
-        self._numbers = _Numbers(zip(left, range(len(left)), strict=True))
+        self._numbers = _NumberByWord(zip(left, range(len(left)), strict=True))
         self._counts = counts
 
     def take(self) -> Array:
@@ -400,12 +402,12 @@ class IdReader:
         np.add.at(self._counts, own[own >= 0], counts[own >= 0])
         self._renumbering = Renumbering(np.unique(offsets.astype(np.int64)))
         self._ids = np.empty(len(ids), np.int32)
-        dense = len(used) == 0 or int(used[-1]) <= 4 * len(ids) + PIECE
+        dense = len(used) == 0 or int(used[-1]) <= 4 * len(ids) + PIECE_TOKENS
         table = np.zeros(int(used[-1]) + 1 if dense and len(used) else 0, np.int32)
         if dense:
             table[used] = own
-        for start in range(0, len(ids), PIECE):
-            piece = ids[start : start + PIECE]
+        for start in range(0, len(ids), PIECE_TOKENS):
+            piece = ids[start : start + PIECE_TOKENS]
             self._ids[start : start + len(piece)] = (
                 table[piece] if dense else own[np.searchsorted(used, piece)]
             )
@@ -486,13 +488,13 @@ def _check_words(words: Sequence[str]) -> None:
 
 def _by_first_use(ids: Array) -> tuple[Array, Array, Array]:
     """The different ids, rising; where each comes first; how often it comes."""
-    if len(ids) and int(ids.max()) > 4 * len(ids) + PIECE:
+    if len(ids) and int(ids.max()) > 4 * len(ids) + PIECE_TOKENS:
         used, first, counts = np.unique(ids, return_index=True, return_counts=True)
         return used, first, counts
     counts = np.bincount(ids).astype(np.int64) if len(ids) else np.zeros(0, np.int64)
     first = np.full(len(counts), len(ids), np.int64)
-    for start in range(0, len(ids), PIECE):
-        piece = ids[start : start + PIECE]
+    for start in range(0, len(ids), PIECE_TOKENS):
+        piece = ids[start : start + PIECE_TOKENS]
         here, at = np.unique(piece, return_index=True)
         first[here] = np.minimum(first[here], start + at)
     used = np.flatnonzero(counts)

@@ -1,48 +1,27 @@
-"""Word vectors in files: word2vec's text and binary formats, and gensim's own, both ways."""
+"""Word vectors in word2vec's text and binary formats, as word2vec.c, gensim and GloVe have them."""
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import io
-import lzma
 import os
 import re
 import sys
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from seqfast.embeddings._files import PathLike, atomic_file
-from seqfast.embeddings.vectors import WordVectors
-
-Array = np.ndarray[Any, Any]
+from seqfast.embeddings.files import PathLike, atomic_packed_file, open_by_suffix
+from seqfast.embeddings.formats.base import Array, FileReading, Loaded, float32_rows
+from seqfast.embeddings.formats.counts import load_counts
+from seqfast.embeddings.formats.decimals import number_lines
 
 _HEADER = re.compile(rb"[ \t]*(\d{1,18})[ \t]+(\d{1,18})[ \t]*\r?\n")
 _LONGEST_HEADER = 200
 _LONGEST_WORD = 1 << 20  # bytes; beyond it a file is no file of words
 _BLOCK = 4 << 20  # bytes that are read or written at once
-
-
-class Loaded(NamedTuple):
-    """What a file of word vectors holds."""
-
-    words: list[str]
-    vectors: Array  # float32 [V, size]
-    counts: Array | None  # int64 [V]
-
-    def queries(self) -> WordVectors:
-        """The same, ready to be asked."""
-        return WordVectors(self.words, self.vectors, self.counts)
-
-
-# ---- word2vec's formats ----
 
 
 def load_word2vec_format(
@@ -72,7 +51,7 @@ def load_word2vec_format(
         raise ValueError(f"load_word2vec_format: limit must be 0 or more, got {limit}")
     if binary and no_header:
         raise ValueError("load_word2vec_format: no_header must be False for binary files, got True")
-    reading = _Reading(os.fspath(path), encoding, unicode_errors)
+    reading = FileReading(os.fspath(path), encoding, unicode_errors)
     with reading.damage_named(), open_by_suffix(path) as file:
         if no_header:
             words, vectors = _read_text(reading, file, limit, None)
@@ -86,7 +65,7 @@ def load_word2vec_format(
                 words, vectors = _read_binary(reading, file, rows, size)
             else:
                 words, vectors = _read_text(reading, file, rows, size)
-    words, vectors = _without_repeats(words, vectors)
+    words, vectors = _first_of_each(words, vectors)
     counts = None
     if fvocab is not None:
         known = load_counts(fvocab, encoding, unicode_errors)
@@ -117,7 +96,7 @@ def save_word2vec_format(
     with a newline, a space at its ends or, if `binary`, anywhere.
     """
     operation = "save_word2vec_format"
-    vectors = _float32(operation, vectors)
+    vectors = float32_rows(operation, vectors)
     if len(words) != len(vectors):
         raise ValueError(
             f"{operation}: words must be as many as vectors, {len(vectors)}, got {len(words)}"
@@ -140,152 +119,34 @@ def save_word2vec_format(
     with contextlib.ExitStack() as stack:
         if fvocab is not None:
             # It takes its place after the other one has, or neither does.
-            file = stack.enter_context(_packed(fvocab))
+            file = stack.enter_context(atomic_packed_file(fvocab))
             pairs = zip(names, counts.tolist(), strict=True)
             file.write(b"".join(b"%s %d\n" % pair for pair in pairs))
             file.flush()
-        file = stack.enter_context(_packed(path))
+        file = stack.enter_context(atomic_packed_file(path))
         if write_header:
             file.write(b"%d %d\n" % vectors.shape)
         for block in (_binary_blocks if binary else _text_blocks)(names, vectors):
             file.write(block)
 
 
-def load_counts(
-    path: PathLike, encoding: str = "utf-8", unicode_errors: str = "strict"
-) -> dict[str, int]:
-    """Reads words and counts, one pair a line, as word2vec.c's -save-vocab writes them.
-
-    Raises OSError for a file that cannot be read, ValueError naming the line of a damaged one.
-    """
-    reading = _Reading(os.fspath(path), encoding, unicode_errors)
-    counts: dict[str, int] = {}
-    with reading.damage_named(), open_by_suffix(path) as file:
-        for number, line in enumerate(file, 1):
-            parts = line.rstrip().rsplit(None, 1)
-            if not parts:
-                continue
-            if len(parts) != 2 or not re.fullmatch(rb"\d{1,18}", parts[1]):
-                raise reading.damaged(f"line {number} is no word and count: {line[:80]!r}")
-            counts[reading.word(parts[0])] = int(parts[1])
-    return counts
-
-
-# ---- gensim ----
-
-
-def to_gensim(vectors: Any, words: Sequence[str], counts: Any = None) -> Any:
-    """A gensim KeyedVectors of these words, vectors and counts.
-
-    `vectors` [V, size]: a float32 NumPy array is shared, anything else copied. Raises ImportError
-    without gensim (`pip install seqfast[embeddings]`), ValueError for shapes that do not fit.
-    """
-    keyed_vectors = _keyed_vectors("to_gensim")
-    vectors = _float32("to_gensim", vectors)
-    if len(words) != len(vectors):
-        raise ValueError(
-            f"to_gensim: words must be as many as vectors, {len(vectors)}, got {len(words)}"
-        )
-    result = keyed_vectors(vectors.shape[1])
-    result.index_to_key = list(words)
-    result.key_to_index = {word: place for place, word in enumerate(result.index_to_key)}
-    if len(result.key_to_index) != len(words):
-        raise ValueError("to_gensim: words must differ, got one twice")
-    result.vectors = vectors
-    result.next_index = len(words)
-    if counts is not None:
-        counts = np.array(counts, np.int64)
-        if counts.shape != (len(words),):
-            raise ValueError(f"to_gensim: counts must be [{len(words)}], got {list(counts.shape)}")
-        result.expandos["count"] = counts
-    return result
-
-
-def from_gensim(keyed_vectors: Any) -> Loaded:
-    """Words, vectors and counts of a gensim KeyedVectors, or of a model's `.wv`; copies."""
-    vectors = np.array(keyed_vectors.vectors, np.float32)
-    counts = keyed_vectors.expandos.get("count")
-    words = [str(word) for word in keyed_vectors.index_to_key]
-    return Loaded(words, vectors, None if counts is None else np.array(counts, np.int64))
-
-
-def save_gensim(path: PathLike, vectors: Any, words: Sequence[str], counts: Any = None) -> None:
-    """Writes a file for gensim's `KeyedVectors.load`, by gensim itself. Raises as `to_gensim`."""
-    to_gensim(vectors, words, counts).save(os.fspath(path))
-
-
-def load_gensim(path: PathLike) -> Loaded:
-    """Reads what gensim's `KeyedVectors.save` or `Word2Vec.save` wrote, by gensim itself.
-
-    gensim's format is a pickle, which can run any code: read only files that you trust. Raises
-    ImportError without gensim, ValueError for a file that holds no vectors.
-    """
-    found = _keyed_vectors("load_gensim").load(os.fspath(path))
-    found = getattr(found, "wv", found)
-    if not hasattr(found, "index_to_key"):
-        raise ValueError(
-            f"load_gensim: {os.fspath(path)} must hold word vectors, got {type(found).__name__}"
-        )
-    return from_gensim(found)
-
-
-def _keyed_vectors(operation: str) -> Any:
-    try:
-        from gensim.models import KeyedVectors
-    except ImportError as error:
-        raise ImportError(f"{operation} needs gensim: pip install seqfast[embeddings]") from error
-    return KeyedVectors
+def write_as_word2vec_c(file: BinaryIO, words: list[str], vectors: Any, binary: bool) -> None:
+    """Byte for byte as word2vec.c: a space after every number, a newline after every word."""
+    size = vectors.shape[1]
+    file.write(b"%d %d\n" % vectors.shape)
+    layout = "%f " * size + "\n"
+    for word, row in zip(words, vectors, strict=True):
+        file.write(f"{word} ".encode())
+        if binary:
+            file.write(np.ascontiguousarray(row, "<f4").tobytes() + b"\n")
+        else:
+            file.write((layout % tuple(row.tolist())).encode())
 
 
 # ---- reading ----
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """What all reading of one file shares."""
-
-    path: str
-    encoding: str
-    errors: str
-
-    def word(self, text: bytes) -> str:
-        try:
-            return text.decode(self.encoding, self.errors)
-        except UnicodeDecodeError as error:
-            raise self.damaged(
-                f"a word is not {self.encoding}, {text[:40]!r} ({error.reason}); "
-                "unicode_errors='replace' reads it"
-            ) from error
-
-    def damaged(self, what: str) -> ValueError:
-        return ValueError(f"{self.path} cannot be read: {what}")
-
-    @contextlib.contextmanager
-    def damage_named(self) -> Iterator[None]:
-        """What unpacking says of a damaged archive, as a ValueError."""
-        try:
-            yield
-        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise self.damaged(f"the archive is damaged ({error})") from error
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise self.damaged(f"the archive is damaged ({error})") from error  # bz2's
-
-
-def open_by_suffix(path: PathLike) -> BinaryIO:
-    """A file for reading bytes, unpacked if it ends in .gz, .bz2 or .xz."""
-    suffix = Path(path).suffix
-    if suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if suffix == ".bz2":
-        return cast(BinaryIO, bz2.open(path, "rb"))
-    if suffix == ".xz":
-        return cast(BinaryIO, lzma.open(path, "rb"))
-    return open(path, "rb")
-
-
-def _read_header(reading: _Reading, file: BinaryIO) -> tuple[int, int]:
+def _read_header(reading: FileReading, file: BinaryIO) -> tuple[int, int]:
     line = file.readline(_LONGEST_HEADER)
     match = _HEADER.fullmatch(line)
     if not match:
@@ -296,7 +157,7 @@ def _read_header(reading: _Reading, file: BinaryIO) -> tuple[int, int]:
     return rows, size
 
 
-def _check_room(reading: _Reading, path: PathLike, file: BinaryIO, rows: int, size: int) -> None:
+def _check_room(reading: FileReading, path: PathLike, file: BinaryIO, rows: int, size: int) -> None:
     """Refuses a header that promises more than the file can hold, before memory is asked for."""
     if not (isinstance(file, io.BufferedReader) and os.path.isfile(path)):
         return
@@ -308,7 +169,7 @@ def _check_room(reading: _Reading, path: PathLike, file: BinaryIO, rows: int, si
         )
 
 
-class _Rows:
+class _GrowingMatrix:
     """A matrix that grows with what is read, so that no header can ask for memory."""
 
     def __init__(self, size: int) -> None:
@@ -330,10 +191,10 @@ class _Rows:
 
 
 def _read_binary(
-    reading: _Reading, file: BinaryIO, rows: int, size: int
+    reading: FileReading, file: BinaryIO, rows: int, size: int
 ) -> tuple[list[str], Array]:
     names: list[bytes] = []
-    matrix = _Rows(size)
+    matrix = _GrowingMatrix(size)
     row_bytes = 4 * size
     data = b""
     while len(names) < rows:
@@ -372,11 +233,11 @@ def _copy_pieces(to: memoryview, data: memoryview, places: list[int], size: int)
 
 
 def _read_text(
-    reading: _Reading, file: BinaryIO, rows: int | None, size: int | None
+    reading: FileReading, file: BinaryIO, rows: int | None, size: int | None
 ) -> tuple[list[str], Array]:
     """`size` None: there is no header; as many columns as line 1 has, and at most `rows` rows."""
     names: list[bytes] = []
-    matrix = None if size is None else _Rows(size)
+    matrix = None if size is None else _GrowingMatrix(size)
     header_lines = 0 if size is None else 1
     while rows is None or len(names) < rows:
         lines = file.readlines(_BLOCK)
@@ -385,7 +246,7 @@ def _read_text(
         if rows is not None:
             del lines[rows - len(names) :]
         if matrix is None:
-            matrix = _Rows(len(lines[0].split()) - 1)
+            matrix = _GrowingMatrix(len(lines[0].split()) - 1)
         names += _parse_lines(reading, lines, matrix, header_lines + len(names) + 1)
     if matrix is None:
         raise reading.damaged("it is empty")
@@ -394,7 +255,9 @@ def _read_text(
     return [reading.word(name) for name in names], matrix.whole()
 
 
-def _parse_lines(reading: _Reading, lines: list[bytes], matrix: _Rows, number: int) -> list[bytes]:
+def _parse_lines(
+    reading: FileReading, lines: list[bytes], matrix: _GrowingMatrix, number: int
+) -> list[bytes]:
     """Words and numbers of whole lines, all at once, or line by line where that fails."""
     size = matrix.size
     parts = [line.rstrip().partition(b" ") for line in lines]
@@ -432,7 +295,7 @@ def _numbers(text: bytes, count: int) -> Array | None:
     return numbers if len(numbers) == count else None
 
 
-def _without_repeats(words: list[str], vectors: Array) -> tuple[list[str], Array]:
+def _first_of_each(words: list[str], vectors: Array) -> tuple[list[str], Array]:
     first: dict[str, int] = {}
     for place, word in enumerate(words):
         first.setdefault(word, place)
@@ -444,38 +307,12 @@ def _without_repeats(words: list[str], vectors: Array) -> tuple[list[str], Array
 # ---- writing ----
 
 
-def _float32(operation: str, vectors: Any) -> Array:
-    """A NumPy array [V, size] of what may be a tensor on any device."""
-    if hasattr(vectors, "detach"):
-        vectors = vectors.detach().cpu().numpy()
-    array = np.asarray(vectors, np.float32)
-    if array.ndim != 2 or not array.shape[1]:
-        raise ValueError(f"{operation}: vectors must be [any, size], got {list(array.shape)}")
-    return array
-
-
 def _encoded(operation: str, word: str, encoding: str, errors: str, binary: bool) -> bytes:
     name = word.encode(encoding, errors)
     if not name or name != name.strip() or b"\n" in name or (binary and b" " in name):
         wanted = "without spaces" if binary else "without newlines or spaces at their ends"
         raise ValueError(f"{operation}: words must be {wanted} and not empty, got {word!r}")
     return name
-
-
-@contextlib.contextmanager
-def _packed(path: PathLike) -> Iterator[BinaryIO]:
-    """`atomic_file`, packed as the suffix says."""
-    suffix = Path(path).suffix
-    with atomic_file(path) as file, contextlib.ExitStack() as stack:
-        packed: Any = file
-        if suffix == ".gz":
-            # Neither name nor time: the same vectors are the same bytes.
-            packed = stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
-        elif suffix == ".bz2":
-            packed = stack.enter_context(bz2.BZ2File(file, "wb"))
-        elif suffix == ".xz":
-            packed = stack.enter_context(lzma.LZMAFile(file, "wb"))
-        yield packed
 
 
 def _binary_blocks(names: list[bytes], vectors: Array) -> Iterator[bytes]:
@@ -500,88 +337,3 @@ def _blocks(
     step = max(1, numbers // max(1, vectors.shape[1]))
     for start in range(0, len(names), step):
         yield names[start : start + step], vectors[start : start + step]
-
-
-# Of the numbers that are laid out all at once: at most six digits, a point, twelve decimals.
-_WHOLE, _DECIMALS = 6, 12
-_LEAST, _MOST = 1e-4, 1e6
-_POWERS = 10.0 ** np.arange(_DECIMALS + 1)
-_INTEGER_POWERS = 10 ** np.arange(_DECIMALS + 1, dtype=np.int64)
-_MAGNITUDES = 10.0 ** np.arange(-3, _WHOLE)
-_THREE_DIGITS = np.array([list(b"%03d" % i) for i in range(1000)], np.uint8)
-# A number's characters: its sign, digits, a point, decimals, and what parts it from the next one.
-_SIGN, _POINT = 0, 1 + _WHOLE
-_END = _POINT + 1 + _DECIMALS
-_WIDTH = _END + 1
-
-
-def _shown_characters() -> Array:
-    """bool [sign, digits before the point, decimals, _WIDTH]: what such a number shows."""
-    shown = np.zeros((2, _WHOLE + 1, _DECIMALS + 1, _WIDTH), bool)
-    shown[1, ..., _SIGN] = True
-    for digits in range(_WHOLE + 1):
-        shown[:, digits, :, _POINT - digits : _POINT] = True
-    for decimals in range(_DECIMALS + 1):
-        shown[:, :, decimals, _POINT + 1 : _POINT + 1 + decimals] = True
-    shown[..., [_POINT, _END]] = True
-    return shown
-
-
-_SHOWN = _shown_characters()
-
-
-def number_lines(rows: Array) -> bytes:
-    """The numbers of each row [any, size] as a line, a space between them, each with the fewest
-    digits that name it, as `str` of a NumPy float32 has: decimals from 1e-4 on, and always one
-    behind the point. Fastest for some thousand numbers at a time."""
-    x = np.ascontiguousarray(rows, np.float32).ravel()
-    size = np.abs(x).astype(np.float64)
-    plain = ((size >= _LEAST) & (size < _MOST)) | (size == 0)
-    size[~plain] = 1
-    # Digits before the point; below 1 for zeros behind it.
-    digits = np.searchsorted(_MAGNITUDES, size, side="right") - 3
-    number, decimals = _fewest_digits(size, digits)
-    number *= _INTEGER_POWERS[_DECIMALS - decimals]
-    text = np.empty((len(x), _WIDTH), np.uint8)
-    text[:, _SIGN] = ord("-")
-    text[:, _POINT] = ord(".")
-    for end in range(_END, 3, -3):
-        start = end - 3 if end - 3 > _POINT else end - 4
-        number, three = np.divmod(number, 1000)
-        text[:, start : start + 3] = _THREE_DIGITS[three]
-    text[:, _END] = ord(" ")
-    text.reshape(len(rows), -1)[:, -1] = ord("\n")
-    shown = _SHOWN[np.signbit(x).astype(np.intp), np.maximum(digits, 1), decimals]
-    for place in np.flatnonzero(~plain):
-        own = str(x[place]).encode()
-        text[place, : len(own)] = np.frombuffer(own, np.uint8)
-        shown[place, : len(own)] = True
-        shown[place, len(own) : _END] = False
-    result: bytes = text[shown].tobytes()
-    return result
-
-
-def _fewest_digits(size: Array, digits: Array) -> tuple[Array, Array]:
-    """(number, decimals), int64, such that number / 10**decimals is the shortest name of a float32.
-
-    All are rounded to six significant digits, those that do not come back from there to seven, and
-    so on; nine are enough. What six are enough for may have fewer: its zeros are cut off."""
-    decimals = np.maximum(6 - digits, 1)
-    number = np.rint(size * _POWERS[decimals])
-    name = size.astype(np.float32)
-    back = (number / _POWERS[decimals]).astype(np.float32)
-    left = np.flatnonzero(back != name)
-    found = number.astype(np.int64)
-    few = np.flatnonzero(back == name)
-    while len(few):
-        few = few[(found[few] % 10 == 0) & (decimals[few] > 1)]
-        found[few] //= 10
-        decimals[few] -= 1
-    for significant in (7, 8, 9):
-        places = np.maximum(significant - digits[left], 1)
-        scale = _POWERS[places]
-        rounded = np.rint(size[left] * scale)
-        found[left] = rounded.astype(np.int64)
-        decimals[left] = places
-        left = left[(rounded / scale).astype(np.float32) != name[left]]
-    return found, decimals

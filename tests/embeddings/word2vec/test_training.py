@@ -15,12 +15,15 @@ import pytest
 
 import seqfast
 from seqfast import Word2Vec
-from seqfast.embeddings import Callback, Interrupted, Progress, TensorBoard, _training
+from seqfast.embeddings import Callback, Interrupted, Progress, TensorBoard
+from seqfast.embeddings.base import loop
 from seqfast.embeddings.corpus import read
+from seqfast.embeddings.word2vec import training
+from seqfast.embeddings.word2vec.state import Word2VecRun
 from seqfast.ops.word2vec.matrix import matrix
 from seqfast.reference import word2vec as twin
 
-from . import planted
+from .. import planted
 
 SENTENCES = planted.sentences()
 WORDS = sum(map(len, SENTENCES))
@@ -41,9 +44,9 @@ def small(**options: Any) -> Word2Vec:
 
 def assert_same(one: Word2Vec, other: Word2Vec) -> None:
     """Bit for bit."""
-    assert one._matrices.keys() == other._matrices.keys()
-    for name, array in one._matrices.items():
-        np.testing.assert_array_equal(array, other._matrices[name])
+    assert one.state.matrices.keys() == other.state.matrices.keys()
+    for name, array in one.state.matrices.items():
+        np.testing.assert_array_equal(array, other.state.matrices[name])
     assert one.loss_per_epoch == other.loss_per_epoch
     assert one.mean_loss_per_epoch == other.mean_loss_per_epoch
 
@@ -51,8 +54,8 @@ def assert_same(one: Word2Vec, other: Word2Vec) -> None:
 @pytest.fixture
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """A round at a time, so that even a small text has several."""
-    monkeypatch.setattr(_training, "_FIRST_SPAN", 1)
-    monkeypatch.setattr(_training, "_SPAN_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_FIRST_SPAN_ROUNDS", 1)
+    monkeypatch.setattr(loop, "_SPAN_SECONDS", 0.0)
 
 
 # ---- results ----
@@ -111,9 +114,9 @@ def test_spans_make_no_difference(
     whole = small(deterministic=deterministic)
     request.getfixturevalue("short_spans")
     calls = []
-    train = _training.Kernels.train
+    train = training.Word2VecKernels.train
     monkeypatch.setattr(
-        _training.Kernels, "train", lambda *args: (calls.append(args[2:]), train(*args))[1]
+        training.Word2VecKernels, "train", lambda *args: (calls.append(args[2:]), train(*args))[1]
     )
     assert_same(small(deterministic=deterministic), whole)
     rounds = -(-WORDS // 256)
@@ -127,7 +130,7 @@ def test_deterministic_whoever_works() -> None:
 
 
 def test_spans_take_about_as_long() -> None:
-    spans = _training._Spans()
+    spans = loop._SpanLengths()
     for _ in range(40):
         with spans.next():
             pass
@@ -167,7 +170,7 @@ def test_an_unfinished_epoch_is_not_drawn_again(short_spans: None) -> None:
 
 
 def test_learning_rate_is_the_kernels() -> None:
-    run = _training.Run(3, 0.5, 0.1, 0, tokens=1000, raw_words=2000, fingerprint="")
+    run = Word2VecRun(3, 0.5, 0.1, 0, tokens=1000, raw_words=2000, fingerprint="")
     assert run.learning_rate() == 0.5
     run.epoch, run.next_round = 1, 2
     assert run.tokens_done == 1512
@@ -367,7 +370,7 @@ def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 def interrupting(after: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """SIGINT while the kernels of span `after` run."""
-    train = _training.Kernels.train
+    train = training.Word2VecKernels.train
     count = 0
 
     def interrupted(*args: Any) -> Any:
@@ -377,7 +380,7 @@ def interrupting(after: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], in
             signal.raise_signal(signal.SIGINT)
         return train(*args)
 
-    monkeypatch.setattr(_training.Kernels, "train", interrupted)
+    monkeypatch.setattr(training.Word2VecKernels, "train", interrupted)
     return lambda: count
 
 
@@ -460,14 +463,14 @@ def test_an_update_ends_the_run(short_spans: None, monkeypatch: pytest.MonkeyPat
 def test_interrupts_wait_for_the_end_of_a_block() -> None:
     seen = []
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), _training.interrupts_deferred() as waiting:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), loop.interrupts_deferred() as waiting:  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         seen.append(len(waiting))
     assert seen == [1]
     assert signal.getsignal(signal.SIGINT) is before
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with _training.interrupts_deferred() as waiting:
+        with loop.interrupts_deferred() as waiting:
             signal.raise_signal(signal.SIGINT)
         assert waiting == []
     finally:
@@ -513,7 +516,7 @@ class BreaksLast(Callback):
 def test_a_checkpoint_is_not_replaced_by_nan(
     every: Any, short_spans: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(_training, "_FREQUENT", 1)
+    monkeypatch.setattr(loop, "_FREQUENT_WORDS", 1)
     path = tmp_path / "checkpoint"
     model = Word2Vec(**SMALL, checkpoint=path, checkpoint_every=every)
     model.build_vocab(SENTENCES)
@@ -522,7 +525,7 @@ def test_a_checkpoint_is_not_replaced_by_nan(
         model.train(callbacks=[BreaksLast(3)])
     kept = Word2Vec.load(path)
     assert np.isfinite(kept.vectors).all()
-    assert kept._run is None or kept._run.next_round == 2
+    assert kept.state.run is None or kept.state.run.next_round == 2
 
 
 def test_ctrl_c_does_not_write_nan(
@@ -533,7 +536,7 @@ def test_ctrl_c_does_not_write_nan(
     model.build_vocab(SENTENCES)
     model.save(path)
     before = path.read_bytes()
-    train = _training.Kernels.train
+    train = training.Word2VecKernels.train
 
     def broken(kernels: Any, *args: Any) -> Any:
         result = train(kernels, *args)
@@ -541,7 +544,7 @@ def test_ctrl_c_does_not_write_nan(
         signal.raise_signal(signal.SIGINT)
         return result
 
-    monkeypatch.setattr(_training.Kernels, "train", broken)
+    monkeypatch.setattr(training.Word2VecKernels, "train", broken)
     with (
         pytest.warns(RuntimeWarning, match="stays as it was .*loss and vectors must be"),
         pytest.raises(KeyboardInterrupt),
@@ -561,7 +564,7 @@ def test_a_start_that_is_refused_can_be_repeated(monkeypatch: pytest.MonkeyPatch
     model = Word2Vec(**SMALL)
     model.build_vocab(SENTENCES)
     with monkeypatch.context() as patch:
-        patch.setattr(model, "_group", Refusing)
+        patch.setattr(model, "_join_group", Refusing)
         with pytest.raises(ValueError, match="not the same"):
             model.train()
     model.train()

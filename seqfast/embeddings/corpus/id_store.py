@@ -11,9 +11,9 @@ from typing import IO
 
 import numpy as np
 
-from seqfast.embeddings._corpus_sources import PIECE, Array, Reader
+from seqfast.embeddings.corpus.sources import PIECE_TOKENS, Array, Reader
 
-_ADVICE = (
+_MEMORY_ADVICE = (
     "corpus: the ids of the words need 4 bytes a word; give cache_folder= on a disk with room "
     "for them, or a larger memory_limit="
 )
@@ -33,7 +33,7 @@ class IdStore:
         """To be called after each block: writes the ids to the file where they are too many."""
         if reader.pending * 4 <= self._limit and self._file is None:
             return
-        if reader.pending >= PIECE or self._file is None:
+        if reader.pending >= PIECE_TOKENS or self._file is None:
             self._spill(reader)
 
     def finish(self, reader: Reader, numbers: Array | None) -> Array:
@@ -71,17 +71,17 @@ class IdStore:
         self._file.seek(position)
         try:
             while len(data):
-                data = data[self._file.write(data[: 4 * PIECE]) :]
+                data = data[self._file.write(data[: 4 * PIECE_TOKENS]) :]
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 folder = tempfile.gettempdir() if self._folder is None else os.fspath(self._folder)
-                text = f"{os.strerror(error.errno)}; {_ADVICE}"
+                text = f"{os.strerror(error.errno)}; {_MEMORY_ADVICE}"
                 raise OSError(error.errno, text, folder) from None
             raise
 
     def _renumber(self, reader: Reader, numbers: Array, size: int) -> int:
         assert self._file is not None
-        piece = np.empty(PIECE, np.int32)
+        piece = np.empty(PIECE_TOKENS, np.int32)
         room = piece.view(np.uint8).data
         written = 0
         for start in range(0, size, len(room)):

@@ -15,7 +15,7 @@ from seqfast import Word2Vec
 from seqfast.embeddings.corpus import RULE_DISCARD, RULE_KEEP
 from seqfast.reference import word2vec as twin
 
-from . import planted
+from .. import planted
 
 SENTENCES = planted.sentences()
 SMALL: dict[str, Any] = {

@@ -20,10 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqfast import Word2Vec
-from seqfast.embeddings import Callback, Progress, _checkpoint, _files, _training
+from seqfast.embeddings import Callback, Progress, files
+from seqfast.embeddings.base import loop
+from seqfast.embeddings.formats import safetensors
 from seqfast.ops.corpus import fingerprint
 
-from . import planted
+from .. import planted
 
 SENTENCES = planted.sentences()
 ROUNDS = -(-sum(map(len, SENTENCES)) // 256)
@@ -42,8 +44,8 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """A round at a time, so that even a small text has several."""
-    monkeypatch.setattr(_training, "_FIRST_SPAN", 1)
-    monkeypatch.setattr(_training, "_SPAN_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_FIRST_SPAN_ROUNDS", 1)
+    monkeypatch.setattr(loop, "_SPAN_SECONDS", 0.0)
 
 
 def small(**options: Any) -> Word2Vec:
@@ -54,9 +56,9 @@ def assert_same(one: Word2Vec, other: Word2Vec) -> None:
     """Bit for bit."""
     assert one.index_to_key == other.index_to_key
     np.testing.assert_array_equal(one.counts, other.counts)
-    assert one._matrices.keys() == other._matrices.keys()
-    for name, array in one._matrices.items():
-        np.testing.assert_array_equal(array, other._matrices[name])
+    assert one.state.matrices.keys() == other.state.matrices.keys()
+    for name, array in one.state.matrices.items():
+        np.testing.assert_array_equal(array, other.state.matrices[name])
     for name in ("loss_per_epoch", "mean_loss_per_epoch", "epochs_trained", "train_count"):
         assert getattr(one, name) == getattr(other, name)
     assert one.get_latest_training_loss() == other.get_latest_training_loss()
@@ -107,42 +109,13 @@ def test_numpy_settings_are_saved(tmp_path: Path) -> None:
 
 
 def test_it_is_a_safetensors_file(tmp_path: Path) -> None:
-    safetensors = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
+    library = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
     model = small(epochs=1)
     model.save(tmp_path / "model.safetensors")
-    tensors = safetensors.load_file(tmp_path / "model.safetensors")
+    tensors = library.load_file(tmp_path / "model.safetensors")
     assert tensors.keys() == {"vectors", "output", "counts", "words", "word_offsets"}
     np.testing.assert_array_equal(tensors["vectors"], model.vectors)
     np.testing.assert_array_equal(tensors["counts"], model.counts)
-
-
-def test_its_layout_is_that_of_safetensors(tmp_path: Path) -> None:
-    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([7], np.int64)}
-    _checkpoint.write(tmp_path / "file", arrays, {"x": 1})
-    data = (tmp_path / "file").read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
-    assert length % 8 == 0
-    header = json.loads(data[8 : 8 + length])
-    assert header["a"] == {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
-    assert header["b"] == {"dtype": "I64", "shape": [1], "data_offsets": [24, 32]}
-    assert json.loads(header["__metadata__"]["state"]) == {"x": 1}
-    assert data[8 + length :] == arrays["a"].tobytes() + arrays["b"].tobytes()
-
-
-def test_large_tensors_go_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_checkpoint, "_BLOCK", 50)
-    padded = np.arange(64, dtype=np.float32).reshape(8, 8)
-    _checkpoint.write(tmp_path / "file", {"a": padded[:, :5]}, {})
-    stored = _checkpoint.read(tmp_path / "file")
-    np.testing.assert_array_equal(stored.array("a"), padded[:, :5])
-    room = np.zeros((8, 16), np.float32)
-    stored.fill("a", room[:, :5])
-    np.testing.assert_array_equal(room[:, :5], padded[:, :5])
-    assert not room[:, 5:].any()
-    with pytest.raises(ValueError, match=r"a of .* must be \[3, 5\], got \[8, 5\]"):
-        stored.fill("a", room[:3, :5])
-    with pytest.raises(TypeError, match="a must be float32, int64 or uint8, got float64"):
-        _checkpoint.write(tmp_path / "file", {"a": np.zeros(3)}, {})
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -181,7 +154,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 
 def test_a_byte_that_is_another_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it is: in any block of any tensor, and in the state."""
-    monkeypatch.setattr(_checkpoint, "_BLOCK", 1000)
+    monkeypatch.setattr(safetensors, "_BLOCK_BYTES", 1000)
     path = tmp_path / "model"
     small(epochs=1, locked=["the"]).save(path)
     whole = path.read_bytes()
@@ -230,7 +203,7 @@ def test_load_is_not_told_what_the_file_knows(tmp_path: Path) -> None:
 def test_locks_are_the_files_or_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "model"
     small(epochs=1).save(path)
-    assert np.flatnonzero(Word2Vec.load(path, locked=iter([3]))._locked_rows()).tolist() == [3]
+    assert np.flatnonzero(Word2Vec.load(path, locked=iter([3])).state.locked_rows()).tolist() == [3]
     with pytest.raises(KeyError, match="'nope' is not in the vocabulary"):
         Word2Vec.load(path, locked=["nope"])
     small(epochs=1, locked=["the"]).save(path)
@@ -383,9 +356,9 @@ def test_any_damage_of_the_header_is_an_error_or_nothing(data: Any, unfinished: 
     assert model.index_to_key == whole.index_to_key
     np.testing.assert_array_equal(model.counts, whole.counts)
     np.testing.assert_array_equal(model.locked, whole.locked)
-    assert model._matrices.keys() == whole._matrices.keys()
-    for name, array in model._matrices.items():
-        np.testing.assert_array_equal(array, whole._matrices[name])
+    assert model.state.matrices.keys() == whole.state.matrices.keys()
+    for name, array in model.state.matrices.items():
+        np.testing.assert_array_equal(array, whole.state.matrices[name])
     if place[0] != "state":
         assert_same(model, whole)
     model.save(bad)
@@ -393,68 +366,6 @@ def test_any_damage_of_the_header_is_an_error_or_nothing(data: Any, unfinished: 
 
 
 # ---- whole or not at all ----
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"before")
-    path.chmod(0o640)
-    with pytest.raises(RuntimeError, match="stop"), _files.atomic_file(path) as file:  # noqa: PT012
-        file.write(b"after" * 100_000)
-        assert path.read_bytes() == b"before"
-        raise RuntimeError("stop")
-    assert path.read_bytes() == b"before"
-    with _files.atomic_file(path) as file:
-        file.write(b"after")
-    assert path.read_bytes() == b"after"
-    assert path.stat().st_mode & 0o777 == 0o640
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_links_stay_links(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "there" / "file")
-    with _files.atomic_file(tmp_path / "link") as file:
-        file.write(b"x")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "there" / "file").read_bytes() == b"x"
-
-
-def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
-    for name in (".a[1].xyz.partial", ".a[1].partial", ".other.xyz.partial", "a[1].partial"):
-        (tmp_path / name).touch()
-    _files.remove_partial(tmp_path / "a[1]")
-    left = {".a[1].partial", ".other.xyz.partial", "a[1].partial"}
-    assert {path.name for path in tmp_path.iterdir()} == left
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/stdout")
-def test_what_is_no_file_is_written_directly() -> None:
-    code = (
-        "from seqfast.embeddings import _files\n"
-        "_files.check_writable('/dev/stdout')\n"
-        "with _files.atomic_file('/dev/stdout') as file: file.write(b'x')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
-    assert done.stdout == b"x"
-
-
-def test_new_files_have_the_usual_permissions(tmp_path: Path) -> None:
-    with _files.atomic_file(tmp_path / "file") as file:
-        file.write(b"x")
-    (tmp_path / "other").touch()
-    assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
-
-
-def test_writable_is_found_out(tmp_path: Path) -> None:
-    _files.check_writable(tmp_path / "file")
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError):
-        _files.check_writable(tmp_path / "absent" / "file")
-    with pytest.raises(IsADirectoryError):
-        _files.check_writable(tmp_path)
-    if os.path.exists("/dev/null"):
-        _files.check_writable("/dev/null")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -467,7 +378,14 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def fsync(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(_files.os, "fsync", fsync)
+    monkeypatch.setattr(files.os, "fsync", fsync)
+
+
+def test_an_error_of_saving_names_the_file(tmp_path: Path) -> None:
+    absent = tmp_path / "absent" / "file"
+    with pytest.raises(FileNotFoundError) as caught:
+        small(epochs=1).save(absent)
+    assert caught.value.filename == str(absent)
 
 
 def test_saving_to_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -531,7 +449,7 @@ LIMITED = """
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of file sizes")
 def test_a_write_cut_short_by_the_system(tmp_path: Path) -> None:
-    arguments = [str(tmp_path / "model"), str(Path(__file__).parents[1])]
+    arguments = [str(tmp_path / "model"), str(Path(__file__).parents[2])]
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(LIMITED), *arguments],
         capture_output=True,
@@ -597,7 +515,7 @@ def test_a_refused_corpus_changes_nothing() -> None:
     model.build_vocab(iter(SENTENCES))  # which is read once, and then gone
     with pytest.raises(KeyboardInterrupt):
         model.train(callbacks=[StopAfter(ROUNDS + 2)])
-    run = model._run
+    run = model.state.run
     with pytest.raises(ValueError, match="corpus must be the one that the run began with"):
         model.train(SENTENCES[1:], resume=True)
     with pytest.raises(ValueError, match="must have words of the vocabulary"):
@@ -612,7 +530,7 @@ def test_a_refused_corpus_changes_nothing() -> None:
     with pytest.raises(FileNotFoundError):
         model.train()
     model.checkpoint = None
-    assert model._run is run
+    assert model.state.run is run
     model.train(resume=True)
     assert_same(model, whole)
 
@@ -666,12 +584,12 @@ def test_an_unwritable_checkpoint_is_found_before_training(tmp_path: Path) -> No
 KILLED = """
     import sys
     from seqfast import Word2Vec
-    from seqfast.embeddings import _training
+    from seqfast.embeddings.base import loop
 
     sys.path.insert(0, sys.argv[2])
     from embeddings import planted
 
-    _training._FIRST_SPAN, _training._SPAN_SECONDS = 1, 0.0
+    loop._FIRST_SPAN_ROUNDS, loop._SPAN_SECONDS = 1, 0.0
     print("ready", flush=True)
     Word2Vec(planted.sentences(), checkpoint=sys.argv[1], checkpoint_every=0, **eval(sys.argv[3]))
 """
@@ -681,7 +599,7 @@ KILLED = """
 def test_killed_and_resumed(tmp_path: Path) -> None:
     options = {**SMALL, "deterministic": True, "epochs": 60}
     path = tmp_path / "checkpoint"
-    arguments = [str(path), str(Path(__file__).parents[1]), repr({**options, "workers": 2})]
+    arguments = [str(path), str(Path(__file__).parents[2]), repr({**options, "workers": 2})]
     program = [sys.executable, "-c", textwrap.dedent(KILLED), *arguments]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -701,47 +619,3 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     model = Word2Vec.resume(path, SENTENCES, workers=1, progress=False, checkpoint_every=600.0)
     assert_same(model, small(**options))
     assert list(tmp_path.iterdir()) == [path]
-
-
-# ---- the names of files ----
-
-
-def test_partial_files_of_others_stay(tmp_path: Path) -> None:
-    long = "x" * 200
-    targets = [
-        tmp_path / name for name in ("model", "model.v2", long + "1", long + "2", "\u00e9" * 120)
-    ]
-    for target in targets:
-        with _files.atomic_file(target) as file:
-            for other in targets:
-                if other != target:
-                    _files.remove_partial(other)
-            file.write(b"x")
-    assert set(tmp_path.iterdir()) == set(targets)
-    for target in targets:
-        descriptor, name = _files._partial_file(target)
-        os.close(descriptor)
-        _files.remove_partial(target)
-        assert not os.path.exists(name)
-
-
-def test_errors_name_what_was_to_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    absent = tmp_path / "absent" / "file"
-    for write in (_files.check_writable, small(epochs=1).save):
-        with pytest.raises(FileNotFoundError) as caught:
-            write(absent)
-        assert caught.value.filename == str(absent)
-    path = tmp_path / "file"
-    # What the block raises about another file is left as it is.
-    with pytest.raises(FileNotFoundError) as caught, _files.atomic_file(path):
-        (tmp_path / "other").read_bytes()
-    assert caught.value.filename == str(tmp_path / "other")
-    with pytest.raises(OSError, match="no number"), _files.atomic_file(path):
-        raise OSError("no number")
-    full_disk(monkeypatch)
-    with pytest.raises(OSError, match="No space left") as full, _files.atomic_file(path):
-        pass
-    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(path))
-    assert list(tmp_path.iterdir()) == []

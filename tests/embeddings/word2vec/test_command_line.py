@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from seqfast import Word2Vec
-from seqfast.embeddings import _command_line, _files, _training
-from seqfast.embeddings._command_line import main
+from seqfast.embeddings import files
+from seqfast.embeddings.base import loop
+from seqfast.embeddings.word2vec import __main__, training
+from seqfast.embeddings.word2vec.__main__ import main
 
-from . import planted
+from .. import planted
 
 PROGRAM = [sys.executable, "-m", "seqfast.embeddings.word2vec"]
 COMMON = ["-size", "16", "-min-count", "2", "-iter", "2", "-threads", "1", "-debug", "0"]
@@ -106,9 +108,9 @@ def test_arguments(
 
 
 def test_defaults_are_word2vec_cs() -> None:
-    parser = _command_line._parser()
+    parser = __main__._parser()
     options = parser.parse_args(["-train", "x", "-output", "y"])
-    model = _command_line._model(parser, options)
+    model = __main__._model(parser, options)
     assert (model.vector_size, model.window, model.sample) == (100, 5, 1e-3)
     assert (model.hs, model.negative, model.epochs, model.min_count) == (0, 5, 5, 5)
     assert (model.sg, model.alpha, model.min_alpha) == (0, 0.05, 0.05e-4)
@@ -255,7 +257,7 @@ def test_unwritable_output_is_found_before_training(
     def train(*_: Any) -> None:
         raise AssertionError("trained")
 
-    monkeypatch.setattr(_training, "train", train)
+    monkeypatch.setattr(training, "train", train)
     text = corpus.read_text()
     assert run(corpus, "-output", tmp_path / "absent" / "vectors") == 1
     assert run(corpus, "-output", tmp_path) == 1
@@ -286,7 +288,7 @@ def test_an_output_that_cannot_be_finished(
     def fsync(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_files.os, "fsync", fsync)
+    monkeypatch.setattr(files.os, "fsync", fsync)
     assert run(corpus, "-output", tmp_path / "vectors") == 1
     assert (tmp_path / "vectors").read_text() == "before"
     assert names(tmp_path) == {"corpus.txt", "vectors"}
@@ -307,7 +309,7 @@ def test_interrupted_and_resumed(
     common = ["-alpha", 0.02, "--deterministic", "--checkpoint", tmp_path / "c", "--resume"]
     assert run(corpus, "-output", tmp_path / "whole", *common) == 0
     (tmp_path / "c").unlink()
-    train = _training.Kernels.train
+    train = training.Word2VecKernels.train
     calls = 0
 
     def interrupted(*arguments: Any) -> Any:
@@ -317,9 +319,9 @@ def test_interrupted_and_resumed(
             signal.raise_signal(signal.SIGINT)
         return train(*arguments)
 
-    monkeypatch.setattr(_training, "_FIRST_SPAN", 1)
-    monkeypatch.setattr(_training, "_SPAN_SECONDS", 0.0)
-    monkeypatch.setattr(_training.Kernels, "train", interrupted)
+    monkeypatch.setattr(loop, "_FIRST_SPAN_ROUNDS", 1)
+    monkeypatch.setattr(loop, "_SPAN_SECONDS", 0.0)
+    monkeypatch.setattr(training.Word2VecKernels, "train", interrupted)
     output = tmp_path / "vectors"
     assert run(corpus, "-output", output, *common) == 130
     message = f"word2vec: interrupted; --resume goes on from {tmp_path / 'c'}\n"
@@ -360,4 +362,4 @@ def test_as_a_program(corpus: Path, tmp_path: Path) -> None:
         message = process.stderr.read()
     assert (process.returncode, message.count("\n")) == (130, 1), message
     assert "--resume goes on from" in message
-    assert Word2Vec.load(tmp_path / "c")._run is not None
+    assert Word2Vec.load(tmp_path / "c").state.run is not None

@@ -1,16 +1,19 @@
-"""Files that are whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Files: whole or not there, flushed to disk before they take their place; packed by suffix."""
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import hashlib
+import lzma
 import os
 import re
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 PathLike = str | os.PathLike[str]
 
@@ -26,16 +29,16 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
     (/dev/stdout, a pipe) is written directly. Raises OSError: a folder that is missing or may not
     be written, a full disk.
     """
-    with _naming(path):
+    with _errors_named(path):
         if _is_special(path):
             with open(path, "wb") as special:
                 yield special
             return
-        target = _target(path)
+        target = _link_target(path)
         descriptor, name = _partial_file(target)
         try:
             with open(descriptor, "wb") as file:
-                os.chmod(name, _mode(target))
+                os.chmod(name, _permissions(target))
                 yield cast(BinaryIO, file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -47,14 +50,42 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
         _flush_folder(target.parent)
 
 
+@contextlib.contextmanager
+def atomic_packed_file(path: PathLike) -> Iterator[BinaryIO]:
+    """`atomic_file`, packed as the suffix says."""
+    suffix = Path(path).suffix
+    with atomic_file(path) as file, contextlib.ExitStack() as stack:
+        packed: Any = file
+        if suffix == ".gz":
+            # Neither name nor time: the same vectors are the same bytes.
+            packed = stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
+        elif suffix == ".bz2":
+            packed = stack.enter_context(bz2.BZ2File(file, "wb"))
+        elif suffix == ".xz":
+            packed = stack.enter_context(lzma.LZMAFile(file, "wb"))
+        yield packed
+
+
+def open_by_suffix(path: PathLike) -> BinaryIO:
+    """A file for reading bytes, unpacked if it ends in .gz, .bz2 or .xz."""
+    suffix = Path(path).suffix
+    if suffix == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if suffix == ".bz2":
+        return cast(BinaryIO, bz2.open(path, "rb"))
+    if suffix == ".xz":
+        return cast(BinaryIO, lzma.open(path, "rb"))
+    return open(path, "rb")
+
+
 def check_writable(path: PathLike) -> None:
     """Raises the OSError that `atomic_file(path)` would; `path` stays as it is."""
     if _is_special(path):
         if os.path.isdir(path) or not os.access(path, os.W_OK):
             open(path, "ab").close()  # raises what the system says
         return
-    with _naming(path):
-        descriptor, name = _partial_file(_target(path))
+    with _errors_named(path):
+        descriptor, name = _partial_file(_link_target(path))
         os.close(descriptor)
     with contextlib.suppress(FileNotFoundError):  # another process of the run cleaned up
         os.unlink(name)
@@ -62,7 +93,7 @@ def check_writable(path: PathLike) -> None:
 
 def remove_partial(path: PathLike) -> None:
     """Removes what writers of `path` that were killed have left beside it."""
-    target = _target(path)
+    target = _link_target(path)
     with contextlib.suppress(OSError):
         for left in target.parent.iterdir():
             if _is_partial(left.name, target):
@@ -74,7 +105,7 @@ def _is_special(path: PathLike) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
 
 
-def _target(path: PathLike) -> Path:
+def _link_target(path: PathLike) -> Path:
     """Where a link leads: it stays a link."""
     return Path(os.path.realpath(path))
 
@@ -98,14 +129,14 @@ def _partial_file(target: Path) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def _naming(path: PathLike) -> Iterator[None]:
+def _errors_named(path: PathLike) -> Iterator[None]:
     """Errors of the system that name nothing, or a partial file, name `path` in its place."""
     try:
         yield
     except OSError as error:
         name = error.filename
         if isinstance(name, str):
-            ours = _is_partial(os.path.basename(name), _target(path))
+            ours = _is_partial(os.path.basename(name), _link_target(path))
         else:
             ours = name is None
         if error.errno is None or not ours:
@@ -113,7 +144,7 @@ def _naming(path: PathLike) -> Iterator[None]:
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def _mode(target: Path) -> int:
+def _permissions(target: Path) -> int:
     """The permissions of the file that is replaced, else those of a new one."""
     with contextlib.suppress(FileNotFoundError):
         return stat.S_IMODE(target.stat().st_mode)

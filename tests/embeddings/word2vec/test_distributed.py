@@ -18,10 +18,11 @@ if not (torch.distributed.is_available() and torch.distributed.is_gloo_available
     pytest.skip("this torch has no gloo", allow_module_level=True)
 
 from seqfast import Word2Vec  # noqa: E402
-from seqfast.embeddings._training import Kernels, Run  # noqa: E402
-from seqfast.embeddings.distributed import Group, joint_scale  # noqa: E402
+from seqfast.embeddings.distributed import Group, scale_of_changes  # noqa: E402
+from seqfast.embeddings.word2vec.state import Word2VecRun  # noqa: E402
+from seqfast.embeddings.word2vec.training import Word2VecKernels  # noqa: E402
 
-from . import planted  # noqa: E402
+from .. import planted  # noqa: E402
 
 OPTIONS: dict[str, Any] = {
     "vector_size": 24,
@@ -49,9 +50,10 @@ WORKER = """
 
     sys.path.insert(0, sys.argv[2])
     from embeddings import planted
-    from embeddings.test_distributed import CASES, OPTIONS
+    from embeddings.word2vec.test_distributed import CASES, OPTIONS
     from seqfast import Word2Vec
-    from seqfast.embeddings import Callback, Interrupted, _training
+    from seqfast.embeddings import Callback, Interrupted
+    from seqfast.embeddings.word2vec import training
 
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
@@ -71,7 +73,7 @@ WORKER = """
 
     # One is interrupted: both stop at the same place, and go on from one checkpoint.
     calls = 0
-    kernel = _training.Kernels.train
+    kernel = training.Word2VecKernels.train
 
     def interrupted(*arguments):
         global calls
@@ -80,13 +82,13 @@ WORKER = """
             signal.raise_signal(signal.SIGINT)
         return kernel(*arguments)
 
-    _training.Kernels.train = interrupted
+    training.Word2VecKernels.train = interrupted
     path = folder / "checkpoint"
     try:
         train(**options, checkpoint=path)
         raise AssertionError("not interrupted")
     except Interrupted as error:
-        run = error.model._run
+        run = error.model.state.run
         where = (run.epoch, run.next_round)
     torch.distributed.barrier()
     model = Word2Vec.resume(path, sentences, distributed=True, workers=1, progress=False)
@@ -95,7 +97,7 @@ WORKER = """
     assert model.loss_per_epoch == whole.loss_per_epoch
 
     # Ctrl-C that comes to one between two periods stops both after the next.
-    _training.Kernels.train = kernel
+    training.Word2VecKernels.train = kernel
 
     class Late(Callback):
         left = 3
@@ -109,7 +111,7 @@ WORKER = """
         train(**options, callbacks=[Late()])
         raise AssertionError("not interrupted")
     except Interrupted as error:
-        late = error.model._run
+        late = error.model.state.run
         assert (late.epoch, late.next_round) == (0, 4 * 4), late
 
     # Not told the same.
@@ -156,7 +158,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if sys.platform == "linux":
         common["GLOO_SOCKET_IFNAME"] = "lo"
-    arguments = [str(folder), str(Path(__file__).parents[1])]
+    arguments = [str(folder), str(Path(__file__).parents[2])]
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(WORKER), *arguments],
@@ -188,8 +190,8 @@ def test_as_good_as_one_process(name: str, trained: Path) -> None:
 def test_both_have_the_same_model(name: str, trained: Path) -> None:
     one, other = (Word2Vec.load(trained / f"{name}-{rank}") for rank in range(2))
     assert one.vectors.any()
-    for key, matrix in one._matrices.items():
-        np.testing.assert_array_equal(matrix, other._matrices[key])
+    for key, matrix in one.state.matrices.items():
+        np.testing.assert_array_equal(matrix, other.state.matrices[key])
     assert one.loss_per_epoch == other.loss_per_epoch
 
 
@@ -209,32 +211,32 @@ def test_it_needs_somebody_to_talk_to(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_periods() -> None:
     group = Group.__new__(Group)
     group.size = 4
-    run = Run(1, 0.1, 0.0, 0, tokens=64 * 256 * 4 * 10, raw_words=0, fingerprint="")
-    group._tokens = None
+    run = Word2VecRun(1, 0.1, 0.0, 0, tokens=64 * 256 * 4 * 10, raw_words=0, fingerprint="")
+    group._tokens_per_period = None
     assert group.rounds_of_period(run) == 10
-    group._tokens = 256 * 4 * 3 + 1
+    group._tokens_per_period = 256 * 4 * 3 + 1
     assert group.rounds_of_period(run) == 4
-    group._tokens = 1
+    group._tokens_per_period = 1
     assert group.rounds_of_period(run) == 1
-    group._tokens = None
+    group._tokens_per_period = None
     run.tokens = 1 << 40
     assert group.rounds_of_period(run) == 1024
 
 
 def test_changes_are_added_or_averaged() -> None:
-    scale = joint_scale(np.array([0.0, 1e-4, 1.0, 1e9]), 4)
+    scale = scale_of_changes(np.array([0.0, 1e-4, 1.0, 1e9]), 4)
     assert scale[0] == pytest.approx(1, abs=1e-4)  # added
     assert scale[1] == pytest.approx(1, abs=1e-3)
     assert 0.25 < scale[2] < 1
     assert scale[3] == pytest.approx(0.25)  # averaged
-    np.testing.assert_allclose(joint_scale(np.array([0.0, 1.0, 1e9]), 1), 1)
+    np.testing.assert_allclose(scale_of_changes(np.array([0.0, 1.0, 1e9]), 1), 1)
 
 
 def test_updates_are_counted() -> None:
     model = Word2Vec(vector_size=8, window=3, min_count=1, sample=0, hs=1, progress=False)
     model.build_vocab([["a", "a", "a", "b", "b", "c"]])
-    assert model._corpus is not None
-    updates = Kernels(model, model._corpus).updates_per_token()
+    assert model.state.corpus is not None
+    updates = Word2VecKernels(model.state, model.state.corpus).updates_per_token()
     np.testing.assert_allclose(updates["vectors"], [4 / 2, 4 / 3, 4 / 6])
     np.testing.assert_allclose(updates["output"], updates["vectors"])
     np.testing.assert_allclose(updates["nodes"], [4 / 2, 4])  # the root comes last

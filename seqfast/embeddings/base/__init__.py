@@ -1,0 +1,1 @@
+"""What every model shares that learns word vectors from a text: state, loop, checkpoints, face."""

@@ -1,0 +1,530 @@
+"""The face of a model of word vectors: its words, vocabulary, training and files around a state."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from seqfast.embeddings.base import checkpoint
+from seqfast.embeddings.base.checkpoint import Checkpoints
+from seqfast.embeddings.base.run import Run
+from seqfast.embeddings.base.state import Settings, State
+from seqfast.embeddings.callbacks import (
+    ProgressBar,
+    notify,
+    reading_bar,
+)
+from seqfast.embeddings.corpus.reading import encode, read
+from seqfast.embeddings.corpus.selection import TrimRule, VocabularySelection
+from seqfast.embeddings.corpus.sources import Source
+from seqfast.embeddings.corpus.vocabulary import Corpus, Vocabulary
+from seqfast.embeddings.distributed import Group
+from seqfast.embeddings.files import PathLike, check_writable
+from seqfast.embeddings.formats import safetensors
+from seqfast.embeddings.formats.gensim import to_gensim
+from seqfast.embeddings.formats.word2vec import load_word2vec_format, save_word2vec_format
+from seqfast.embeddings.vectors import Queries
+
+if TYPE_CHECKING:
+    import torch
+
+Array = npt.NDArray[Any]
+T = TypeVar("T")
+M = TypeVar("M", bound="WordVectorModel")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while a constructor trained: `model` is as far as it has come.
+
+    `error.model.train(resume=True)` goes on, bit for bit where the training is deterministic.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__("interrupted; error.model.train(resume=True) goes on")
+        self.model = model
+
+
+class Delegated(Generic[T]):
+    """An attribute of a model that its state holds, or the frozen settings or runtime of it."""
+
+    def __init__(self, holder: Literal["state", "settings", "runtime"]) -> None:
+        self._holder = holder
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, model: None, owner: type) -> Delegated[T]: ...
+    @overload
+    def __get__(self, model: WordVectorModel, owner: type) -> T: ...
+    def __get__(self, model: WordVectorModel | None, owner: type) -> Delegated[T] | T:
+        if model is None:
+            return self
+        holder = model.state if self._holder == "state" else getattr(model.state, self._holder)
+        value: T = getattr(holder, self._name)
+        return value
+
+    def __set__(self, model: WordVectorModel, value: T) -> None:
+        if self._holder == "state":
+            setattr(model.state, self._name, value)
+        else:
+            holder = getattr(model.state, self._holder)
+            changed = dataclasses.replace(holder, **{self._name: value})
+            setattr(model.state, self._holder, changed)
+
+
+class WordVectorModel(Queries, abc.ABC):
+    """Base of the classes that learn word vectors from a text.
+
+    A class below it has a constructor and `train`; it says what its state and settings are.
+    """
+
+    state_class: ClassVar[type[State]]
+    settings_class: ClassVar[Callable[..., Settings]]
+
+    workers = Delegated[int | None]("runtime")
+    device = Delegated[str]("runtime")
+    checkpoint = Delegated[PathLike | None]("runtime")
+    checkpoint_every = Delegated[float | str]("runtime")
+    distributed = Delegated[bool]("runtime")
+    process_group = Delegated[Any]("runtime")
+    cache_folder = Delegated[PathLike | None]("runtime")
+    memory_limit = Delegated[int | None]("runtime")
+    progress = Delegated[bool]("runtime")
+    callbacks = Delegated[list[Any]]("runtime")
+
+    vocabulary = Delegated[Vocabulary]("state")
+    """Words by falling count with their counts and index, and what reading the text found."""
+    corpus_count = Delegated[int]("state")
+    """Sentences read."""
+    corpus_total_words = Delegated[int]("state")
+    """Words read, in the vocabulary or not."""
+    locked = Delegated[Any]("state")
+    """Rows that training leaves alone: words, ids, or a bool array [V]."""
+    loss_per_epoch = Delegated[list[float]]("state")
+    """Of each epoch so far the loss summed over its examples, in nats."""
+    mean_loss_per_epoch = Delegated[list[float]]("state")
+    """The same per example: a pair (skip-gram) or a window (CBOW)."""
+    epochs_trained = Delegated[int]("state")
+    train_count = Delegated[int]("state")
+
+    def __init__(self, state: State, trim_rule: TrimRule | None, initial_vectors: Any) -> None:
+        self.state = state
+        self.trim_rule = trim_rule
+        self.initial_vectors = initial_vectors
+        self._wv: Any = None
+        self._check()
+
+    def _check(self) -> None:
+        """Settings and runtime can be changed, so they are looked at wherever they count."""
+        self.state.settings.check()
+        self.state.runtime.check(self.state.model_name)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(vocab={len(self)}, "
+            f"vector_size={self.state.settings.vector_size}, alpha={self.state.settings.alpha})"
+        )
+
+    # ---- words and vectors ----
+
+    @property
+    def index_to_key(self) -> list[str]:
+        """The words, by id."""
+        return self.vocabulary.words
+
+    @property
+    def key_to_index(self) -> dict[str, int]:
+        """Word to id."""
+        return self.vocabulary.index
+
+    @property
+    def counts(self) -> Array:
+        """How often each word occurs, int64 [V]."""
+        return self.vocabulary.counts
+
+    @property
+    def vectors(self) -> Array:
+        """float32 [V, vector_size]: a view, which may be written to. Rows need not be adjacent."""
+        return self._matrix("vectors")
+
+    def _matrix(self, name: str) -> Array:
+        """[rows, vector_size]. RuntimeError before build_vocab, AttributeError for others."""
+        if name not in self.state.matrices:
+            if not len(self):
+                raise RuntimeError(
+                    f"{self.state.model_name}: there are no vectors before build_vocab"
+                )
+            raise AttributeError(f"{self.state.model_name}: this model has no {name}")
+        return self.state.columns(name)
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self.vocabulary.index
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.vocabulary.words)
+
+    def __getitem__(self, key: str | int | Iterable[str | int]) -> Array:
+        """The vector of a word or id, [vector_size], or of several, [n, vector_size].
+
+        Raises KeyError, which names the word, and IndexError.
+        """
+        rows: Any
+        if isinstance(key, (str, int, np.integer)):
+            rows = self.get_index(key)
+        else:
+            rows = [self.get_index(one) for one in key]
+        found: Array = self.vectors[rows]
+        return found
+
+    def get_index(self, key: str | int) -> int:
+        """The id of a word; an id is checked. Raises KeyError, which names the word, IndexError."""
+        return self.state.row_of(key)
+
+    def get_vector(self, key: str | int, norm: bool = False) -> Array:
+        """A word's vector, with `norm` divided by its length. Raises as `model[key]`."""
+        vector: Array = self.vectors[self.get_index(key)]
+        length = np.linalg.norm(vector)
+        return vector / length if norm and length else vector
+
+    @property
+    def wv(self) -> Any:
+        """A gensim KeyedVectors of these words, counts and vectors, sharing their memory.
+
+        The same object until the vocabulary changes. Raises ImportError without gensim.
+        """
+        if self._wv is None:
+            self._wv = to_gensim(self.vectors, self.index_to_key, self.counts)
+        self._wv.vectors = self.vectors
+        self._wv.norms = None  # training may have changed the vectors
+        return self._wv
+
+    def to_embedding(self, freeze: bool = True) -> torch.nn.Embedding:
+        """A torch.nn.Embedding with a copy of the vectors, whose indices are ids.
+
+        `freeze`: its weight takes no gradient. Raises ImportError without torch.
+        """
+        import torch
+
+        weight = torch.from_numpy(np.array(self.vectors))
+        embedding: torch.nn.Embedding = torch.nn.Embedding.from_pretrained(weight, freeze=freeze)
+        return embedding
+
+    def get_latest_training_loss(self) -> float:
+        """The sum of the losses of the latest call of `train`, over its epochs as far as it is."""
+        run = self.state.run
+        return self.state.latest_loss if run is None else run.total_loss
+
+    # ---- vocabulary ----
+
+    def build_vocab(
+        self,
+        corpus: Source | None = None,
+        corpus_file: Source | None = None,
+        update: bool = False,
+        progress_per: int | None = None,
+        keep_raw_vocab: bool = False,
+        trim_rule: TrimRule | None = None,
+        *,
+        sentences: Source | None = None,
+        corpus_iterable: Source | None = None,
+        words: list[str] | None = None,
+    ) -> None:
+        """Reads a corpus, makes its vocabulary and first vectors, and keeps the text for `train`.
+
+        A second vocabulary replaces the first, and its vectors, unless `update`: then words that
+        are new and not rare in this corpus follow those that are there, which keep their ids and
+        vectors, and counts are added up. With `hs` the tree is made anew, so its nodes begin at
+        zero again. An unfinished run can then no longer be resumed.
+
+        `corpus` and `words` as of the class; `progress_per` and `keep_raw_vocab` say nothing.
+        Raises as the class; RuntimeError for an update of nothing.
+        """
+        settings = self.state.settings
+        source = self._one_source(
+            corpus, sentences=sentences, corpus_iterable=corpus_iterable, corpus_file=corpus_file
+        )
+        if source is None:
+            raise TypeError("build_vocab: corpus must be given, got None")
+        self._check()
+        self._check_update(update)
+        with reading_bar(self.state.runtime.shows_progress()) as bar:
+            vocabulary, text = read(
+                source,
+                min_count=settings.min_count,
+                max_vocab_size=settings.max_vocab_size,
+                max_final_vocab=settings.max_final_vocab,
+                trim_rule=trim_rule if trim_rule is not None else self.trim_rule,
+                words=words,
+                known=self.vocabulary if update else None,
+                progress=bar,
+                **self.state.runtime.reading(),
+            )
+        if not len(vocabulary):
+            found = "corpus must have words, got an empty one"
+            if vocabulary.raw_words:
+                found = (
+                    f"min_count must leave some words, got {vocabulary.min_count} for a corpus of "
+                    f"{vocabulary.raw_words} words, {vocabulary.raw_types} of them different"
+                )
+            raise ValueError(f"{self.state.model_name}: {found}")
+        self._set_vocabulary(vocabulary, update)
+        self.state.corpus = text
+        self.corpus_count = vocabulary.raw_sentences
+        self.corpus_total_words = vocabulary.raw_words
+
+    def build_vocab_from_freq(
+        self,
+        word_freq: Mapping[str, int],
+        keep_raw_vocab: bool = False,
+        corpus_count: int | None = None,
+        trim_rule: TrimRule | None = None,
+        update: bool = False,
+    ) -> None:
+        """As `build_vocab` with words that were counted before; `train` then needs a corpus."""
+        self._check()
+        self._check_update(update)
+        counts = np.array(
+            [self._checked_count(word, number) for word, number in word_freq.items()], np.int64
+        )
+        counted = Vocabulary(list(word_freq), counts, raw_words=int(counts.sum()))
+        rule = trim_rule if trim_rule is not None else self.trim_rule
+        known = self.vocabulary if update else None
+        settings = self.state.settings
+        selection = VocabularySelection(settings.min_count, settings.max_final_vocab, rule, known)
+        vocabulary = selection.of_counted(counted)
+        if not len(vocabulary):
+            raise ValueError(
+                f"{self.state.model_name}: min_count must leave some words, got "
+                f"{vocabulary.min_count} for "
+                f"{len(word_freq)} words"
+            )
+        self._set_vocabulary(vocabulary, update)
+        self.state.corpus = None
+        self.corpus_count = int(corpus_count or 0)
+        self.corpus_total_words = vocabulary.raw_words
+
+    def _check_update(self, update: bool) -> None:
+        if update and not len(self):
+            raise RuntimeError(
+                f"{self.state.model_name}: update needs a vocabulary, build one first"
+            )
+
+    def _checked_count(self, word: Any, number: Any) -> int:
+        name = self.state.model_name
+        if not isinstance(word, str):
+            raise TypeError(f"{name}: words of word_freq must be str, got {word!r}")
+        if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 0:
+            raise ValueError(f"{name}: the count of {word!r} must be an int >= 0, got {number!r}")
+        return int(number)
+
+    def _set_vocabulary(self, vocabulary: Vocabulary, update: bool) -> None:
+        self.state.set_vocabulary(vocabulary, update, self.initial_vectors)
+        self._wv = None
+
+    def _one_source(self, corpus: Source | None, **others: Source | None) -> Source | None:
+        given = {"corpus": corpus, **others}
+        names = [name for name, value in given.items() if value is not None]
+        if len(names) > 1:
+            raise TypeError(
+                f"{self.state.model_name}: a corpus must be given once, got {' and '.join(names)}"
+            )
+        return given[names[0]] if names else None
+
+    def set_vectors(self, vectors: Any) -> int:
+        """Replaces the vectors of those words that `vectors` has, and says how many they are.
+
+        `vectors`: a mapping of words to vectors, a gensim KeyedVectors or a model. Raises
+        ValueError for vectors of another size, and for infinite ones and NaN.
+        """
+        return len(self.state.take_vectors(vectors))
+
+    def intersect_word2vec_format(
+        self,
+        fname: PathLike,
+        lockf: float = 0.0,
+        binary: bool = False,
+        encoding: str = "utf8",
+        unicode_errors: str = "strict",
+    ) -> int:
+        """Takes over the vectors of a file in word2vec's format, for the words both have.
+
+        `lockf` 0 locks those rows, so that training leaves them alone; 1 lets them go on. Returns
+        how many they are. Raises OSError, and ValueError for a damaged file or another size.
+        """
+        if lockf not in (0, 1):
+            raise ValueError(f"{self.state.model_name}: lockf must be 0 or 1, got {lockf!r}")
+        words, vectors, _ = load_word2vec_format(
+            fname, binary=binary, encoding=encoding, unicode_errors=unicode_errors
+        )
+        rows = self.state.take_vectors(dict(zip(words, vectors, strict=True)))
+        locked = self.state.locked_rows()
+        mask = np.zeros(len(self), bool) if locked is None else locked.astype(bool)
+        mask[rows] = not lockf
+        self.locked = mask
+        return len(rows)
+
+    # ---- training ----
+
+    def _begin_with(self, source: Source, words: list[str] | None) -> None:
+        """What a constructor does with a corpus: reads it and trains."""
+        if self.checkpoint is not None and not self.distributed:
+            check_writable(self.checkpoint)
+        self.build_vocab(source, words=words)
+        try:
+            self.train()
+        except KeyboardInterrupt as error:
+            raise Interrupted(self) from error
+
+    @abc.abstractmethod
+    def train(self, *, resume: bool = False) -> Any:
+        """Trains on the corpus read last, or goes on with an unfinished run."""
+
+    def _training_corpus(self, source: Source | None, words: list[str] | None) -> Corpus:
+        """The corpus to train on; it takes the place of the one before when all else is checked."""
+        corpus, name = self.state.corpus, self.state.model_name
+        runtime = self.state.runtime
+        if source is not None:
+            with reading_bar(runtime.shows_progress()) as bar:
+                corpus = encode(
+                    source, self.vocabulary, words=words, progress=bar, **runtime.reading()
+                )
+        if corpus is None:
+            raise ValueError(f"{name}: corpus must be given, got None, and none was read before")
+        if not len(corpus.ids):
+            raise ValueError(
+                f"{name}: corpus must have words of the vocabulary, got none among "
+                f"{corpus.raw_words} words"
+            )
+        return corpus
+
+    def _carry_out(
+        self, run: Run, corpus: Corpus, listeners: list[Any], train: Callable[..., None]
+    ) -> tuple[int, int]:
+        """Has `train` do what is left of a run, with all that goes on around it.
+
+        Returns how many (effective, raw) words that were.
+        """
+        group = self._join_group()
+        leads = group is None or group.rank == 0
+        checkpoints = None
+        if self.checkpoint is not None and leads:
+            check_writable(self.checkpoint)
+            checkpoints = Checkpoints(self.checkpoint, self.checkpoint_every, self.save)
+        bar = ProgressBar() if self.state.runtime.shows_progress() else None
+        tell = functools.partial(notify, [bar, *listeners] if bar else listeners, self)
+        self.state.begin(run, corpus)
+        before = run.effective_words, run.words
+        try:
+            train(self.state, corpus, run, tell, checkpoints, group)
+        except FloatingPointError:
+            self.state.run = None
+            raise
+        finally:
+            if bar is not None:
+                bar.close()
+        return run.effective_words - before[0], run.words - before[1]
+
+    def _join_group(self) -> Group | None:
+        if not self.distributed:
+            return None
+        return Group(
+            self.process_group,
+            operation=self.state.model_name,
+            device=self.device,
+            tokens_per_period=self.state.settings.tokens_per_period,
+        )
+
+    def finish_run(self, corpus: Source, words: list[str] | None = None) -> None:
+        """Goes on with the run that a file has left unfinished, if it has one, to its end.
+
+        `corpus` and `words` as of the class. Raises as `train`, ValueError for another corpus than
+        that of the run.
+        """
+        text = self._training_corpus(corpus, words)
+        self.state.check_same_corpus(text)
+        self.state.corpus = text
+        if self.state.run is not None:
+            self.train(resume=True)
+
+    # ---- files ----
+
+    def save(self, path: PathLike) -> None:
+        """Writes everything to one safetensors file, whole or not at all: words, counts, vectors,
+        the other matrices, settings, an unfinished run, and sums by which `load` finds damage. What
+        is no part of the result is left out: the corpus, `trim_rule`, callbacks, device and
+        workers. Raises OSError.
+        """
+        if not len(self):
+            raise RuntimeError(
+                f"{self.state.model_name}: there is nothing to save before build_vocab"
+            )
+        checkpoint.save(path, self.state)
+
+    def save_word2vec_format(self, fname: PathLike, binary: bool = False, **options: Any) -> None:
+        """Writes words and vectors for other programs, the frequent words first; arguments and
+        errors as of `seqfast.embeddings.formats.save_word2vec_format`.
+        """
+        save_word2vec_format(
+            fname, self.vectors, self.index_to_key, self.counts, binary=binary, **options
+        )
+
+    @classmethod
+    def load(cls: type[M], path: PathLike, **runtime: Any) -> M:
+        """Reads what `save` or a checkpoint wrote; the model can be trained on.
+
+        `runtime`: arguments of the class that a file does not carry, such as `workers`, `device`,
+        `progress`, `callbacks`, `checkpoint`; `locked` where the file has no locks. Raises OSError,
+        ValueError for what is no such file, TypeError for what the file carries, and for a corpus.
+        """
+        if texts := sorted({"corpus", "sentences", "corpus_file", "words"} & runtime.keys()):
+            raise TypeError(f"load: {', '.join(texts)} must be left to train or resume")
+        stored = safetensors.read(path, cls.state_class.file_kind)
+        settings = checkpoint.settings_of(stored, cls.settings_class)
+        carried = {*settings, "initial_vectors", *({"locked"} if "locked" in stored else ())}
+        if double := sorted(carried & runtime.keys()):
+            raise TypeError(
+                f"{cls.state_class.model_name}: {', '.join(double)} must be left to the file {path}"
+            )
+        model = cls(**settings, **runtime)
+        checkpoint.restore(model.state, stored)
+        model.state.locked_rows()  # those of `runtime` are found out now, not when it trains
+        return model
+
+    @classmethod
+    def resume(
+        cls: type[M],
+        path: PathLike,
+        corpus: Source | None = None,
+        *,
+        sentences: Source | None = None,
+        corpus_file: Source | None = None,
+        words: list[str] | None = None,
+        **runtime: Any,
+    ) -> M:
+        """Goes on from a checkpoint, with the corpus it was training on, to the end planned.
+
+        Further checkpoints go to the same file unless `checkpoint` says otherwise; `runtime` is as
+        of `load`. A run that is finished is not gone over again. With `deterministic=True`, or with
+        one worker, the result is bit for bit that of a run without an interruption. Raises as
+        `load` and `train`, ValueError for another corpus.
+        """
+        runtime.setdefault("checkpoint", path)
+        model = cls.load(path, **runtime)
+        source = model._one_source(corpus, sentences=sentences, corpus_file=corpus_file)
+        if source is None:
+            raise TypeError("resume: corpus must be given, got None")
+        try:
+            model.finish_run(source, words)
+        except KeyboardInterrupt as error:
+            raise Interrupted(model) from error
+        return model

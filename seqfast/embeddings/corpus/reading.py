@@ -1,0 +1,185 @@
+"""Reads corpora of word vectors: files, token lists or ids in, vocabulary and encoded words out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from seqfast.embeddings.corpus.id_store import IdStore
+from seqfast.embeddings.corpus.selection import TrimRule, VocabularySelection, apply_trim_rule
+from seqfast.embeddings.corpus.sources import (
+    PIECE_TOKENS,
+    Array,
+    Path,
+    Reader,
+    ReadingProgress,
+    Source,
+    is_ids,
+    open_source,
+)
+from seqfast.embeddings.corpus.vocabulary import Corpus, Vocabulary
+from seqfast.ops.corpus import fingerprint
+
+
+def read(
+    source: Source,
+    *,
+    min_count: int = 5,
+    max_vocab_size: int | None = None,
+    max_final_vocab: int | None = None,
+    trim_rule: TrimRule | None = None,
+    workers: int | None = None,
+    cache_folder: Path | None = None,
+    memory_limit: int | None = None,
+    progress: ReadingProgress | None = None,
+    words: Sequence[str] | None = None,
+    known: Vocabulary | None = None,
+) -> tuple[Vocabulary, Corpus]:
+    """The vocabulary of a corpus and the corpus encoded with it, in one reading.
+
+    `source` is one of
+
+    - a path or a list of paths: one sentence a line, words apart as `str.split` has it, UTF-8;
+      gzip, bzip2 and xz are unpacked. Bytes that are no UTF-8 become U+FFFD and are counted. Lines
+      have any length. Files are read, not mapped: one that shrinks meanwhile ends early, where a
+      map would end the process.
+    - an iterable of sentences, each an iterable of str; read once, so a generator will do.
+    - `(ids, offsets)`: integers, [tokens], and where sentences begin and end, [sentences + 1];
+      id i is the word `words[i]`, or `str(i)` without `words`.
+
+    `min_count`, `max_vocab_size`, `max_final_vocab` and `trim_rule(word, count, min_count)` mean
+    what they mean in gensim. `max_vocab_size`, how many words are counted at a time, takes two
+    readings, so the source must allow them; it does nothing for ids. `workers`: threads that split
+    text into words, None: torch's or OpenMP's number; the result does not depend on it. `known`: a
+    vocabulary that stays in front of the new words, its counts raised by what is read; `min_count`
+    and the like are for the new words only.
+
+    Ids that take more than `memory_limit` bytes (None: half of the free memory) go to a file
+    without a name in `cache_folder` (None: where temporary files are), four bytes a word.
+    `progress(done, total or None, "bytes" or "sentences")` is called now and then in each reading.
+
+    An empty vocabulary is no error here. Raises FileNotFoundError and other OSErrors that name the
+    path or the folder, TypeError for what is no corpus, ValueError for damaged archives and for
+    arguments that make no sense. What an iterable or `progress` raises comes through.
+    """
+    _check_number("min_count", min_count, 0)
+    _check_number("max_final_vocab", max_final_vocab, 1)
+    _check_number("max_vocab_size", max_vocab_size, 1)
+    chosen = VocabularySelection(min_count, max_final_vocab, trim_rule, known)
+    if max_vocab_size is not None and not is_ids(source):
+        counted = count(
+            source,
+            max_vocab_size=max_vocab_size,
+            trim_rule=trim_rule,
+            workers=workers,
+            progress=progress,
+            words=words,
+        )
+        vocabulary = chosen.of_counted(counted)
+        corpus = encode(
+            source,
+            vocabulary,
+            workers=workers,
+            cache_folder=cache_folder,
+            memory_limit=memory_limit,
+            progress=progress,
+        )
+        return vocabulary, corpus
+    reader, parts = open_source(
+        source,
+        words=words,
+        known=() if known is None else known.words,
+        workers=workers,
+        progress=progress,
+    )
+    store = IdStore(cache_folder, memory_limit)
+    try:
+        for _ in parts:
+            store.fetch(reader)
+        vocabulary, numbers = chosen.of_reader(reader)
+        return vocabulary, _corpus(reader, store.finish(reader, numbers))
+    finally:
+        store.close()
+
+
+def encode(
+    source: Source,
+    vocabulary: Vocabulary,
+    *,
+    workers: int | None = None,
+    cache_folder: Path | None = None,
+    memory_limit: int | None = None,
+    progress: ReadingProgress | None = None,
+    words: Sequence[str] | None = None,
+) -> Corpus:
+    """A corpus in the ids of a vocabulary, other words left out. Arguments as in `read`."""
+    reader, parts = open_source(
+        source,
+        words=words,
+        known=vocabulary.words,
+        frozen=True,
+        workers=workers,
+        progress=progress,
+    )
+    store = IdStore(cache_folder, memory_limit)
+    try:
+        for _ in parts:
+            store.fetch(reader)
+        return _corpus(reader, store.finish(reader, None))
+    finally:
+        store.close()
+
+
+def count(
+    source: Source,
+    *,
+    max_vocab_size: int | None = None,
+    trim_rule: TrimRule | None = None,
+    workers: int | None = None,
+    progress: ReadingProgress | None = None,
+    words: Sequence[str] | None = None,
+) -> Vocabulary:
+    """Every word of a corpus, whatever its count. Arguments as in `read`.
+
+    With `max_vocab_size` rare words are pruned as gensim does: after each sentence that leaves more
+    words than that, those that came less often than a number that begins at 1 and rises by one each
+    time, or those that `trim_rule(word, count, that number)` discards.
+    """
+    _check_number("max_vocab_size", max_vocab_size, 1)
+    reader, parts = open_source(
+        source, words=words, max_types=max_vocab_size, workers=workers, progress=progress
+    )
+    least = 1
+    for full in parts:
+        if full:
+            counts = reader.counts()
+            keep = counts >= least
+            if trim_rule is not None:
+                names = reader.words(np.arange(len(counts)))
+                keep = apply_trim_rule(trim_rule, names, counts, least, keep)
+            if not keep.all():
+                reader.prune(keep)
+            least += 1
+        elif reader.pending > PIECE_TOKENS:
+            reader.take()
+    return VocabularySelection(0, None, None, None).of_reader(reader)[0]
+
+
+def _corpus(reader: Reader, ids: Array) -> Corpus:
+    offsets = reader.offsets()
+    return Corpus(
+        ids,
+        offsets,
+        raw_words=reader.raw_words,
+        invalid_bytes=reader.invalid_bytes,
+        fingerprint=fingerprint(ids) + fingerprint(offsets),
+        raw_sentences=reader.raw_sentences,
+    )
+
+
+def _check_number(name: str, value: int | None, least: int) -> None:
+    if value is None:
+        return
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"corpus: {name} must be an integer of at least {least}, got {value!r}")

@@ -1,0 +1,289 @@
+"""Word2Vec: word vectors from text, with gensim's names."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from seqfast.embeddings.base.checks import check_device, check_rate
+from seqfast.embeddings.base.model import Delegated, WordVectorModel
+from seqfast.embeddings.base.run import Run
+from seqfast.embeddings.base.runtime import Runtime
+from seqfast.embeddings.callbacks import checked_callbacks
+from seqfast.embeddings.corpus.selection import TrimRule
+from seqfast.embeddings.corpus.sources import Source
+from seqfast.embeddings.corpus.vocabulary import Corpus
+from seqfast.embeddings.distributed import own_device
+from seqfast.embeddings.files import PathLike
+from seqfast.embeddings.word2vec import training
+from seqfast.embeddings.word2vec.settings import (
+    OPERATION,
+    Settings,
+    check_unused,
+    default_alpha,
+)
+from seqfast.embeddings.word2vec.state import Word2VecState
+
+if TYPE_CHECKING:
+    import torch
+    from torch.distributed import ProcessGroup
+
+Array = npt.NDArray[Any]
+
+
+class Word2Vec(WordVectorModel):
+    """Word vectors of Mikolov et al. 2013, trained on a text, with gensim's names and meanings.
+
+    `Word2Vec(corpus)` reads a corpus, builds its vocabulary and trains; `Word2Vec()` waits for
+    `build_vocab` and `train`.
+
+    `corpus` (`sentences` and `corpus_file` mean the same): a path or a list of paths, one sentence
+    a line; an iterable of lists of words, which may be a generator, since it is read once; or
+    `(ids, offsets)`, integers [tokens] and where sentences begin and end [sentences + 1], with
+    `words` as their names. See `seqfast.embeddings.corpus.read`, also for `cache_folder` and
+    `memory_limit`.
+
+    As in gensim: `vector_size`, `alpha`, `window`, `min_count`, `max_vocab_size`,
+    `max_final_vocab`, `trim_rule`, `sample`, `seed`, `min_alpha`, `hs`, `negative`, `ns_exponent`,
+    `cbow_mean`, `epochs`, `shrink_windows`, `comment`. Other than there:
+
+    - `sg` is 1, skip-gram, unless told otherwise.
+    - `shared_negatives`: the contexts of a window share its negatives, which is what makes it fast;
+      False draws them for each pair, as gensim and word2vec.c do.
+    - CBOW with `cbow_mean` divides the gradient, too, by the number of contexts, as the derivative
+      does, and learns best at larger rates: `alpha` None is 0.1 there, 0.025 elsewhere.
+      `legacy_cbow=True` does not divide, as word2vec.c and gensim; its rate is 0.025.
+    - `negative=0, hs=0` is the full softmax, for small vocabularies.
+    - `workers`: threads; None for as many as other operations take.
+    - `deterministic=True`: the result is the same, bit for bit, for any number of workers; without
+      it only one worker repeats itself. `PYTHONHASHSEED` plays no part. Its batches are 32 words
+      long, so a vocabulary of a few dozen words wants a smaller `alpha`.
+    - Sentences have any length: gensim cuts them at 10,000 words.
+    - The loss is always computed, exactly, so `compute_loss` says nothing; `batch_words` does not
+      either. Asking for something by `hashfxn`, `null_word` or `sorted_vocab` is an error.
+    - `callbacks` (see `seqfast.embeddings.callbacks`; gensim's do, too) are kept for later calls of
+      `train`.
+
+    And beyond gensim: `device` is "cpu", "cuda" or "cuda:1"; `locked` names rows that stay as they
+    are: words, ids, or a bool array [V]; `initial_vectors` gives vectors to begin with: a mapping
+    of words to vectors, a gensim KeyedVectors or another Word2Vec. `progress=False` is quiet.
+    `checkpoint` is a file that is replaced every `checkpoint_every` seconds, or with "epoch" after
+    each epoch, and at the end; `Word2Vec.resume` goes on from it. `distributed=True` (or a
+    `process_group`) shares the work with the processes torchrun has started, which bring their
+    changes together every `tokens_per_period`: see `seqfast.embeddings.distributed`.
+
+    Raises TypeError and ValueError for arguments that cannot be, an empty corpus and a vocabulary
+    that `min_count` leaves nothing of; OSError where files cannot be read, or `checkpoint` cannot
+    be written; FloatingPointError where the loss becomes infinite or NaN; Interrupted at Ctrl-C.
+    """
+
+    state_class = Word2VecState
+    settings_class = Settings
+    state: Word2VecState
+
+    vector_size = Delegated[int]("settings")
+    alpha = Delegated[float]("settings")
+    window = Delegated[int]("settings")
+    min_count = Delegated[int]("settings")
+    max_vocab_size = Delegated[int | None]("settings")
+    max_final_vocab = Delegated[int | None]("settings")
+    sample = Delegated[float]("settings")
+    seed = Delegated[int]("settings")
+    min_alpha = Delegated[float]("settings")
+    sg = Delegated[int]("settings")
+    hs = Delegated[int]("settings")
+    negative = Delegated[int]("settings")
+    ns_exponent = Delegated[float]("settings")
+    cbow_mean = Delegated[int]("settings")
+    shared_negatives = Delegated[bool]("settings")
+    legacy_cbow = Delegated[bool]("settings")
+    epochs = Delegated[int]("settings")
+    shrink_windows = Delegated[bool]("settings")
+    deterministic = Delegated[bool]("settings")
+    tokens_per_period = Delegated[int | None]("settings")
+    comment = Delegated[str | None]("settings")
+
+    def __init__(
+        self,
+        corpus: Source | None = None,
+        *,
+        sentences: Source | None = None,
+        corpus_file: Source | None = None,
+        words: list[str] | None = None,
+        vector_size: int = 100,
+        alpha: float | None = None,
+        window: int = 5,
+        min_count: int = 5,
+        max_vocab_size: int | None = None,
+        sample: float = 1e-3,
+        seed: int = 1,
+        workers: int | None = None,
+        min_alpha: float = 1e-4,
+        sg: int = 1,
+        hs: int = 0,
+        negative: int = 5,
+        ns_exponent: float = 0.75,
+        cbow_mean: int = 1,
+        shared_negatives: bool = True,
+        legacy_cbow: bool = False,
+        epochs: int = 5,
+        trim_rule: TrimRule | None = None,
+        max_final_vocab: int | None = None,
+        shrink_windows: bool = True,
+        deterministic: bool = False,
+        device: str | torch.device = "cpu",
+        locked: Any = None,
+        initial_vectors: Any = None,
+        checkpoint: PathLike | None = None,
+        checkpoint_every: float | str = 600.0,
+        distributed: bool = False,
+        process_group: ProcessGroup | None = None,
+        tokens_per_period: int | None = None,
+        cache_folder: PathLike | None = None,
+        memory_limit: int | None = None,
+        progress: bool = True,
+        callbacks: Any = (),
+        comment: str | None = None,
+        compute_loss: bool = False,
+        batch_words: int | None = None,
+        sorted_vocab: int = 1,
+        hashfxn: Any = None,
+        null_word: int = 0,
+    ) -> None:
+        check_unused(sorted_vocab, batch_words, hashfxn, null_word)
+        settings = Settings(
+            vector_size=vector_size,
+            alpha=default_alpha(sg, cbow_mean, legacy_cbow) if alpha is None else alpha,
+            window=window,
+            min_count=min_count,
+            max_vocab_size=max_vocab_size,
+            max_final_vocab=max_final_vocab,
+            sample=sample,
+            seed=seed,
+            min_alpha=min_alpha,
+            sg=sg,
+            hs=hs,
+            negative=negative,
+            ns_exponent=ns_exponent,
+            cbow_mean=cbow_mean,
+            shared_negatives=shared_negatives,
+            legacy_cbow=legacy_cbow,
+            epochs=epochs,
+            shrink_windows=shrink_windows,
+            deterministic=deterministic,
+            tokens_per_period=tokens_per_period,
+            comment=comment,
+        )
+        shared = bool(distributed) or process_group is not None
+        place = check_device(OPERATION, device)
+        runtime = Runtime(
+            workers=workers,
+            device=own_device(place) if shared else place,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            distributed=shared,
+            process_group=process_group,
+            cache_folder=cache_folder,
+            memory_limit=memory_limit,
+            progress=progress,
+            callbacks=checked_callbacks(OPERATION, callbacks),
+        )
+        super().__init__(Word2VecState(settings, runtime), trim_rule, initial_vectors)
+        self.locked = locked
+        source = self._one_source(corpus, sentences=sentences, corpus_file=corpus_file)
+        if source is not None:
+            self._begin_with(source, words)
+
+    @property
+    def syn1neg(self) -> Array:
+        """float32 [V, vector_size]: the words as what is predicted (with negatives, or softmax)."""
+        return self._matrix("output")
+
+    @property
+    def syn1(self) -> Array:
+        """float32 [max(V - 1, 1), vector_size]: the inner nodes of the Huffman tree (with `hs`)."""
+        return self._matrix("nodes")
+
+    def _matrix(self, name: str) -> Array:
+        if len(self) and name not in self.state.matrices:
+            raise AttributeError(
+                f"Word2Vec: a model with hs={self.hs} and negative={self.negative} has no {name}"
+            )
+        return super()._matrix(name)
+
+    def train(
+        self,
+        corpus: Source | None = None,
+        corpus_file: Source | None = None,
+        total_examples: int | None = None,
+        total_words: int | None = None,
+        epochs: int | None = None,
+        start_alpha: float | None = None,
+        end_alpha: float | None = None,
+        word_count: int = 0,
+        queue_factor: int = 2,
+        report_delay: float = 1.0,
+        compute_loss: bool | None = None,
+        callbacks: Any = None,
+        *,
+        sentences: Source | None = None,
+        corpus_iterable: Source | None = None,
+        words: list[str] | None = None,
+        resume: bool = False,
+    ) -> tuple[int, int]:
+        """Trains for some epochs (None: `self.epochs`) and returns (effective, raw) words.
+
+        `corpus` None is the one that was read last; another one is encoded with the vocabulary as
+        it is. `start_alpha` and `end_alpha` hold for this call in place of `alpha` and `min_alpha`.
+        `callbacks` None are those of the class. `resume=True` goes on with the run that Ctrl-C or
+        an error has ended, on the same corpus, to the end that was planned. gensim's other
+        arguments say nothing: the size of the corpus is known.
+
+        After KeyboardInterrupt, or what a callback raises, the model can be used, saved and
+        resumed. Raises RuntimeError without a vocabulary, or nothing to resume; ValueError for a
+        corpus without a word of the vocabulary, and for another corpus than that of the run to be
+        resumed; FloatingPointError where the loss becomes infinite or NaN: that run cannot be
+        resumed, but a checkpoint from before can.
+        """
+        if not len(self):
+            raise RuntimeError("Word2Vec: train needs a vocabulary, call build_vocab first")
+        if self.state.kernels is not None:
+            raise RuntimeError("Word2Vec: train was called while it runs")
+        if word_count:
+            raise ValueError(
+                f"Word2Vec: word_count must be 0, got {word_count!r}; resume=True goes on"
+            )
+        self._check()
+        source = self._one_source(
+            corpus, sentences=sentences, corpus_iterable=corpus_iterable, corpus_file=corpus_file
+        )
+        listeners = self.callbacks if callbacks is None else checked_callbacks(OPERATION, callbacks)
+        unfinished = self.state.run
+        if resume and (epochs, start_alpha, end_alpha) != (None, None, None):
+            raise ValueError("Word2Vec: resume goes on as planned, without epochs and alphas")
+        if resume and unfinished is None:
+            raise RuntimeError("Word2Vec: there is no unfinished run to resume")
+        # Raises while the text is unread and an unfinished run is still there.
+        self.state.locked_rows()
+        text = self._training_corpus(source, words)
+        if unfinished is not None and resume:
+            self.state.check_same_corpus(text)
+            run = unfinished
+        else:
+            run = self._new_run(text, epochs, start_alpha, end_alpha)
+        return self._carry_out(run, text, listeners, training.train)
+
+    def _new_run(
+        self, text: Corpus, epochs: int | None, start_alpha: float | None, end_alpha: float | None
+    ) -> Run:
+        settings = self.state.settings
+        if epochs is not None:
+            settings = dataclasses.replace(settings, epochs=epochs)
+        settings.check()
+        alpha = settings.alpha if start_alpha is None else start_alpha
+        min_alpha = settings.min_alpha if end_alpha is None else end_alpha
+        check_rate(OPERATION, "start_alpha", alpha)
+        check_rate(OPERATION, "end_alpha", min_alpha)
+        return self.state.new_run(text, epochs=settings.epochs, alpha=alpha, min_alpha=min_alpha)
