@@ -219,9 +219,9 @@ class BeamSearch:
         with _no_gradients(given.ids):
             # A step function may know a shorter way to the end, if nobody needs to see each step.
             masked = allowed is not None or (o.sampler is not None and o.sampler.cuts)
-            whole_search = getattr(type(step), "whole_search", None)
-            if whole_search is not None and not masked:
-                beams = whole_search(
+            search_to_end = getattr(type(step), "search_to_end", None)
+            if search_to_end is not None and not masked:
+                beams = search_to_end(
                     step, given.ids, lambda logits: self._start(given, logits, False)
                 )
                 if beams is not None:

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear, Module
 
+from seqfast.decoding.attention_decoder import DecoderStep
+from seqfast.decoding.beam_search import BeamSearch
 from seqfast.decoding.options import MOST_STEPS
 from seqfast.decoding.result import BeamResult
+from seqfast.decoding.state import shared
 from seqfast.nn._checks import (
     autocast,
     autocast_dtype,
@@ -19,9 +22,9 @@ from seqfast.nn._checks import (
     check_probability,
 )
 from seqfast.nn._layer import RecurrentLayer
+from seqfast.nn._native_decoder import native_decoder, native_weights
 from seqfast.nn._padding import running
 from seqfast.nn._random import draw_seed, dropout
-from seqfast.nn._search import SearchStep, search_of, shared_memory, weights_of
 from seqfast.nn.attention import Attention, DecoderState, Memory
 from seqfast.ops.dropout import torch as torch_random
 from seqfast.ops.dropout.torch import OTHER
@@ -281,7 +284,7 @@ class AttentionDecoder(Module):
                 options["max_length"], max_length = max_length, None
             elif max_length is not None:
                 options["max_length"] = MOST_STEPS  # of what rows say themselves
-            search = search_of(options)
+            search = BeamSearch(**options)
         elif options:
             raise ValueError(
                 "AttentionDecoder: beam takes a search or its options, got both: "
@@ -303,9 +306,9 @@ class AttentionDecoder(Module):
                     )
                 start = torch.full((rows,), int(start), dtype=torch.int64, device=device)
             result: BeamResult = search(
-                SearchStep(self, state),
+                DecoderStep(self.step, native_decoder(self, state) if self._is_ours() else None),
                 start,
-                shared_memory(state),
+                state._replace(memory=shared(state.memory)),  # type: ignore[arg-type]
                 prefix=prefix,
                 prefix_lengths=prefix_lengths,
                 allowed=allowed,
@@ -315,7 +318,11 @@ class AttentionDecoder(Module):
 
     def fuses(self) -> bool:
         """Whether `beam` can run as one native operation, as far as the module itself goes."""
-        return weights_of(self) is not None
+        return self._is_ours() and native_weights(self) is not None
+
+    def _is_ours(self) -> bool:
+        """Whether no subclass may have changed what a step does."""
+        return type(self) is AttentionDecoder
 
     def _forward_at_once(
         self, embedded: Tensor, state: DecoderState, on: Tensor | None, lengths: Tensor | None
