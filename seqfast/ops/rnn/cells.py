@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from seqfast.ops.base.checks import is_number
+from seqfast.ops.base.checks import (
+    NOT_NEGATIVE,
+    PROBABILITY,
+    Numbers,
+    check_choice,
+    check_flag,
+    check_number,
+    check_whole,
+)
 from seqfast.ops.rnn.options import PLAIN, Options
 
 # The codes of csrc/core/rnn.h.
@@ -33,6 +40,8 @@ _CHOICES = {
     "output_nonlinearity": tuple(_ACTIVATIONS),
     "recurrent_dropout_on": ("hidden", "update"),
 }
+
+_CLIPS = Numbers("a finite number above 0, or 0 for none", NOT_NEGATIVE.hold)
 
 
 class Cell(NamedTuple):
@@ -109,21 +118,11 @@ def _check_options(operation: str, options: Options) -> None:
     if getattr(options, "_fields", None) != Options._fields:
         raise TypeError(f"{operation}: options must be Options, got {type(options).__name__}")
     for name in _FLAGS:
-        value = getattr(options, name)
-        if value not in (True, False):
-            raise TypeError(f"{operation}: {name} must be True or False, got {value!r}")
+        check_flag(operation, name, getattr(options, name))
     for name, choices in _CHOICES.items():
-        value = getattr(options, name)
-        if value not in choices:
-            raise ValueError(
-                f"{operation}: {name} must be one of {', '.join(choices)}, got {value!r}"
-            )
+        check_choice(operation, name, getattr(options, name), choices)
     for name in ("gate_clip", "cell_clip"):
-        value = getattr(options, name)
-        if not (is_number(value) and 0 <= value < math.inf):
-            raise ValueError(
-                f"{operation}: {name} must be a finite number above 0, or 0 for none, got {value!r}"
-            )
+        check_number(operation, name, getattr(options, name), _CLIPS)
     zoneout = options.zoneout
     if not isinstance(zoneout, tuple) or len(zoneout) != 2:
         raise TypeError(
@@ -135,13 +134,8 @@ def _check_options(operation: str, options: Options) -> None:
         ("zoneout[1]", zoneout[1]),
         ("recurrent_dropout", options.recurrent_dropout),
     ):
-        if not (is_number(value) and 0 <= value <= 1):
-            raise ValueError(
-                f"{operation}: {name} must be a probability from 0 to 1, got {value!r}"
-            )
-    layer = options.layer
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < 2**27:
-        raise ValueError(f"{operation}: layer must be an int from 0 to 2**27 - 1, got {layer!r}")
+        check_number(operation, name, value, PROBABILITY)
+    check_whole(operation, "layer", options.layer, 0, 2**27 - 1)
     _check_combinations(operation, options)
 
 
