@@ -13,7 +13,9 @@ from seqfast.decoding.attention_decoder import NativeDecoder
 from seqfast.nn._checks import autocast_dtype
 from seqfast.nn._layer import RecurrentLayer
 from seqfast.nn.attention import Attention, DecoderState
-from seqfast.nn.rnn import GRU, LSTM, RNN
+from seqfast.nn.gru import GRU
+from seqfast.nn.lstm import LSTM
+from seqfast.nn.rnn import RNN
 from seqfast.ops import decoder as operation
 from seqfast.ops.base.backend import backend_of
 from seqfast.ops.rnn.options import PLAIN

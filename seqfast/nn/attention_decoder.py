@@ -19,13 +19,13 @@ from seqfast.nn._checks import (
     autocast_dtype,
     check_integers,
     check_lengths,
-    check_probability,
 )
 from seqfast.nn._layer import RecurrentLayer
 from seqfast.nn._native_decoder import native_decoder, native_weights
 from seqfast.nn._padding import running
 from seqfast.nn._random import draw_seed, dropout
 from seqfast.nn.attention import Attention, DecoderState, Memory
+from seqfast.ops.base.checks import PROBABILITY, check_flag, check_number, check_type
 from seqfast.ops.dropout import torch as torch_random
 from seqfast.ops.dropout.torch import OTHER
 
@@ -109,12 +109,12 @@ class AttentionDecoder(Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_type("embedding", embedding, Embedding, "a torch.nn.Embedding")
-        _check_type("rnn", rnn, RecurrentLayer, "a seqfast.nn.LSTM, GRU or RNN")
-        _check_type("attention", attention, Attention, "a seqfast.nn.Attention")
-        _check_type("head", head, Module, "a torch.nn.Module")
-        _check_type("input_feeding", input_feeding, bool, "a bool")
-        check_probability("AttentionDecoder", "dropout", dropout)
+        check_type("AttentionDecoder", "embedding", embedding, Embedding, "a torch.nn.Embedding")
+        check_type("AttentionDecoder", "rnn", rnn, RecurrentLayer, "a seqfast.nn.LSTM, GRU or RNN")
+        check_type("AttentionDecoder", "attention", attention, Attention, "a seqfast.nn.Attention")
+        check_type("AttentionDecoder", "head", head, Module, "a torch.nn.Module")
+        check_flag("AttentionDecoder", "input_feeding", input_feeding)
+        check_number("AttentionDecoder", "dropout", dropout, PROBABILITY)
         if rnn.bidirectional:
             raise ValueError(
                 "AttentionDecoder: rnn must have one direction, got bidirectional=True"
@@ -178,7 +178,7 @@ class AttentionDecoder(Module):
                 f"AttentionDecoder: hx must have the memory's {batch} rows, "
                 f"got {state.hidden[0].shape[0]}"
             )
-        check_probability("AttentionDecoder", "sampling_probability", sampling_probability)
+        check_number("AttentionDecoder", "sampling_probability", sampling_probability, PROBABILITY)
         steps = target_ids.shape[1]
         on = None
         if lengths is not None:
@@ -496,14 +496,6 @@ def _events(probability: float, seed: Tensor, steps: int, rows: int) -> Tensor:
     """bool [steps, rows]"""
     stream = torch_random.stream_of(OTHER, _SAMPLED, 0)
     return torch_random.events(probability, seed, stream, steps, rows, 1).squeeze(-1)
-
-
-def _check_type(name: str, value: object, wanted: type, described: str) -> None:
-    if not isinstance(value, wanted):
-        kind = type(value)
-        raise TypeError(
-            f"AttentionDecoder: {name} must be {described}, got {kind.__module__}.{kind.__name__}"
-        )
 
 
 def _check_size(name: str, got: int, wanted: int, what: str) -> None:
