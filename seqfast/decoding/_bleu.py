@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seqfast.ops.base.checks import check_choice
+
 # Those of sacrebleu's that neither download a model nor need another package.
 _TOKENIZERS = ("13a", "intl", "zh", "char", "none")
 
@@ -57,9 +59,7 @@ def bleu(
     no list of strings, ValueError for no sentences, lists of different length, a sentence without
     a reference or an unknown tokenizer.
     """
-    if tokenize not in _TOKENIZERS:
-        wanted = ", ".join(_TOKENIZERS)
-        raise ValueError(f"bleu: tokenize must be one of {wanted}, got {tokenize!r}")
+    check_choice("bleu", "tokenize", tokenize, _TOKENIZERS)
     sentences = _sentences("hypotheses", hypotheses)
     for i, sentence in enumerate(sentences):
         if not isinstance(sentence, str):

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from seqfast.decoding.options import MOST_STEPS, SearchOptions, check_whole
+from seqfast.decoding.options import MOST_STEPS, SearchOptions
 from seqfast.ops.base.arrays import library_of
+from seqfast.ops.base.checks import check_whole
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 

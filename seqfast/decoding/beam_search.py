@@ -15,6 +15,7 @@ from seqfast.decoding._model import Model, Step
 from seqfast.decoding.lengths import length_tables
 from seqfast.decoding.options import Sampler, SearchOptions
 from seqfast.decoding.result import BeamResult, collect
+from seqfast.ops.base.checks import check_choice
 from seqfast.ops.beam_search.beams import Beams, raise_status, start_beams
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
@@ -144,10 +145,7 @@ class BeamSearch:
         self._begin(options, cuda_graph)
 
     def _begin(self, options: SearchOptions, cuda_graph: bool | str) -> None:
-        if cuda_graph not in (True, False, "auto"):
-            raise ValueError(
-                f"{options.operation}: cuda_graph must be True, False or auto, got {cuda_graph!r}"
-            )
+        check_choice(options.operation, "cuda_graph", cuda_graph, (True, False, "auto"))
         self.options = options
         self.cuda_graph = cuda_graph
 
@@ -219,9 +217,9 @@ class BeamSearch:
         with _no_gradients(given.ids):
             # A step function may know a shorter way to the end, if nobody needs to see each step.
             masked = allowed is not None or (o.sampler is not None and o.sampler.cuts)
-            whole_search = getattr(type(step), "whole_search", None)
-            if whole_search is not None and not masked:
-                beams = whole_search(
+            search_to_end = getattr(type(step), "search_to_end", None)
+            if search_to_end is not None and not masked:
+                beams = search_to_end(
                     step, given.ids, lambda logits: self._start(given, logits, False)
                 )
                 if beams is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from seqfast.decoding.options import check_choice, check_real
+from seqfast.ops.base.checks import NOT_NEGATIVE, Numbers, check_choice, check_number
+
+_PATIENCE = Numbers("a number above 0, below 100", lambda x: 0 < x < 100)
 
 SYSTEMS = ("hf", "fairseq", "opennmt", "ct2", "t5x")
 
@@ -30,10 +32,7 @@ def preset(system: str, beam_size: int, options: dict[str, Any]) -> dict[str, An
 
 def _hf(beam_size: int, options: dict[str, Any]) -> dict[str, Any]:
     early = options.pop("early_stopping", False)
-    if early not in (False, True, "never"):
-        raise ValueError(
-            f"BeamSearch.like: early_stopping must be False, True or never, got {early!r}"
-        )
+    check_choice("BeamSearch.like", "early_stopping", early, (False, True, "never"))
     stop = {False: "hf", True: "full", "never": "longest"}[early]
     if beam_size == 1:  # with num_beams=1 theirs is greedy
         stop = "first_k"
@@ -65,7 +64,7 @@ def _opennmt(beam_size: int, options: dict[str, Any]) -> dict[str, Any]:
 
 def _ct2(beam_size: int, options: dict[str, Any]) -> dict[str, Any]:
     patience = options.pop("patience", 1.0)
-    check_real("BeamSearch.like", "patience", patience, "> 0", lambda p: 0 < p < 100)
+    check_number("BeamSearch.like", "patience", patience, _PATIENCE)
     early = options.get("alpha", 1.0) == 0
     return {
         "length_norm": "avg",
@@ -80,7 +79,7 @@ def _ct2(beam_size: int, options: dict[str, Any]) -> dict[str, Any]:
 
 def _t5x(beam_size: int, options: dict[str, Any]) -> dict[str, Any]:
     alpha = options.get("alpha", 0.6)
-    check_real("BeamSearch.like", "alpha", alpha, ">= 0", lambda a: a >= 0)
+    check_number("BeamSearch.like", "alpha", alpha, NOT_NEGATIVE)
     return {
         "length_norm": "gnmt",
         "alpha": 0.6,

@@ -13,9 +13,10 @@ from seqfast.decoding._inputs import Inputs
 from seqfast.decoding._model import Model, Step, log_softmax
 from seqfast.decoding.beam_search import BeamSearch, _no_gradients
 from seqfast.decoding.lengths import length_tables
-from seqfast.decoding.options import SearchOptions, check_whole
+from seqfast.decoding.options import SearchOptions
 from seqfast.decoding.result import BeamResult
 from seqfast.decoding.state import Rows
+from seqfast.ops.base.checks import check_whole
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from seqfast.ops.base.checks import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Numbers,
+    check_choice,
+    check_flag,
+    check_number,
+    check_tokens,
+    check_type,
+    check_whole,
+)
 from seqfast.ops.beam_search.beams import BeamOptions
 
 LENGTH_NORMS = ("none", "avg", "gnmt", "reward")
@@ -17,6 +24,7 @@ STOPS = ("exact", "first_k", "full", "top_beam", "hf", "longest")
 EOS_POOLS = ("topk", "top2k", "any", "inbeam")
 AT_MAX = ("cut", "eos", "rest")
 ENSEMBLES = ("probabilities", "logprobs")
+_SHARES = Numbers("a number above 0, at most 1", lambda p: 0 < p <= 1)
 _MOST_BEAMS = 1024
 _LARGEST = (1 << 31) - 1
 MOST_STEPS = 1 << 20  # records take memory for every step
@@ -44,11 +52,13 @@ class Sampler:
         return self.top_k is not None or self.top_p is not None
 
     def __post_init__(self) -> None:
-        check_whole("Sampler", "seed", self.seed, -(1 << 63), (1 << 63) - 1)
+        seed = check_whole("Sampler", "seed", self.seed, -(1 << 63), (1 << 63) - 1)
+        object.__setattr__(self, "seed", seed)
         if self.top_k is not None:
-            check_whole("Sampler", "top_k", self.top_k, 1, _LARGEST)
+            top_k = check_whole("Sampler", "top_k", self.top_k, 1, _LARGEST)
+            object.__setattr__(self, "top_k", top_k)
         if self.top_p is not None:
-            check_real("Sampler", "top_p", self.top_p, "in range (0, 1]", lambda p: 0 < p <= 1)
+            check_number("Sampler", "top_p", self.top_p, _SHARES)
 
 
 @dataclass(frozen=True)
@@ -84,50 +94,51 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         who = self.operation
-        object.__setattr__(self, "eos", _tokens(who, "eos", self.eos, fewest=1))
-        object.__setattr__(self, "banned", _tokens(who, "banned", self.banned, fewest=0))
-        check_whole(who, "beam_size", self.beam_size, 1, _MOST_BEAMS)
-        check_whole(who, "max_length", self.max_length, 1, MOST_STEPS)
-        check_whole(who, "min_length", self.min_length, 0, _LARGEST - 1)
+        self._set("eos", check_tokens(who, "eos", self.eos, fewest=1))
+        self._set("banned", check_tokens(who, "banned", self.banned))
+        self._check_whole("beam_size", 1, _MOST_BEAMS)
+        self._check_whole("max_length", 1, MOST_STEPS)
+        self._check_whole("min_length", 0, _LARGEST - 1)
         if self.min_length > self.max_length:
             raise ValueError(
                 f"{who}: min_length must not exceed max_length = {self.max_length}, "
                 f"got {self.min_length}"
             )
         if self.n_best is not None:
-            check_whole(who, "n_best", self.n_best, 1, self.beam_size)
+            self._check_whole("n_best", 1, self.beam_size)
         if self.enough is not None:
-            check_whole(who, "enough", self.enough, 1, 4 * _MOST_BEAMS)
+            self._check_whole("enough", 1, 4 * _MOST_BEAMS)
         if not callable(self.length_norm):
             check_choice(who, "length_norm", self.length_norm, LENGTH_NORMS, " or callable")
         check_choice(who, "stop", self.stop, STOPS)
-        check_choice(who, "eos_pool", self.eos_pool, tuple(EOS_POOLS))
+        check_choice(who, "eos_pool", self.eos_pool, EOS_POOLS)
         check_choice(who, "at_max", self.at_max, AT_MAX)
         check_choice(who, "ensemble", self.ensemble, ENSEMBLES)
-        check_whole(who, "length_offset", self.length_offset, 0, _LARGEST)
-        check_whole(who, "no_repeat_ngram", self.no_repeat_ngram, 0, _LARGEST)
-        check_whole(who, "groups", self.groups, 1, self.beam_size)
+        self._check_whole("length_offset", 0, _LARGEST)
+        self._check_whole("no_repeat_ngram", 0, _LARGEST)
+        self._check_whole("groups", 1, self.beam_size)
         if self.beam_size % self.groups:
             raise ValueError(
                 f"{who}: groups must divide beam_size = {self.beam_size}, got {self.groups}"
             )
-        check_real(who, "alpha", self.alpha, "finite", math.isfinite)
-        positive = "finite and > 0", lambda x: math.isfinite(x) and x > 0
-        check_real(who, "temperature", self.temperature, *positive)
-        check_real(who, "repetition_penalty", self.repetition_penalty, *positive)
-        not_negative = "finite and >= 0", lambda x: math.isfinite(x) and x >= 0
-        check_real(who, "diversity", self.diversity, *not_negative)
+        check_number(who, "alpha", self.alpha)
+        check_number(who, "temperature", self.temperature, POSITIVE)
+        check_number(who, "repetition_penalty", self.repetition_penalty, POSITIVE)
+        check_number(who, "diversity", self.diversity, NOT_NEGATIVE)
         if self.diversity and self.groups == 1:
             raise ValueError(f"{who}: diversity must be 0 without groups, got {self.diversity}")
         for name in ("count_eos", "renormalize", "score_prefix", "keep_eos"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(f"{who}: {name} must be a bool, got {getattr(self, name)!r}")
-        if self.sampler is not None and not isinstance(self.sampler, Sampler):
-            raise TypeError(
-                f"{who}: sampler must be a Sampler or None, got {type(self.sampler).__name__}"
-            )
+            check_flag(who, name, getattr(self, name))
+        if self.sampler is not None:
+            check_type(who, "sampler", self.sampler, Sampler, "a Sampler or None")
         if self.pad is not None:
-            check_whole(who, "pad", self.pad, -(1 << 31), _LARGEST)
+            self._check_whole("pad", -(1 << 31), _LARGEST)
+
+    def _check_whole(self, name: str, low: int, high: int) -> None:
+        self._set(name, check_whole(self.operation, name, getattr(self, name), low, high))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def own(self) -> int:
@@ -168,12 +179,7 @@ class SearchOptions:
     def for_vocabulary(self, vocabulary: int, temperature: float | None = None) -> BeamOptions:
         """As the kernels take it. Raises ValueError for tokens outside the vocabulary."""
         for name in ("eos", "banned"):
-            outside = [token for token in getattr(self, name) if token >= vocabulary]
-            if outside:
-                raise ValueError(
-                    f"{self.operation}: {name} must be in range [0, {vocabulary}), the "
-                    f"vocabulary, got {outside[0]}"
-                )
+            check_tokens(self.operation, name, getattr(self, name), vocabulary)
         if self.sampler is not None:
             eos_pool, stop = "competing", "exact"
         else:
@@ -207,46 +213,3 @@ class SearchOptions:
 
     def changed(self, **options: Any) -> SearchOptions:
         return replace(self, **options)
-
-
-def check_whole(who: str, name: str, value: Any, smallest: int, largest: int) -> None:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{who}: {name} must be an int, got {value!r}")
-    if not smallest <= value <= largest:
-        wanted = f">= {smallest}" if largest >= _LARGEST - 1 else f"from {smallest} to {largest}"
-        raise ValueError(f"{who}: {name} must be {wanted}, got {value}")
-
-
-def check_real(
-    who: str, name: str, value: Any, wanted: str, holds: Callable[[float], bool]
-) -> None:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{who}: {name} must be a number, got {value!r}")
-    if not holds(float(value)):
-        raise ValueError(f"{who}: {name} must be {wanted}, got {value}")
-
-
-def check_choice(who: str, name: str, value: Any, choices: tuple[str, ...], also: str = "") -> None:
-    if value not in choices:
-        raise ValueError(f"{who}: {name} must be one of {', '.join(choices)}{also}, got {value!r}")
-
-
-def _tokens(who: str, name: str, value: Any, fewest: int) -> tuple[int, ...]:
-    """One token or several, rising and each once."""
-    values = [value] if isinstance(value, (int, np.integer)) else value
-    try:
-        tokens = [int(token) for token in values]
-        whole = all(
-            isinstance(token, (int, np.integer)) and not isinstance(token, (bool, np.bool_))
-            for token in values
-        )
-    except (TypeError, ValueError):
-        whole = False
-    if not whole:
-        raise TypeError(f"{who}: {name} must be an int or a sequence of ints, got {value!r}")
-    if len(tokens) < fewest:
-        raise ValueError(f"{who}: {name} must have at least {fewest} token, got none")
-    if tokens and not 0 <= min(tokens) <= max(tokens) <= _LARGEST:
-        wrong = next(token for token in tokens if not 0 <= token <= _LARGEST)
-        raise ValueError(f"{who}: {name} must be >= 0 and below the vocabulary, got {wrong}")
-    return tuple(sorted(set(tokens)))

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from seqfast.ops.base.checks import check_whole
+
 Array = Any  # a numpy.ndarray or a torch.Tensor
 
 
@@ -49,9 +51,7 @@ def along(value: Any, dim: int) -> Along:
     `along(hidden, 1)` for the states [layers, batch, hidden_size] of a recurrent layer. The step
     function gets and returns it without the mark.
     """
-    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 0:
-        raise ValueError(f"along: dim must be an int >= 0, got {dim!r}")
-    return Along(value, dim)
+    return Along(value, check_whole("along", "dim", dim, 0))
 
 
 Select = Callable[[Any, Array], Any]

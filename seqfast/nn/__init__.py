@@ -3,9 +3,10 @@
 from seqfast.nn.accelerate import accelerate
 from seqfast.nn.attention import Attention
 from seqfast.nn.attention_decoder import AttentionDecoder
-from seqfast.nn.cells import GRUCell, LSTMCell, RNNCell
+from seqfast.nn.gru import GRU, GRUCell
+from seqfast.nn.lstm import LSTM, LSTMCell
 from seqfast.nn.regularisers import EmbeddingDropout, LockedDropout, activation_regularization
-from seqfast.nn.rnn import GRU, LSTM, RNN
+from seqfast.nn.rnn import RNN, RNNCell
 
 __all__ = [
     "GRU",

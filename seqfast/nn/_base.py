@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import re
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn import functional as F
 
-from seqfast.nn._checks import check_probability
+from seqfast.ops.base.checks import PROBABILITY, check_choice, check_flag, check_number
 from seqfast.ops.rnn.options import Options
 
 # In the order of the operation's weights; the last is the module's own.
@@ -33,61 +32,14 @@ NORM_IH = WEIGHTS.index("weight_norm_ih")
 
 Weights = list[Tensor | None]  # of one direction, in that order
 
-_OPTIONS = (
-    "peephole",
-    "coupled_gates",
-    "forget_gate",
-    "forget_bias",
-    "cell_clip",
-    "gate_clip",
-    "reset_after",
-    "reset_gate",
-    "feedback",
-    "output_size",
-    "output_nonlinearity",
-    "zoneout",
-    "recurrent_dropout",
-    "recurrent_dropout_on",
-    "input_dropout",
-    "weight_dropout",
-    "layer_norm",
-    "residual",
-    "dense",
-    "highway",
-)
-_FLAGS = (
-    "peephole",
-    "coupled_gates",
-    "forget_gate",
-    "reset_after",
-    "reset_gate",
-    "layer_norm",
-    "residual",
-    "dense",
-    "highway",
-)
 
+@dataclass(frozen=True, kw_only=True)
+class RecurrentOptions:
+    """What every layer and cell may be told beyond torch.nn's arguments; `LSTM` documents it."""
 
-class Recurrent(Module):
-    """A module around one kind of cell."""
+    states: ClassVar[int] = 1
+    dropout_places: ClassVar[tuple[str, ...]] = ("hidden", "update")
 
-    _name: ClassVar[str]  # in messages
-    _cell: ClassVar[str]  # what the operation calls it
-    _state_names: ClassVar[tuple[str, ...]] = ("hidden",)
-
-    # Defaults stand on the class: a module of torch's that became ours has no such attributes.
-    nonlinearity: str = "tanh"
-    peephole: bool = False
-    coupled_gates: bool = False
-    forget_gate: bool = True
-    forget_bias: float | None = None
-    cell_clip: float | None = None
-    gate_clip: float | None = None
-    reset_after: bool = True
-    reset_gate: bool = True
-    feedback: str = "hidden"
-    output_size: int | None = None
-    output_nonlinearity: str = "identity"
     zoneout: float | tuple[float, float] = 0.0
     recurrent_dropout: float = 0.0
     recurrent_dropout_on: str = "hidden"
@@ -98,80 +50,99 @@ class Recurrent(Module):
     dense: bool = False
     highway: bool = False
 
-    bias: bool
-
-    def _set_options(self, options: dict[str, Any]) -> None:
-        """Keeps and checks what a constructor was given beyond torch's arguments."""
-        for name, value in options.items():
-            setattr(self, name, tuple(value) if isinstance(value, list) else value)
-        name = self._name
-        for option in _FLAGS:
-            value = getattr(self, option)
-            if not isinstance(value, bool):
-                raise TypeError(f"{name}: {option} must be a bool, got {type(value).__name__}")
-        for option in ("recurrent_dropout", "input_dropout", "weight_dropout"):
-            check_probability(name, option, getattr(self, option))
-        self._check_zoneout()
-        for option in ("cell_clip", "gate_clip"):
-            value = getattr(self, option)
-            if value is not None and not (_is_number(value) and 0 < value < math.inf):
-                raise ValueError(
-                    f"{name}: {option} must be a finite number above 0, or None, got {value!r}"
-                )
-        if self.coupled_gates and not self.forget_gate:
-            raise ValueError(
-                f"{name}: coupled_gates=True makes a forget gate, got forget_gate=False too"
-            )
-        if self.forget_bias is not None:
-            if not (_is_number(self.forget_bias) and math.isfinite(self.forget_bias)):
-                raise ValueError(
-                    f"{name}: forget_bias must be a finite number, or None, "
-                    f"got {self.forget_bias!r}"
-                )
-            if self._gates != 4 or not self.bias:
-                raise ValueError(
-                    f"{name}: forget_bias needs a forget gate with a bias, got "
-                    f"bias={self.bias}, coupled_gates={self.coupled_gates}, "
-                    f"forget_gate={self.forget_gate}"
-                )
-        if not (self.reset_gate or self.reset_after):
-            raise ValueError(
-                f"{name}: reset_after=False needs a reset gate, got reset_gate=False too"
-            )
-        places = ("hidden",) if self._cell == "rnn" else ("hidden", "update")
-        if self.recurrent_dropout_on not in places:
-            raise ValueError(
-                f"{name}: recurrent_dropout_on must be {' or '.join(map(repr, places))}, "
-                f"got {self.recurrent_dropout_on!r}"
-            )
-        if self.layer_norm and not self.reset_after:
-            raise ValueError(f"{name}: layer_norm needs reset_after=True, got reset_after=False")
-
-    def _check_zoneout(self) -> None:
+    def __post_init__(self) -> None:
         zoneout: Any = self.zoneout
-        if not isinstance(zoneout, tuple):
-            check_probability(self._name, "zoneout", zoneout)
-            return
-        if len(zoneout) != len(self._state_names) or len(zoneout) != 2:
-            wanted = "p or (p_hidden, p_cell)" if len(self._state_names) == 2 else "p"
-            raise ValueError(f"{self._name}: zoneout must be {wanted}, got {zoneout}")
-        for probability in zoneout:
-            check_probability(self._name, "zoneout", probability)
+        if isinstance(zoneout, list):
+            object.__setattr__(self, "zoneout", tuple(zoneout))
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The options: those of one kind of cell, then those of all."""
+        shared = {option.name for option in fields(RecurrentOptions)}
+        return tuple(sorted((option.name for option in fields(cls)), key=shared.__contains__))
 
     @property
-    def _gates(self) -> int:
+    def gates(self) -> int:
         """Blocks of rows of weight_ih, weight_hh and the biases."""
-        if self._cell == "lstm":
-            return 4 if self.forget_gate and not self.coupled_gates else 3
-        if self._cell == "gru":
-            return 3 if self.reset_gate else 2
-        return 1
+        raise NotImplementedError
+
+    def check(self, operation: str, bias: bool) -> None:
+        """Raises TypeError or ValueError for an option that cannot be; `bias`: as of the module."""
+        for option in fields(self):
+            if isinstance(option.default, bool):
+                check_flag(operation, option.name, getattr(self, option.name))
+        for name in ("recurrent_dropout", "input_dropout", "weight_dropout"):
+            check_number(operation, name, getattr(self, name), PROBABILITY)
+        zoneout = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,) * self.states
+        if len(zoneout) != self.states or (self.states == 1 and zoneout is self.zoneout):
+            wanted = "p or (p_hidden, p_cell)" if self.states == 2 else "p"
+            raise ValueError(f"{operation}: zoneout must be {wanted}, got {self.zoneout}")
+        for probability in zoneout:
+            check_number(operation, "zoneout", probability, PROBABILITY)
+        check_choice(
+            operation, "recurrent_dropout_on", self.recurrent_dropout_on, self.dropout_places
+        )
+
+
+class Recurrent(Module):
+    """A module around one kind of cell."""
+
+    _name: ClassVar[str]  # in messages
+    _cell: ClassVar[str]  # what the operation calls it
+    _Options: ClassVar[type[RecurrentOptions]]  # of its kind; each one is an attribute
+    _option_names: ClassVar[tuple[str, ...]]
+    _kernel_names: ClassVar[tuple[str, ...]]  # those that the operation takes as they are
+
+    # What is asked of every module; other options are known to their kind of cell alone.
+    nonlinearity: str = "tanh"
+    peephole: bool = False
+    forget_bias: float | None = None
+    reset_gate: bool = True
+    feedback: str = "hidden"
+    output_size: int | None = None
+    output_nonlinearity: str = "identity"
+    zoneout: float | tuple[float, float]
+    recurrent_dropout: float
+    recurrent_dropout_on: str
+    input_dropout: float
+    weight_dropout: float
+    layer_norm: bool
+    residual: bool
+    dense: bool
+    highway: bool
+
+    bias: bool
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        options = vars(cls).get("_Options")
+        if options is None:
+            return
+        # Defaults stand on the class: a module of torch's that became ours has no such attributes.
+        for option in fields(options):
+            if option.name not in vars(cls):
+                setattr(cls, option.name, option.default)
+        cls._option_names = options.names()
+        cls._kernel_names = tuple(
+            name for name in Options._fields if name != "zoneout" and hasattr(cls, name)
+        )
+
+    def _set_options(self, options: RecurrentOptions) -> None:
+        """Checks and keeps what a constructor was given beyond torch's arguments."""
+        options.check(self._name, self.bias)
+        for name in self._option_names:
+            setattr(self, name, getattr(options, name))
+
+    @property
+    def _options(self) -> RecurrentOptions:
+        """As they are now: each may have been set anew."""
+        return self._Options(**{name: getattr(self, name) for name in self._option_names})
 
     def _weight_shapes(
         self, input_size: int, hidden_size: int, output_size: int, projected: bool
     ) -> dict[str, tuple[int, ...]]:
         """Of one cell, by name, in the order in which they are registered."""
-        rows = self._gates * hidden_size
+        rows = self._options.gates * hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, input_size),
             "weight_hh": (rows, output_size),
@@ -201,20 +172,11 @@ class Recurrent(Module):
         return self.recurrent_dropout > 0 or self._zoneouts() != (0.0, 0.0)
 
     def _kernel_options(self, layer: int = 0) -> Options:
-        return Options(
-            gate_clip=self.gate_clip or 0.0,
-            cell_clip=self.cell_clip or 0.0,
-            coupled_gates=self.coupled_gates,
-            forget_gate=self.forget_gate,
-            reset_after=self.reset_after,
-            reset_gate=self.reset_gate,
-            nonlinearity=self.nonlinearity,
-            output_nonlinearity=self.output_nonlinearity,
-            zoneout=self._zoneouts(),
-            recurrent_dropout=self.recurrent_dropout,
-            recurrent_dropout_on=self.recurrent_dropout_on,
-            layer=layer,
-        )
+        values: dict[str, Any] = {}
+        for name in self._kernel_names:
+            value = getattr(self, name)
+            values[name] = 0.0 if value is None else value  # 0 is the operation's word for none
+        return Options(**values, zoneout=self._zoneouts(), layer=layer)
 
     def _normalised_product(self, input: Tensor, weights: list[Weights]) -> Tensor:
         """The input's share of the pre-activations with layer_norm, one direction behind another.
@@ -239,7 +201,7 @@ class Recurrent(Module):
     def _options_repr(self) -> list[str]:
         """The options that are not as they are by default."""
         changed = []
-        for name in _OPTIONS:
+        for name in self._option_names:
             value = getattr(self, name)
             if value != getattr(type(self), name):
                 changed.append(f"{name}={value}")
@@ -262,7 +224,3 @@ def layer_of(name: str) -> int:
     """The layer a parameter belongs to, by its name."""
     found = re.search(r"_l(\d+)", name)
     return int(found[1]) if found else 0
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)

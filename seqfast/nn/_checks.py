@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,12 +73,6 @@ def check_dtypes(operation: str, name: str, value: Tensor, other: str, like: Ten
         raise TypeError(
             f"{operation}: {name} must be {like.dtype}, as {other} is, got {value.dtype}"
         )
-
-
-def check_probability(operation: str, name: str, value: Any) -> None:
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (is_number and 0 <= float(value) <= 1):
-        raise ValueError(f"{operation}: {name} must be a number in range [0, 1], got {value!r}")
 
 
 def check_devices(

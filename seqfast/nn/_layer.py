@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,15 @@ from torch.nn import Parameter
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from seqfast.nn._base import NORM_IH, WEIGHTS, Recurrent, Weights, initialise, layer_of
+from seqfast.nn._base import (
+    NORM_IH,
+    WEIGHTS,
+    Recurrent,
+    RecurrentOptions,
+    Weights,
+    initialise,
+    layer_of,
+)
 from seqfast.nn._checks import (
     autocast,
     autocast_dtype,
@@ -27,6 +34,7 @@ from seqfast.nn._checks import (
 )
 from seqfast.nn._padding import Compaction, Packing, running
 from seqfast.nn._random import draw_seed, dropout
+from seqfast.ops.base.checks import is_number
 from seqfast.ops.dropout.torch import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT
 from seqfast.ops.rnn import torch as torch_rnn
 
@@ -61,7 +69,7 @@ class RecurrentLayer(Recurrent):
         proj_size: int,
         device: Any,
         dtype: Any,
-        options: dict[str, Any],
+        options: RecurrentOptions,
     ) -> None:
         super().__init__()
         if isinstance(hidden_size, (tuple, list)):
@@ -569,8 +577,7 @@ class RecurrentLayer(Recurrent):
         proj_size: int,
     ) -> None:
         name = self._name
-        is_number = isinstance(dropout, numbers.Real) and not isinstance(dropout, bool)
-        if not (is_number and 0 <= float(dropout) <= 1):
+        if not (is_number(dropout) and 0 <= float(dropout) <= 1):
             raise ValueError(
                 f"{name}: dropout should be a number in range [0, 1] representing the probability "
                 f"of an element being zeroed, got {dropout!r}"
@@ -632,3 +639,9 @@ class RecurrentLayer(Recurrent):
 
 def _cast(row: Weights, dtype: torch.dtype) -> Weights:
     return [None if weight is None else autocast(weight, dtype) for weight in row]
+
+
+def refuse_projection(name: str, proj_size: object) -> None:
+    """Where torch.nn takes the argument only to refuse it."""
+    if proj_size is not None:
+        raise ValueError(f"{name}: proj_size is only supported for LSTM, got {proj_size}")

@@ -7,8 +7,10 @@ from typing import TypeVar
 import torch
 
 from seqfast.nn._layer import RecurrentLayer
-from seqfast.nn.cells import GRUCell, LSTMCell, RNNCell
-from seqfast.nn.rnn import GRU, LSTM, RNN
+from seqfast.nn.gru import GRU, GRUCell
+from seqfast.nn.lstm import LSTM, LSTMCell
+from seqfast.nn.rnn import RNN, RNNCell
+from seqfast.ops.base.checks import check_type
 
 _Model = TypeVar("_Model", bound=torch.nn.Module)
 
@@ -33,8 +35,7 @@ def accelerate(model: _Model) -> _Model:
 
     Raises TypeError where `model` is not a `torch.nn.Module`.
     """
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"accelerate: model must be a torch.nn.Module, got {type(model).__name__}")
+    check_type("accelerate", "model", model, torch.nn.Module, "a torch.nn.Module")
     for module in model.modules():
         fast = _FAST.get(type(module))
         if fast is not None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from seqfast.nn._checks import check_dtypes, check_flags, check_lengths, check_tensor
 from seqfast.nn._padding import running
+from seqfast.ops.base.checks import check_choice, check_whole
 
 KINDS = ("additive", "dot", "general")
 
@@ -89,17 +90,11 @@ class Attention(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if kind not in KINDS:
-            wanted = ", ".join(map(repr, KINDS))
-            raise ValueError(f"Attention: kind must be one of {wanted}, got {kind!r}")
-        sizes = [("query_size", query_size), ("memory_size", memory_size)]
+        check_choice("Attention", "kind", kind, KINDS)
+        query_size = check_whole("Attention", "query_size", query_size, 1)
+        memory_size = check_whole("Attention", "memory_size", memory_size, 1)
         if attention_size is not None:
-            sizes.append(("attention_size", attention_size))
-        for name, size in sizes:
-            if not isinstance(size, int) or isinstance(size, bool):
-                raise TypeError(f"Attention: {name} must be an int, got {type(size).__name__}")
-            if size <= 0:
-                raise ValueError(f"Attention: {name} must be greater than zero, got {size}")
+            attention_size = check_whole("Attention", "attention_size", attention_size, 1)
         if kind == "dot" and query_size != memory_size:
             raise ValueError(
                 "Attention: 'dot' needs a query_size that is memory_size, "

@@ -9,20 +9,23 @@ import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear, Module
 
+from seqfast.decoding.attention_decoder import DecoderStep
+from seqfast.decoding.beam_search import BeamSearch
 from seqfast.decoding.options import MOST_STEPS
 from seqfast.decoding.result import BeamResult
+from seqfast.decoding.state import shared
 from seqfast.nn._checks import (
     autocast,
     autocast_dtype,
     check_integers,
     check_lengths,
-    check_probability,
 )
 from seqfast.nn._layer import RecurrentLayer
+from seqfast.nn._native_decoder import native_decoder, native_weights
 from seqfast.nn._padding import running
 from seqfast.nn._random import draw_seed, dropout
-from seqfast.nn._search import SearchStep, search_of, shared_memory, weights_of
 from seqfast.nn.attention import Attention, DecoderState, Memory
+from seqfast.ops.base.checks import PROBABILITY, check_flag, check_number, check_type
 from seqfast.ops.dropout import torch as torch_random
 from seqfast.ops.dropout.torch import OTHER
 
@@ -106,12 +109,12 @@ class AttentionDecoder(Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_type("embedding", embedding, Embedding, "a torch.nn.Embedding")
-        _check_type("rnn", rnn, RecurrentLayer, "a seqfast.nn.LSTM, GRU or RNN")
-        _check_type("attention", attention, Attention, "a seqfast.nn.Attention")
-        _check_type("head", head, Module, "a torch.nn.Module")
-        _check_type("input_feeding", input_feeding, bool, "a bool")
-        check_probability("AttentionDecoder", "dropout", dropout)
+        check_type("AttentionDecoder", "embedding", embedding, Embedding, "a torch.nn.Embedding")
+        check_type("AttentionDecoder", "rnn", rnn, RecurrentLayer, "a seqfast.nn.LSTM, GRU or RNN")
+        check_type("AttentionDecoder", "attention", attention, Attention, "a seqfast.nn.Attention")
+        check_type("AttentionDecoder", "head", head, Module, "a torch.nn.Module")
+        check_flag("AttentionDecoder", "input_feeding", input_feeding)
+        check_number("AttentionDecoder", "dropout", dropout, PROBABILITY)
         if rnn.bidirectional:
             raise ValueError(
                 "AttentionDecoder: rnn must have one direction, got bidirectional=True"
@@ -175,7 +178,7 @@ class AttentionDecoder(Module):
                 f"AttentionDecoder: hx must have the memory's {batch} rows, "
                 f"got {state.hidden[0].shape[0]}"
             )
-        check_probability("AttentionDecoder", "sampling_probability", sampling_probability)
+        check_number("AttentionDecoder", "sampling_probability", sampling_probability, PROBABILITY)
         steps = target_ids.shape[1]
         on = None
         if lengths is not None:
@@ -281,7 +284,7 @@ class AttentionDecoder(Module):
                 options["max_length"], max_length = max_length, None
             elif max_length is not None:
                 options["max_length"] = MOST_STEPS  # of what rows say themselves
-            search = search_of(options)
+            search = BeamSearch(**options)
         elif options:
             raise ValueError(
                 "AttentionDecoder: beam takes a search or its options, got both: "
@@ -303,9 +306,9 @@ class AttentionDecoder(Module):
                     )
                 start = torch.full((rows,), int(start), dtype=torch.int64, device=device)
             result: BeamResult = search(
-                SearchStep(self, state),
+                DecoderStep(self.step, native_decoder(self, state) if self._is_ours() else None),
                 start,
-                shared_memory(state),
+                state._replace(memory=shared(state.memory)),  # type: ignore[arg-type]
                 prefix=prefix,
                 prefix_lengths=prefix_lengths,
                 allowed=allowed,
@@ -315,7 +318,11 @@ class AttentionDecoder(Module):
 
     def fuses(self) -> bool:
         """Whether `beam` can run as one native operation, as far as the module itself goes."""
-        return weights_of(self) is not None
+        return self._is_ours() and native_weights(self) is not None
+
+    def _is_ours(self) -> bool:
+        """Whether no subclass may have changed what a step does."""
+        return type(self) is AttentionDecoder
 
     def _forward_at_once(
         self, embedded: Tensor, state: DecoderState, on: Tensor | None, lengths: Tensor | None
@@ -489,14 +496,6 @@ def _events(probability: float, seed: Tensor, steps: int, rows: int) -> Tensor:
     """bool [steps, rows]"""
     stream = torch_random.stream_of(OTHER, _SAMPLED, 0)
     return torch_random.events(probability, seed, stream, steps, rows, 1).squeeze(-1)
-
-
-def _check_type(name: str, value: object, wanted: type, described: str) -> None:
-    if not isinstance(value, wanted):
-        kind = type(value)
-        raise TypeError(
-            f"AttentionDecoder: {name} must be {described}, got {kind.__module__}.{kind.__name__}"
-        )
 
 
 def _check_size(name: str, got: int, wanted: int, what: str) -> None:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import Embedding, Module
 
-from seqfast.nn._checks import check_flags, check_lengths, check_probability, check_tensor
+from seqfast.nn._checks import check_flags, check_lengths, check_tensor
 from seqfast.nn._padding import running
 from seqfast.nn._random import draw_seed, dropout
+from seqfast.ops.base.checks import PROBABILITY, check_number, check_type
 from seqfast.ops.dropout.torch import OTHER
 
 
@@ -29,7 +30,7 @@ class LockedDropout(Module):
 
     def __init__(self, p: float = 0.5, batch_first: bool = False) -> None:
         super().__init__()
-        check_probability("LockedDropout", "p", p)
+        check_number("LockedDropout", "p", p, PROBABILITY)
         self.p = p
         self.batch_first = batch_first
 
@@ -73,7 +74,7 @@ class EmbeddingDropout(Module):
 
     def __init__(self, p: float = 0.1, embedding: Embedding | None = None) -> None:
         super().__init__()
-        check_probability("EmbeddingDropout", "p", p)
+        check_number("EmbeddingDropout", "p", p, PROBABILITY)
         if embedding is not None:
             _check_embedding(embedding)
         self.p = p
@@ -169,8 +170,4 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _check_embedding(embedding: object) -> None:
-    if not isinstance(embedding, Embedding):
-        raise TypeError(
-            "EmbeddingDropout: embedding must be a torch.nn.Embedding, "
-            f"got {type(embedding).__name__}"
-        )
+    check_type("EmbeddingDropout", "embedding", embedding, Embedding, "a torch.nn.Embedding")

@@ -1,275 +1,48 @@
-"""Recurrent layers that take the place of torch.nn's: same arguments, parameters and results."""
+"""RNN and RNNCell, which take the place of torch.nn's: same arguments, parameters and results."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from seqfast.nn._layer import HiddenSize, RecurrentLayer
+from seqfast.nn._base import RecurrentOptions
+from seqfast.nn._cell import RecurrentCell
+from seqfast.nn._checks import autocast, autocast_dtype
+from seqfast.nn._layer import HiddenSize, RecurrentLayer, refuse_projection
+from seqfast.ops.base.checks import check_choice, check_whole
 
-States = tuple[Tensor, Tensor]
-
-
-class LSTM(RecurrentLayer):
-    """A stack of LSTM layers, in one or both directions: `torch.nn.LSTM` on one kernel per layer.
-
-    Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000) and an optional projection
-    of the output (Sak et al. 2014); equations in docs/equations.md. Arguments, parameter names,
-    initialisation and `state_dict` are those of `torch.nn.LSTM`. float32, float64, bfloat16 and
-    float16, on the CPU and on CUDA devices.
-
-    `layer(input, hx=None, *, lengths=None, mask=None, reset=None, return_cells=False) -> output,
-    (h_n, c_n)[, cells]`, with D = 2 if bidirectional else 1 and `output_size = proj_size or
-    hidden_size`:
-
-    - `input` [steps, batch, input_size], with `batch_first` [batch, steps, input_size], unbatched
-      [steps, input_size], or a PackedSequence. `output` likewise, of D * output_size features.
-    - `hx`: `(h_0 [D * num_layers, batch, output_size], c_0 [D * num_layers, batch, hidden_size])`,
-      both [D * num_layers, ...] without batch for unbatched input; default zeros. `h_n`, `c_n`
-      likewise.
-    - `lengths`: integer tensor [batch] ([] for unbatched input), in any order, from 0 to steps.
-      Output past a row's length is zero, `h_n` and `c_n` come from its last step, and the backward
-      direction starts there. Length 0 gives the initial state. It is on the input's device or on
-      the CPU. On a GPU lengths are not looked at from the host: what is out of range counts as 0
-      or as all steps; so it does beside a `mask`.
-    - `mask`: bool, shaped as the input without its features, on the input's device. Where False the
-      step is skipped: state carried, output and cells zero. With `lengths` a step runs where both
-      say so.
-    - `reset`: bool, shaped and placed as `mask`, one-directional layers only. Where True the row's
-      state is zero before that step, in every layer, and no gradient crosses. At a skipped step it
-      takes effect before the row's next step that runs; after the last one that does, `h_n` and
-      `c_n` are zero. Past a row's length nothing is looked at.
-    - `return_cells=True` adds `cells`: every c[t] of every layer, differentiable, laid out as the
-      output behind a leading [num_layers], with D * hidden_size features; for a PackedSequence
-      [num_layers, rows of its data, D * hidden_size]. float64 for float64, else float32.
-
-    Options of the cell:
-
-    - `peephole`: i and f see c[t-1], o sees c[t], by `weight_peephole_l{k}{_reverse}` [3,
-      hidden_size], in the order i f o (Gers & Schmidhuber 2000).
-    - `coupled_gates`: f = 1 - i (Greff et al. 2017; gates i g o); `forget_gate=False`: f = 1, the
-      LSTM of 1997 (gates i g o).
-    - `forget_bias`: added to the forget gate's bias_ih by `reset_parameters` (Gers et al. 2000).
-    - `cell_clip` clamps c[t] (Sak et al. 2014), `gate_clip` every gate's pre-activation (ONNX).
-    - `layer_norm`: both products and the cell state are normalised (Ba et al. 2016), by
-      `weight_norm_ih`, `weight_norm_hh` [gates * hidden_size], `weight_norm_cell` and
-      `bias_norm_cell` [hidden_size]; not with `proj_size`.
-
-    Options of the stack:
-
-    - `hidden_size` may be a sequence, one size for each layer; `h_n`, `c_n`, `hx` and `cells` are
-      then tuples of one tensor for each layer, without the leading num_layers.
-    - `residual`: from the second layer on, a layer's input is added to its output (He et al. 2016).
-      `highway`: T * output + (1 - T) * input instead, T = sigmoid(input W^T + b), W, b =
-      `weight_highway_l{k}`, `bias_highway_l{k}` (Srivastava et al. 2015). Both take the input as
-      it is before dropout. `dense`: a layer sees the input and the outputs of all layers before it
-      (Huang et al. 2017). At most one of them.
-
-    Regularisers, in training only; nothing but a seed is kept of what is drawn:
-
-    - `dropout` between layers (Zaremba et al. 2014).
-    - `input_dropout`: variational, one mask per sequence on each layer's input, the same for both
-      directions; `recurrent_dropout` with `recurrent_dropout_on="hidden"`: one mask per sequence on
-      h[t-1] as the gates see it (Gal & Ghahramani 2016; Moon et al. 2015), with "update" a mask for
-      each step on the candidate (Semeniuta et al. 2016).
-    - `zoneout`, p or (p_hidden, p_cell): units keep their old state, by chance for each step in
-      training, by expectation in evaluation (Krueger et al. 2017).
-    - `weight_dropout`: DropConnect on weight_hh, one mask per forward pass (Wan et al. 2013; Merity
-      et al. 2018). The Parameter itself stays as it is, and its gradient is the raw weight's.
-
-    A seed is drawn from torch's CPU generator once per forward pass, so `torch.manual_seed` decides
-    every mask: the same on every device and for any number of threads. Masks go by row of the
-    batch (of a PackedSequence, of its sorted batch) and by step (with `mask`, among those that
-    run).
-
-    Under autocast input, states and weights are cast, and output and states have autocast's dtype.
-
-    On a GPU the host waits for nothing. Unless lengths come from the CPU, the input is packed or a
-    seed is drawn, the layer can be captured in a CUDA graph. Where
-    `torch.use_deterministic_algorithms` is on, a row's output does not depend on the batch it rides
-    in.
-
-    Raises ValueError for a wrong input dtype or rank and for wrong lengths, masks or resets,
-    RuntimeError for a wrong size, state or device (as torch.nn.LSTM does), TypeError for what is no
-    tensor, for lengths that are no integers and masks that are no bools; its constructor ValueError
-    and TypeError for wrong options and those that cannot go together.
-    """
-
-    _name: ClassVar[str] = "LSTM"
-    _cell: ClassVar[str] = "lstm"
-    _state_names: ClassVar[tuple[str, ...]] = ("hidden", "cell")
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: HiddenSize,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        peephole: bool = False,
-        coupled_gates: bool = False,
-        forget_gate: bool = True,
-        forget_bias: float | None = None,
-        cell_clip: float | None = None,
-        gate_clip: float | None = None,
-        zoneout: float | tuple[float, float] = 0.0,
-        recurrent_dropout: float = 0.0,
-        recurrent_dropout_on: str = "hidden",
-        input_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
-        layer_norm: bool = False,
-        residual: bool = False,
-        dense: bool = False,
-        highway: bool = False,
-    ) -> None:
-        super().__init__(
-            "LSTM",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-            {
-                "peephole": peephole,
-                "coupled_gates": coupled_gates,
-                "forget_gate": forget_gate,
-                "forget_bias": forget_bias,
-                "cell_clip": cell_clip,
-                "gate_clip": gate_clip,
-                "zoneout": zoneout,
-                "recurrent_dropout": recurrent_dropout,
-                "recurrent_dropout_on": recurrent_dropout_on,
-                "input_dropout": input_dropout,
-                "weight_dropout": weight_dropout,
-                "layer_norm": layer_norm,
-                "residual": residual,
-                "dense": dense,
-                "highway": highway,
-            },
-        )
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: Any = None,
-        *,
-        lengths: Tensor | None = None,
-        mask: Tensor | None = None,
-        reset: Tensor | None = None,
-        return_cells: bool = False,
-    ) -> tuple[Any, ...]:
-        return self._forward(input, hx, lengths, mask, reset, return_cells)
+NONLINEARITIES = ("tanh", "relu")
 
 
-class GRU(RecurrentLayer):
-    """A stack of GRU layers, in one or both directions: `torch.nn.GRU` on one kernel per layer.
+@dataclass(frozen=True, kw_only=True)
+class RNNOptions(RecurrentOptions):
+    """Beyond torch.nn's arguments; `RNN` documents each of them."""
 
-    Cho et al. 2014; equations in docs/equations.md. Arguments, parameter names, initialisation and
-    `state_dict` are those of `torch.nn.GRU`. float32, float64, bfloat16 and float16, on the CPU and
-    on CUDA devices.
+    dropout_places: ClassVar[tuple[str, ...]] = ("hidden",)
 
-    `layer(input, hx=None, *, lengths=None, mask=None, reset=None) -> output, h_n`, with D = 2 if
-    bidirectional else 1:
+    feedback: str = "hidden"
+    output_size: int | None = None
+    output_nonlinearity: str = "identity"
 
-    - `input` and `output`, `lengths`, `mask`, `reset`: as of `LSTM`; the output has D * hidden_size
-      features.
-    - `hx`: h_0 [D * num_layers, batch, hidden_size], without batch for unbatched input; default
-      zeros. `h_n` likewise.
+    @property
+    def gates(self) -> int:
+        return 1
 
-    Options of the cell:
-
-    - `reset_after=False`: the reset gate scales h[t-1] before its product with weight_hh, as in the
-      paper, Keras and ONNX, rather than the product, as in torch and cuDNN.
-    - `reset_gate=False`: the simplified GRU with an update gate alone (gates z n).
-    - `layer_norm`: both products are normalised (Ba et al. 2016), r and z together and n by itself,
-      by `weight_norm_ih`, `weight_norm_hh` [gates * hidden_size]; not with `reset_after=False`.
-
-    All other options (`hidden_size` as a sequence, `residual`, `dense`, `highway`, `dropout`,
-    `input_dropout`, `recurrent_dropout`, `recurrent_dropout_on`, `zoneout`, `weight_dropout`),
-    where masks come from, autocast and what is raised: as of `LSTM`. There is no cell state, so
-    `zoneout` is one number.
-    """
-
-    _name: ClassVar[str] = "GRU"
-    _cell: ClassVar[str] = "gru"
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: HiddenSize,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        reset_after: bool = True,
-        reset_gate: bool = True,
-        zoneout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        recurrent_dropout_on: str = "hidden",
-        input_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
-        layer_norm: bool = False,
-        residual: bool = False,
-        dense: bool = False,
-        highway: bool = False,
-        proj_size: None = None,
-    ) -> None:
-        _refuse_projection("GRU", proj_size)
-        super().__init__(
-            "GRU",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-            {
-                "reset_after": reset_after,
-                "reset_gate": reset_gate,
-                "zoneout": zoneout,
-                "recurrent_dropout": recurrent_dropout,
-                "recurrent_dropout_on": recurrent_dropout_on,
-                "input_dropout": input_dropout,
-                "weight_dropout": weight_dropout,
-                "layer_norm": layer_norm,
-                "residual": residual,
-                "dense": dense,
-                "highway": highway,
-            },
-        )
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: Any = None,
-        *,
-        lengths: Tensor | None = None,
-        mask: Tensor | None = None,
-        reset: Tensor | None = None,
-    ) -> tuple[Any, Any]:
-        output, states = self._forward(input, hx, lengths, mask, reset, False)
-        return output, states
+    def check(self, operation: str, bias: bool) -> None:
+        super().check(operation, bias)
+        check_choice(operation, "feedback", self.feedback, ("hidden", "output"))
+        known = ("identity", "tanh", "relu", "sigmoid")
+        check_choice(operation, "output_nonlinearity", self.output_nonlinearity, known)
+        plain = self.output_size is None and self.output_nonlinearity == "identity"
+        if self.feedback == "hidden" and not plain:
+            raise ValueError(
+                f"{operation}: output_size and output_nonlinearity need feedback='output', got "
+                f"output_size={self.output_size} and "
+                f"output_nonlinearity={self.output_nonlinearity!r}"
+            )
 
 
 class RNN(RecurrentLayer):
@@ -305,6 +78,7 @@ class RNN(RecurrentLayer):
 
     _name: ClassVar[str] = "RNN"
     _cell: ClassVar[str] = "rnn"
+    _Options = RNNOptions
 
     def __init__(
         self,
@@ -333,10 +107,10 @@ class RNN(RecurrentLayer):
         highway: bool = False,
         proj_size: None = None,
     ) -> None:
-        _refuse_projection("RNN", proj_size)
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
-        _check_feedback(feedback, output_size, output_nonlinearity)
+        refuse_projection("RNN", proj_size)
+        check_choice("RNN", "nonlinearity", nonlinearity, NONLINEARITIES)
+        if output_size is not None:
+            output_size = check_whole("RNN", "output_size", output_size, 1)
         if feedback == "output" and output_size is None:
             if not isinstance(hidden_size, int):
                 raise ValueError(
@@ -355,21 +129,20 @@ class RNN(RecurrentLayer):
             0,
             device,
             dtype,
-            {
-                "nonlinearity": nonlinearity,
-                "feedback": feedback,
-                "output_size": output_size,
-                "output_nonlinearity": output_nonlinearity,
-                "zoneout": zoneout,
-                "recurrent_dropout": recurrent_dropout,
-                "recurrent_dropout_on": recurrent_dropout_on,
-                "input_dropout": input_dropout,
-                "weight_dropout": weight_dropout,
-                "layer_norm": layer_norm,
-                "residual": residual,
-                "dense": dense,
-                "highway": highway,
-            },
+            RNNOptions(
+                feedback=feedback,
+                output_size=output_size,
+                output_nonlinearity=output_nonlinearity,
+                zoneout=zoneout,
+                recurrent_dropout=recurrent_dropout,
+                recurrent_dropout_on=recurrent_dropout_on,
+                input_dropout=input_dropout,
+                weight_dropout=weight_dropout,
+                layer_norm=layer_norm,
+                residual=residual,
+                dense=dense,
+                highway=highway,
+            ),
         )
 
     def forward(
@@ -385,29 +158,50 @@ class RNN(RecurrentLayer):
         return output, states
 
 
-def _refuse_projection(name: str, proj_size: object) -> None:
-    """Where torch.nn takes the argument only to refuse it."""
-    if proj_size is not None:
-        raise ValueError(f"{name}: proj_size is only supported for LSTM, got {proj_size}")
+class RNNCell(RecurrentCell):
+    """One step of a plain recurrent layer: `torch.nn.RNNCell` on seqfast's kernel.
 
+    `cell(input [batch, input_size], h [batch, hidden_size] or None) -> h`; without the batch
+    dimension too. `nonlinearity` "tanh" or "relu". Beyond torch.nn: `layer_norm` (Ba et al. 2016)
+    and `zoneout` (Krueger et al. 2017), drawn anew at each call in training. Equations:
+    docs/equations.md.
 
-def _check_feedback(feedback: str, output_size: Any, output_nonlinearity: str) -> None:
-    if feedback not in ("hidden", "output"):
-        raise ValueError(f"RNN: feedback must be 'hidden' or 'output', got {feedback!r}")
-    if output_nonlinearity not in ("identity", "tanh", "relu", "sigmoid"):
-        raise ValueError(
-            "RNN: output_nonlinearity must be 'identity', 'tanh', 'relu' or 'sigmoid', "
-            f"got {output_nonlinearity!r}"
-        )
-    if feedback == "hidden" and (output_size is not None or output_nonlinearity != "identity"):
-        raise ValueError(
-            "RNN: output_size and output_nonlinearity need feedback='output', got "
-            f"output_size={output_size} and output_nonlinearity={output_nonlinearity!r}"
-        )
-    if output_size is not None:
-        if not isinstance(output_size, int):
-            raise TypeError(
-                f"RNN: output_size should be of type int, got: {type(output_size).__name__}"
+    Under autocast on a GPU everything is cast, as for `RNN`. On the CPU the step runs in the dtype
+    of the state, since casting the weights would take longer; the result has autocast's dtype.
+
+    Raises ValueError for a wrong rank, RuntimeError for a wrong size, dtype, device or nonlinearity
+    (as torch.nn.RNNCell does), TypeError for what is no tensor; its constructor ValueError and
+    TypeError for a wrong option.
+    """
+
+    _name: ClassVar[str] = "RNNCell"
+    _cell: ClassVar[str] = "rnn"
+    _Options = RNNOptions
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+    ) -> None:
+        options = RNNOptions(zoneout=zoneout, layer_norm=layer_norm)
+        super().__init__(input_size, hidden_size, bias, device, dtype, options)
+        self.nonlinearity = nonlinearity
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        self._check_rank(input)
+        if hx is not None:
+            self._check_state_rank("hidden", hx)
+        if self.nonlinearity not in NONLINEARITIES:
+            raise RuntimeError(
+                f"RNNCell: nonlinearity must be 'tanh' or 'relu', got {self.nonlinearity!r}"
             )
-        if output_size <= 0:
-            raise ValueError(f"RNN: output_size must be greater than zero, got {output_size}")
+        (hidden,) = self._forward(input, None if hx is None else [hx])
+        dtype = autocast_dtype(input)
+        return hidden if dtype is None else autocast(hidden, dtype)

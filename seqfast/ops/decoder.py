@@ -17,13 +17,12 @@ from seqfast.ops.base.arrays import (
     ArrayLibrary,
     Shape,
     Workspace,
-    check_array,
-    check_contiguous,
     dtype_name,
     library_of,
     thread_count,
 )
 from seqfast.ops.base.backend import backend_of
+from seqfast.ops.base.checks import check_array, check_contiguous
 from seqfast.ops.beam_search.beams import Beams, raise_status
 from seqfast.ops.rnn.cells import GATES, cell_of
 from seqfast.ops.rnn.options import PLAIN

@@ -151,7 +151,7 @@ def test_bad_input() -> None:
         [["a", None], ["a", None]],
     )
     fails(
-        ValueError, "bleu: tokenize must be one of 13a, .*got 'spm'", ["a"], ["a"], tokenize="spm"
+        ValueError, "bleu: tokenize must be one of '13a', .*got 'spm'", ["a"], ["a"], tokenize="spm"
     )
 
 

@@ -270,10 +270,14 @@ def test_options_of_the_caller_go_first() -> None:
 @pytest.mark.parametrize(
     ("system", "options", "message"),
     [
-        ("hugging", {}, "system must be one of hf, fairseq, opennmt, ct2, t5x, got 'hugging'"),
-        ("hf", {"early_stopping": "always"}, "early_stopping must be False, True or never"),
-        ("ct2", {"patience": 0}, "patience must be > 0, got 0"),
-        ("t5x", {"alpha": -1}, "alpha must be >= 0, got -1"),
+        (
+            "hugging",
+            {},
+            "system must be one of 'hf', 'fairseq', 'opennmt', 'ct2', 't5x', got 'hugging'",
+        ),
+        ("hf", {"early_stopping": "always"}, "early_stopping must be one of False, True, 'never'"),
+        ("ct2", {"patience": 0}, "patience must be a number above 0, below 100, got 0"),
+        ("t5x", {"alpha": -1}, "alpha must be a finite number, at least 0, got -1"),
     ],
 )
 def test_wrong_presets(system: str, options: dict[str, Any], message: str) -> None:

@@ -62,7 +62,7 @@ def step(
     keep_cell: Any = None,
 ) -> tuple[Tensor, Tensor]:
     """h[t] and c[t] of rows x [..., input_size]; keep_*: the share of the old state that stays."""
-    kind, gates, hh = module._cell, module._gates, weights["weight_hh"]
+    kind, gates, hh = module._cell, module._options.gates, weights["weight_hh"]
     size = hh.shape[0] // gates
 
     def normalised(product: Tensor, gain: Tensor) -> Tensor:

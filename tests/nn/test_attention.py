@@ -228,9 +228,9 @@ def test_bad_constructors_and_prepared() -> None:
         (("other", 3, 3), ValueError, "kind must be one of 'additive', 'dot', 'general', got 'ot"),
         (("dot", 3, 4), ValueError, "'dot' needs a query_size that is memory_size, got 3 and 4"),
         (("general", 3, 4, 5), ValueError, "'general' takes no attention_size, got 5"),
-        (("additive", 0, 4), ValueError, "query_size must be greater than zero, got 0"),
-        (("additive", 3, 4.0), TypeError, "memory_size must be an int, got float"),
-        (("additive", 3, 4, True), TypeError, "attention_size must be an int, got bool"),
+        (("additive", 0, 4), ValueError, "query_size must be at least 1, got 0"),
+        (("additive", 3, 4.0), TypeError, "memory_size must be an integer, got 4.0"),
+        (("additive", 3, 4, True), TypeError, "attention_size must be an integer, got True"),
     ):
         with pytest.raises(error, match=f"^Attention: {message}"):
             Attention(*arguments)

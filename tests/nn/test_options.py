@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import inspect
 import math
 import pickle
 from typing import Any
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import seqfast.nn
+from seqfast.ops.rnn.options import Options
 
 from . import plain
 
@@ -578,36 +581,36 @@ def test_cells_show_their_options() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "error", "message"),
     [
-        ("LSTM", {"peephole": 1}, TypeError, "peephole must be a bool, got int"),
+        ("LSTM", {"peephole": 1}, TypeError, "peephole must be True or False, got 1"),
         ("LSTM", {"coupled_gates": True, "forget_gate": False}, ValueError, "forget_gate=False"),
-        ("LSTM", {"forget_bias": "1"}, ValueError, "must be a finite number, or None, got '1'"),
+        ("LSTM", {"forget_bias": "1"}, TypeError, "must be a finite number, or None, got '1'"),
         ("LSTM", {"forget_bias": 1, "coupled_gates": True}, ValueError, "needs a forget gate"),
         ("LSTM", {"forget_bias": 1, "bias": False}, ValueError, "got bias=False"),
         ("LSTM", {"forget_bias": math.nan}, ValueError, "forget_bias must be a finite .* got nan"),
         ("LSTM", {"cell_clip": 0}, ValueError, "cell_clip must be a finite number .* got 0"),
         ("LSTM", {"cell_clip": math.inf}, ValueError, "cell_clip must be a finite .* got inf"),
         ("LSTM", {"gate_clip": -1.0}, ValueError, "gate_clip must be .* got -1.0"),
-        ("LSTM", {"zoneout": 1.5}, ValueError, r"must be a number in range \[0, 1\], got 1.5"),
+        ("LSTM", {"zoneout": 1.5}, ValueError, "must be a number from 0 to 1, got 1.5"),
         ("LSTM", {"zoneout": (0.1,)}, ValueError, r"p or \(p_hidden, p_cell\), got \(0.1,\)"),
-        ("LSTM", {"zoneout": (0.1, "a")}, ValueError, "zoneout must be a number .* got 'a'"),
+        ("LSTM", {"zoneout": (0.1, "a")}, TypeError, "zoneout must be a number .* got 'a'"),
         ("GRU", {"zoneout": (0.1, 0.1)}, ValueError, r"zoneout must be p, got \(0.1, 0.1\)"),
         ("LSTM", {"recurrent_dropout": -0.1}, ValueError, "recurrent_dropout must be a number"),
-        ("LSTM", {"recurrent_dropout_on": "x"}, ValueError, "'hidden' or 'update', got 'x'"),
+        ("LSTM", {"recurrent_dropout_on": "x"}, ValueError, "one of 'hidden', 'update', got 'x'"),
         ("RNN", {"recurrent_dropout_on": "update"}, ValueError, "must be 'hidden', got 'update'"),
-        ("GRU", {"input_dropout": True}, ValueError, "input_dropout must be .* got True"),
+        ("GRU", {"input_dropout": True}, TypeError, "input_dropout must be .* got True"),
         ("GRU", {"weight_dropout": 2}, ValueError, "weight_dropout must be .* got 2"),
         ("GRU", {"reset_after": False, "reset_gate": False}, ValueError, "needs a reset gate"),
         ("GRU", {"reset_after": False, "layer_norm": True}, ValueError, "needs reset_after=True"),
         ("LSTM", {"proj_size": 2, "layer_norm": True}, ValueError, "without .* got proj_size=2"),
         ("RNN", {"feedback": "output", "layer_norm": True}, ValueError, "got feedback='output'"),
-        ("RNN", {"feedback": "both"}, ValueError, "must be 'hidden' or 'output', got 'both'"),
+        ("RNN", {"feedback": "both"}, ValueError, "one of 'hidden', 'output', got 'both'"),
         ("RNN", {"output_size": 3}, ValueError, "need feedback='output', got output_size=3"),
         ("RNN", {"output_nonlinearity": "tanh"}, ValueError, "need feedback='output'"),
-        ("RNN", {"feedback": "output", "output_size": 0}, ValueError, "greater than zero, got 0"),
-        ("RNN", {"feedback": "output", "output_size": 1.5}, TypeError, "of type int, got: float"),
+        ("RNN", {"feedback": "output", "output_size": 0}, ValueError, "must be at least 1, got 0"),
+        ("RNN", {"feedback": "output", "output_size": 1.5}, TypeError, "an integer, got 1.5"),
         ("RNN", {"feedback": "output", "hidden_size": (3, 4)}, ValueError, "must be given"),
         ("RNN", {"feedback": "output", "output_nonlinearity": "x"}, ValueError, "got 'x'"),
-        ("RNN", {"nonlinearity": "x"}, ValueError, "must be 'tanh' or 'relu', got 'x'"),
+        ("RNN", {"nonlinearity": "x"}, ValueError, "must be one of 'tanh', 'relu', got 'x'"),
         ("GRU", {"proj_size": 2}, ValueError, "proj_size is only supported for LSTM, got 2"),
         ("GRU", {"hidden_size": (3, 4), "num_layers": 3}, ValueError, r"3 layers, got \(3, 4\)"),
         ("GRU", {"hidden_size": ()}, ValueError, "hidden_size must be an int or one for each"),
@@ -657,3 +660,30 @@ def test_packed_input_takes_no_other_lengths(argument: str) -> None:
     packed = pack_padded_sequence(torch.zeros(2, 2, 3), torch.tensor([2, 1]))
     with pytest.raises(ValueError, match=f"^GRU: .*lengths of its own, got {argument} too"):
         seqfast.nn.GRU(3, 4)(packed, **{argument: FLAGS})
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"])
+def test_constructors_and_options_agree(kind: str) -> None:
+    """What a constructor spells is what its frozen options object has, with the same defaults."""
+    module_type = getattr(seqfast.nn, kind)
+    known = {option.name: option.default for option in dataclasses.fields(module_type._Options)}
+    parameters = inspect.signature(module_type).parameters.values()
+    spelled = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if kind in ("GRU", "RNN"):
+        assert spelled.pop("proj_size") is None  # taken only to be refused
+    assert spelled.items() <= known.items()
+    if not kind.endswith("Cell"):
+        assert spelled.keys() == known.keys()
+    module = module_type(3, 4)
+    for name, default in spelled.items():
+        assert getattr(module, name) == getattr(module_type, name) == default
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        module._options.zoneout = 0.5
+
+
+def test_options_follow_their_attributes() -> None:
+    layer = seqfast.nn.LSTM(3, 4, cell_clip=2.0, zoneout=[0.1, 0.2])
+    assert layer._kernel_options(3) == Options(cell_clip=2.0, zoneout=(0.1, 0.2), layer=3)
+    layer.cell_clip, layer.zoneout = None, 0.3
+    assert layer._options == type(layer)._Options(zoneout=0.3)
+    assert layer._kernel_options() == Options(zoneout=(0.3, 0.3))

@@ -336,8 +336,8 @@ def test_regularisers_refuse() -> None:
             make_layer()
     for call, message in (
         (lambda: seqfast.nn.LockedDropout()([1.0]), "input must be a torch tensor, got list"),
-        (lambda: seqfast.nn.EmbeddingDropout(0.1, nn.Linear(2, 2)), "Embedding, got Linear"),
-        (lambda: seqfast.nn.EmbeddingDropout()(nn.Linear(2, 2), torch.tensor(1)), "got Linear"),
+        (lambda: seqfast.nn.EmbeddingDropout(0.1, nn.Linear(2, 2)), r"got torch\.nn\..*Linear"),
+        (lambda: seqfast.nn.EmbeddingDropout()(nn.Linear(2, 2), torch.tensor(1)), r"got torch\.nn"),
         (lambda: seqfast.nn.EmbeddingDropout()(torch.tensor(1)), "embedding and ids, got 1 arg"),
         (
             lambda: seqfast.nn.EmbeddingDropout(0.1, embedding)(embedding, torch.tensor(1)),

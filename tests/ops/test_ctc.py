@@ -402,9 +402,14 @@ BAD_SEARCH: list[tuple[Any, Any, type[Exception], str]] = [
     ((Z,), {"min_log_prob": NAN}, ValueError, "min_log_prob must be a number, got nan"),
     ((Z,), {"min_log_prob": "x"}, TypeError, "min_log_prob must be a number, got 'x'"),
     ((Z,), {"min_log_prob": "1"}, TypeError, "min_log_prob must be a number, got '1'"),
-    ((Z,), {"beam_threshold": -1}, ValueError, "beam_threshold must be at least 0, got -1"),
+    (
+        (Z,),
+        {"beam_threshold": -1},
+        ValueError,
+        "beam_threshold must be a number, at least 0, got -1",
+    ),
     ((Z,), {"lm": 3}, TypeError, "lm must be callable, got int"),
-    ((Z,), {"lm_weight": INF}, ValueError, "lm_weight must be finite, got inf"),
+    ((Z,), {"lm_weight": INF}, ValueError, "lm_weight must be a finite number, got inf"),
     ((Z,), returning(np.zeros((2, 5))), TypeError, "lm must return a torch tensor, got ndarray"),
     ((Z,), returning(torch.zeros(2, 4)), ValueError, r"lm must return \[2, 5\], got \[2, 4\]"),
     (

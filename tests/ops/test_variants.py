@@ -437,7 +437,7 @@ BAD = [
     ),
     (
         lambda: _with("lstm", cell_clip=[1.0]),
-        ValueError,
+        TypeError,
         r"lstm: cell_clip must be a finite number",
     ),
     (
@@ -478,22 +478,22 @@ BAD = [
     (
         lambda: _with("rnn", nonlinearity="sigmoid"),
         ValueError,
-        r"rnn: nonlinearity must be one of tanh, relu, got 'sigmoid'",
+        r"rnn: nonlinearity must be one of 'tanh', 'relu', got 'sigmoid'",
     ),
     (
         lambda: _with("jordan", output_nonlinearity="gelu"),
         ValueError,
-        r"rnn: output_nonlinearity must be one of identity, tanh",
+        r"rnn: output_nonlinearity must be one of 'identity', 'tanh'",
     ),
     (
         lambda: _with("lstm", zoneout=(1.1, 0.0)),
         ValueError,
-        r"lstm: zoneout\[0\] must be a probability from 0 to 1, got 1.1",
+        r"lstm: zoneout\[0\] must be a number from 0 to 1, got 1.1",
     ),
     (
         lambda: _with("lstm", zoneout=(0.0, -0.1)),
         ValueError,
-        r"lstm: zoneout\[1\] must be a probability",
+        r"lstm: zoneout\[1\] must be a number",
     ),
     (
         lambda: _with("lstm", zoneout=0.1),
@@ -513,19 +513,23 @@ BAD = [
     (
         lambda: _with("lstm", recurrent_dropout=float("nan")),
         ValueError,
-        r"lstm: recurrent_dropout must be a probability",
+        r"lstm: recurrent_dropout must be a number",
     ),
     (
         lambda: _with("lstm", recurrent_dropout_on="cell"),
         ValueError,
-        r"lstm: recurrent_dropout_on must be one of hidden, update, got 'cell'",
+        r"lstm: recurrent_dropout_on must be one of 'hidden', 'update', got 'cell'",
     ),
     (
         lambda: _with("rnn", recurrent_dropout_on="update"),
         ValueError,
         r"rnn: recurrent_dropout_on must be hidden, got 'update'",
     ),
-    (lambda: _with("lstm", layer=-1), ValueError, r"lstm: layer must be an int from 0"),
+    (
+        lambda: _with("lstm", layer=-1),
+        ValueError,
+        r"lstm: layer must be from 0 to 134217727, got -1",
+    ),
     # Reset and seed.
     (
         lambda: _with("gru", reset=Z(4, 5).bool()),

@@ -552,11 +552,31 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("epoch", lambda x: 2**32, ValueError, "epoch must be from 0 to 4294967295, got 4294967296"),
     ("tokens_before", lambda x: -1, ValueError, "tokens_before must be from 0 to"),
     ("tokens_total", lambda x: 0, ValueError, "tokens_total must be from 1 to"),
-    ("alpha", lambda x: -0.1, ValueError, "alpha must be at least 0, got -0.1"),
-    ("alpha", lambda x: float("nan"), ValueError, "alpha must be at least 0, got nan"),
-    ("alpha", lambda x: float("inf"), ValueError, "alpha must be at least 0, got inf"),
-    ("min_alpha", lambda x: float("nan"), ValueError, "min_alpha must be at least 0, got nan"),
-    ("min_alpha", lambda x: "0.1", ValueError, "min_alpha must be at least 0, got '0.1'"),
+    ("alpha", lambda x: -0.1, ValueError, "alpha must be a finite number, at least 0, got -0.1"),
+    (
+        "alpha",
+        lambda x: float("nan"),
+        ValueError,
+        "alpha must be a finite number, at least 0, got nan",
+    ),
+    (
+        "alpha",
+        lambda x: float("inf"),
+        ValueError,
+        "alpha must be a finite number, at least 0, got inf",
+    ),
+    (
+        "min_alpha",
+        lambda x: float("nan"),
+        ValueError,
+        "min_alpha must be a finite number, at least 0, got nan",
+    ),
+    (
+        "min_alpha",
+        lambda x: "0.1",
+        TypeError,
+        "min_alpha must be a finite number, at least 0, got '0.1'",
+    ),
     ("first_round", lambda x: 3, ValueError, "first_round must be from 0 to 2, got 3"),
     ("first_round", lambda x: -1, ValueError, "first_round must be from 0 to 2, got -1"),
     ("last_round", lambda x: 3, ValueError, "last_round must be from 0 to 2, got 3"),
@@ -645,6 +665,9 @@ def test_bad_tables(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name}: counts must be below 2\*\*62 in all"):
         function(np.full(2, 2**61), *more)
     if more:
-        for sample in (-1e-3, float("nan"), float("inf"), "much"):
-            with pytest.raises(ValueError, match=r"^keep_thresholds: sample must be at least 0"):
+        wanted = r"^keep_thresholds: sample must be a finite number, at least 0"
+        for sample in (-1e-3, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match=wanted):
                 function(np.ones(3, np.int64), sample)
+        with pytest.raises(TypeError, match=wanted):
+            function(np.ones(3, np.int64), "much")

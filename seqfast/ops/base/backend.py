@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from seqfast.ops.base.checks import check_choice
+
 _STRATEGIES = ("automatic", "stepwise", "cluster", "grid")  # the codes of csrc/core
 
 
@@ -51,10 +53,7 @@ def on_host_executor() -> Iterator[None]:
 def forced_strategy(strategy: str) -> Iterator[None]:
     """Makes the CUDA kernels go "stepwise", by "cluster" or by "grid" ("automatic": the policy's
     choice); a call that cannot raises RuntimeError. For tests and measurements."""
-    if strategy not in _STRATEGIES:
-        raise ValueError(
-            f"forced_strategy: strategy must be one of {', '.join(_STRATEGIES)}, got {strategy}"
-        )
+    check_choice("forced_strategy", "strategy", strategy, _STRATEGIES)
     before, _Switches.strategy = _Switches.strategy, _STRATEGIES.index(strategy)
     try:
         yield

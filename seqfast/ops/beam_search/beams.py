@@ -3,26 +3,25 @@ a step's native call is made from."""
 
 from __future__ import annotations
 
-import operator
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from seqfast import _C
-from seqfast.ops.base.arrays import (
-    Array,
-    Shape,
-    check_place,
-    dtype_name,
-    integer,
-    library_of,
-    thread_count,
-)
+from seqfast.ops.base.arrays import Array, Shape, dtype_name, library_of, thread_count
 from seqfast.ops.base.backend import checked_backend
-from seqfast.ops.base.checks import is_number
+from seqfast.ops.base.checks import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    check_choice,
+    check_flag,
+    check_number,
+    check_place,
+    check_tokens,
+    check_whole,
+)
 from seqfast.ops.beam_search import arguments
 from seqfast.ops.beam_search.arguments import BeamStepArgs
 
@@ -86,33 +85,28 @@ class BeamOptions:
         counts = {"beams": 1, "vocabulary": 1, "groups": 1, "pool": 1, "wanted": 1}
         for name, least in {**counts, "min_length": 0, "no_repeat_ngram": 0}.items():
             value = getattr(self, name)
-            object.__setattr__(self, name, integer("beam_search", name, value, least, _MOST))
+            object.__setattr__(self, name, check_whole("beam_search", name, value, least, _MOST))
         for name in ("eos", "banned"):
-            object.__setattr__(self, name, _tokens(name, getattr(self, name), self.vocabulary))
-        if not self.eos:
-            raise ValueError("beam_search: eos must name at least one token, got none")
+            tokens = check_tokens(
+                "beam_search",
+                name,
+                getattr(self, name),
+                self.vocabulary,
+                fewest=1 if name == "eos" else 0,
+            )
+            object.__setattr__(self, name, tokens)
         if self.beams % self.groups:
             raise ValueError(
                 f"beam_search: beams must be a multiple of groups, got {self.beams} beams in "
                 f"{self.groups} groups"
             )
         for name, known in (("eos_pool", EOS_POOLS), ("stop", STOPS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"beam_search: {name} must be one of {', '.join(known)}, "
-                    f"got {getattr(self, name)!r}"
-                )
+            check_choice("beam_search", name, getattr(self, name), tuple(known))
         for name in ("temperature", "repetition_penalty"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0 < value < np.inf):
-                raise ValueError(f"beam_search: {name} must be above 0, got {value!r}")
-        if not (is_number(self.diversity) and 0 <= self.diversity < np.inf):
-            raise ValueError(f"beam_search: diversity must be 0 or more, got {self.diversity!r}")
+            check_number("beam_search", name, getattr(self, name), POSITIVE)
+        check_number("beam_search", "diversity", self.diversity, NOT_NEGATIVE)
         for name in ("renormalize", "force_eos", "score_prefix", "count_eos", "noise"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(
-                    f"beam_search: {name} must be True or False, got {getattr(self, name)!r}"
-                )
+            check_flag("beam_search", name, getattr(self, name))
         self._check_pool()
 
     def _check_pool(self) -> None:
@@ -127,18 +121,6 @@ class BeamOptions:
                 f"beam_search: pool must be at least {own}, the beams of a group, "
                 f"for {needy!r}, got {self.pool}"
             )
-
-
-def _tokens(name: str, tokens: Iterable[int], vocabulary: int) -> tuple[int, ...]:
-    """Rising, each once."""
-    try:
-        numbers = sorted({operator.index(token) for token in tokens})
-    except TypeError:
-        raise TypeError(f"beam_search: {name} must be integers, got {tokens!r}") from None
-    for token in numbers:
-        if not 0 <= token < vocabulary:
-            raise ValueError(f"beam_search: {name} must be from 0 to {vocabulary - 1}, got {token}")
-    return tuple(numbers)
 
 
 @dataclass
@@ -253,8 +235,8 @@ def start_beams(
     if not isinstance(options, BeamOptions):
         raise TypeError(f"start_beams: options must be BeamOptions, got {type(options).__name__}")
     o = options
-    batch = integer("start_beams", "batch", batch, 0, _MOST)
-    capacity = integer("start_beams", "capacity", capacity, 1, _MOST)
+    batch = check_whole("start_beams", "batch", batch, 0, _MOST)
+    capacity = check_whole("start_beams", "capacity", capacity, 1, _MOST)
     real = _real_of(dtype)
     maker = _Maker(like)
     living = np.full((batch, o.beams), -np.inf, real)
@@ -346,11 +328,7 @@ def _real_of(dtype: Any) -> str:
 
 
 def _signed(seed: object) -> int:
-    try:
-        number = operator.index(seed)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"start_beams: seed must be an integer, got {seed!r}") from None
-    return (number + 2**63) % 2**64 - 2**63
+    return (check_whole("start_beams", "seed", seed) + 2**63) % 2**64 - 2**63
 
 
 def _as_numpy(name: str, array: Any) -> np.ndarray[Any, Any]:

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from seqfast import _C
-from seqfast.ops.base.arrays import (
-    Array,
-    ArrayLibrary,
-    check_contiguous,
-    check_place,
-    dtype_name,
-    integer,
-    thread_count,
-)
+from seqfast.ops.base.arrays import Array, ArrayLibrary, dtype_name, thread_count
+from seqfast.ops.base.checks import check_contiguous, check_place, check_whole
 from seqfast.ops.beam_search.arguments import BeamBacktrackArgs, BeamLogits
 from seqfast.ops.beam_search.beams import BeamOptions, Beams, StepCall, raise_status, start_beams
 
@@ -124,8 +117,8 @@ def beam_backtrack(
         raise ValueError(
             f"beam_backtrack: last_steps must be [{call.sentences}, any], got {list(shape)}"
         )
-    length = integer("beam_backtrack", "length", length, 0, _MOST)
-    pad = integer("beam_backtrack", "pad", pad, -(2**31), _MOST)
+    length = check_whole("beam_backtrack", "length", length, 0, _MOST)
+    pad = check_whole("beam_backtrack", "pad", pad, -(2**31), _MOST)
     most = beams.options.beams - 1
     last = {
         "last_steps": _last(call, "last_steps", last_steps, shape, -1, call.capacity - 1),

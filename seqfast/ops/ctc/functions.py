@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 
 from seqfast import _C
-from seqfast.ops.base.arrays import (
-    Array,
-    ArrayLibrary,
-    Workspace,
-    check_lengths,
-    check_place,
-    library_of,
-    thread_count,
-)
+from seqfast.ops.base.arrays import Array, ArrayLibrary, Workspace, library_of, thread_count
 from seqfast.ops.base.backend import checked_backend
-from seqfast.ops.base.checks import is_number
+from seqfast.ops.base.checks import (
+    ANY_NUMBER,
+    FINITE,
+    Numbers,
+    check_lengths,
+    check_number,
+    check_place,
+    check_whole,
+)
 from seqfast.ops.ctc.arguments import CtcBeamArgs, CtcGreedyArgs, CtcInput
 
 Result = tuple[Array, Array, Array, Array]
 LanguageModel = Callable[[Array, Array], Array]
 _MOST_PLACES = 2**31 - 2  # numbers of prefixes are 32 bits wide
+_THRESHOLDS = Numbers("a number, at least 0", lambda x: x >= 0)
 
 
 def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0) -> Result:
@@ -103,21 +104,17 @@ def ctc_beam_search(
     operation = "ctc_beam_search"
     xp, log_probs, lengths, backend = _check(operation, log_probs, lengths, blank)
     batch, frames, vocab = log_probs.shape
-    beam_size = _integer(operation, "beam_size", beam_size, 1)
-    n_best = _integer(operation, "n_best", n_best, 1, beam_size, "the beam_size")
-    top_n = vocab if top_n is None else min(_integer(operation, "top_n", top_n, 1), vocab)
+    beam_size = check_whole(operation, "beam_size", beam_size, 1)
+    n_best = check_whole(operation, "n_best", n_best, 1, beam_size, "the beam_size")
+    top_n = vocab if top_n is None else min(check_whole(operation, "top_n", top_n, 1), vocab)
     if frames * beam_size > _MOST_PLACES or vocab > _MOST_PLACES:
         raise ValueError(
             f"{operation}: frames times beam_size, and vocab, must be below 2**31 - 1, "
             f"got {frames} * {beam_size} and {vocab}"
         )
-    lowest = _number(operation, "min_log_prob", min_log_prob, -math.inf)
-    threshold = _number(operation, "beam_threshold", beam_threshold, math.inf)
-    if threshold < 0:
-        raise ValueError(f"{operation}: beam_threshold must be at least 0, got {beam_threshold}")
-    lm_weight = _number(operation, "lm_weight", lm_weight, 1.0)
-    if not math.isfinite(lm_weight):
-        raise ValueError(f"{operation}: lm_weight must be finite, got {lm_weight}")
+    lowest = _given(operation, "min_log_prob", min_log_prob, -math.inf, ANY_NUMBER)
+    threshold = _given(operation, "beam_threshold", beam_threshold, math.inf, _THRESHOLDS)
+    lm_weight = _given(operation, "lm_weight", lm_weight, 1.0, FINITE)
     if lm is not None and not callable(lm):
         raise TypeError(f"{operation}: lm must be callable, got {type(lm).__name__}")
     model = None
@@ -301,7 +298,7 @@ def _check(
         )
     backend = checked_backend(operation, "log_probs", xp.place(log_probs))
     batch, frames, vocab = log_probs.shape
-    _integer(operation, "blank", blank, 0, vocab - 1, "a token of the vocabulary")
+    check_whole(operation, "blank", blank, 0, vocab - 1, "a token of the vocabulary")
     if lengths is not None:
         lengths = check_lengths(xp, operation, lengths, log_probs, batch=batch, most=frames)
     return xp, xp.rows(log_probs), lengths, backend
@@ -325,24 +322,5 @@ def _input(xp: ArrayLibrary, log_probs: Array, lengths: Array | None, blank: int
     )
 
 
-def _integer(
-    operation: str, name: str, value: Any, least: int, most: int | None = None, what: str = ""
-) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{operation}: {name} must be an integer, got {value!r}") from None
-    if number < least or (most is not None and number > most):
-        wanted = f"at least {least}" if most is None else f"from {least} to {most}, {what}"
-        raise ValueError(f"{operation}: {name} must be {wanted}, got {number}")
-    return number
-
-
-def _number(operation: str, name: str, value: Any, default: float) -> float:
-    if value is None:
-        return default
-    if not is_number(value):
-        raise TypeError(f"{operation}: {name} must be a number, got {value!r}")
-    if math.isnan(value):
-        raise ValueError(f"{operation}: {name} must be a number, got nan")
-    return float(value)
+def _given(operation: str, name: str, value: Any, default: float, wanted: Numbers) -> float:
+    return default if value is None else check_number(operation, name, value, wanted)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from seqfast import _C
-from seqfast.ops.base.arrays import Array, check_seed, library_of, thread_count
+from seqfast.ops.base.arrays import Array, library_of, thread_count
 from seqfast.ops.base.backend import checked_backend
-from seqfast.ops.base.checks import is_number
+from seqfast.ops.base.checks import PROBABILITY, check_number, check_seed, check_whole
 from seqfast.ops.dropout.arguments import DropoutArgs
 
 
@@ -41,10 +41,8 @@ def dropout(
     if len(input.shape) != 3:
         raise ValueError(f"dropout: input must be [steps, rows, units], got {list(input.shape)}")
     backend = checked_backend("dropout", "input", xp.place(input))
-    if not (is_number(probability) and 0 <= probability <= 1):
-        raise ValueError(f"dropout: probability must be from 0 to 1, got {probability!r}")
-    if not isinstance(stream, int) or not 0 <= stream < 2**32:
-        raise ValueError(f"dropout: stream must be an integer from 0 to 2**32 - 1, got {stream!r}")
+    probability = check_number("dropout", "probability", probability, PROBABILITY)
+    stream = check_whole("dropout", "stream", stream, 0, 2**32 - 1)
     if seed is None:
         return xp.copy(input)
     seed = check_seed(xp, "dropout", seed, input)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
-from seqfast.ops.base.checks import is_number
+from seqfast.ops.base.checks import (
+    NOT_NEGATIVE,
+    PROBABILITY,
+    Numbers,
+    check_choice,
+    check_flag,
+    check_number,
+    check_whole,
+)
 from seqfast.ops.rnn.options import CHOICES, CLIPS, FLAGS, OWNERS, PLAIN, Options, RnnOptions
 
 # The codes of csrc/core/rnn.h.
@@ -15,6 +22,8 @@ LSTM, LSTM_THREE_GATES, GRU, GRU_RESET_BEFORE, GRU_UPDATE_GATE, RNN = range(6)
 GATES = {LSTM: 4, LSTM_THREE_GATES: 3, GRU: 3, GRU_RESET_BEFORE: 3, GRU_UPDATE_GATE: 2, RNN: 1}
 
 _OPERATIONS = ("lstm", "gru", "rnn")
+
+_CLIPS = Numbers("a finite number above 0, or 0 for none", NOT_NEGATIVE.hold)
 
 
 class Cell(NamedTuple):
@@ -74,21 +83,11 @@ def _check_options(operation: str, options: Options) -> None:
     if getattr(options, "_fields", None) != Options._fields:
         raise TypeError(f"{operation}: options must be Options, got {type(options).__name__}")
     for name in FLAGS:
-        value = getattr(options, name)
-        if value not in (True, False):
-            raise TypeError(f"{operation}: {name} must be True or False, got {value!r}")
+        check_flag(operation, name, getattr(options, name))
     for name, choices in CHOICES.items():
-        value = getattr(options, name)
-        if value not in choices:
-            raise ValueError(
-                f"{operation}: {name} must be one of {', '.join(choices)}, got {value!r}"
-            )
+        check_choice(operation, name, getattr(options, name), choices)
     for name in CLIPS:
-        value = getattr(options, name)
-        if not (is_number(value) and 0 <= value < math.inf):
-            raise ValueError(
-                f"{operation}: {name} must be a finite number above 0, or 0 for none, got {value!r}"
-            )
+        check_number(operation, name, getattr(options, name), _CLIPS)
     zoneout = options.zoneout
     if not isinstance(zoneout, tuple) or len(zoneout) != 2:
         raise TypeError(
@@ -101,13 +100,8 @@ def _check_options(operation: str, options: Options) -> None:
         ("zoneout[1]", zoneout_cell),
         ("recurrent_dropout", options.recurrent_dropout),
     ):
-        if not (is_number(value) and 0 <= value <= 1):
-            raise ValueError(
-                f"{operation}: {name} must be a probability from 0 to 1, got {value!r}"
-            )
-    layer = options.layer
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < 2**27:
-        raise ValueError(f"{operation}: layer must be an int from 0 to 2**27 - 1, got {layer!r}")
+        check_number(operation, name, value, PROBABILITY)
+    check_whole(operation, "layer", options.layer, 0, 2**27 - 1)
     _check_combinations(operation, options)
 
 

@@ -6,19 +6,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from seqfast.ops.base.arrays import (
-    Array,
-    ArrayLibrary,
-    Shape,
-    check_array,
-    check_contiguous,
-    check_lengths,
-    check_seed,
-    dtype_name,
-    library_of,
-    thread_count,
-)
+from seqfast.ops.base.arrays import Array, ArrayLibrary, Shape, dtype_name, library_of, thread_count
 from seqfast.ops.base.backend import checked_backend
+from seqfast.ops.base.checks import check_array, check_contiguous, check_lengths, check_seed
 from seqfast.ops.rnn.arguments import RnnSizes, RnnWeights
 from seqfast.ops.rnn.cells import Cell, cell_of
 from seqfast.ops.rnn.options import Options, RnnOptions

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import operator
-
 from seqfast import _C
 from seqfast.ops.base.arrays import (
     Array,
     ArrayLibrary,
     Workspace,
-    check_place,
     dtype_name,
     library_of,
     thread_count,
 )
 from seqfast.ops.base.backend import checked_backend
+from seqfast.ops.base.checks import check_place, check_whole
 from seqfast.ops.top_k.arguments import TopKArgs
 
 _MOST_COLUMNS = 2**31 - 1
@@ -48,12 +46,7 @@ def top_k(scores: Array, k: int, exclude: Array | None = None) -> tuple[Array, A
     rows, columns = scores.shape
     if columns > _MOST_COLUMNS:
         raise ValueError(f"top_k: scores must have fewer than 2**31 columns, got {columns}")
-    try:
-        k = operator.index(k)
-    except TypeError:
-        raise TypeError(f"top_k: k must be an integer, got {k!r}") from None
-    if not 0 <= k <= columns:
-        raise ValueError(f"top_k: k must be from 0 to {columns}, the columns, got {k}")
+    k = check_whole("top_k", "k", k, 0, columns, "the columns")
     if exclude is not None:
         exclude = _checked_exclude(xp, exclude, scores)
     if rows * k == 0:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seqfast import _C
-from seqfast.ops.base.arrays import Array, integer, thread_count
-from seqfast.ops.base.checks import is_number
+from seqfast.ops.base.arrays import Array, thread_count
+from seqfast.ops.base.checks import NOT_NEGATIVE, check_number, check_whole
 from seqfast.ops.word2vec.arguments import FirstVectorsArgs
 from seqfast.ops.word2vec.training import ROUND, Training
 
@@ -159,12 +159,12 @@ def first_vectors(
     if vectors.ndim != 2:
         raise ValueError(f"first_vectors: vectors must be [rows, size], got {list(vectors.shape)}")
     rows, size = vectors.shape
-    seed = integer("first_vectors", "seed", seed, -(2**63), 2**63 - 1)
-    first_row = integer("first_vectors", "first_row", first_row, 0, 2**32 - rows)
+    seed = check_whole("first_vectors", "seed", seed, -(2**63), 2**63 - 1)
+    first_row = check_whole("first_vectors", "first_row", first_row, 0, 2**32 - rows)
     if threads is None:
         threads = thread_count()
     else:
-        threads = integer("first_vectors", "threads", threads, 1, 2**31 - 1)
+        threads = check_whole("first_vectors", "threads", threads, 1, 2**31 - 1)
     if not rows * size:
         return
     between, within = vectors.strides
@@ -195,8 +195,7 @@ def keep_thresholds(counts: Array, sample: float) -> npt.NDArray[np.uint32]:
     Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or number.
     """
     counts = _check_counts("keep_thresholds", counts)
-    if not (is_number(sample) and 0 <= sample < math.inf):
-        raise ValueError(f"keep_thresholds: sample must be at least 0, got {sample!r}")
+    check_number("keep_thresholds", "sample", sample, NOT_NEGATIVE)
     if sample == 0:
         return np.full(len(counts), _ALWAYS, np.uint32)
     weights = np.maximum(counts.astype(np.float64), 1)

@@ -17,12 +17,11 @@ from seqfast.ops.base.arrays import (
     Shape,
     Workspace,
     dtype_name,
-    integer,
     library_of,
     thread_count,
 )
 from seqfast.ops.base.backend import checked_backend
-from seqfast.ops.base.checks import is_number
+from seqfast.ops.base.checks import NOT_NEGATIVE, check_flag, check_number, check_whole
 from seqfast.ops.word2vec.arguments import Word2VecArgs
 from seqfast.ops.word2vec.matrix import ALIGNMENT, FLOATS
 
@@ -88,11 +87,10 @@ class Training:
         backend = checked_backend("word2vec", "input", self._place)
         flags = (cbow, shared_negatives, shrink_windows, cbow_mean, legacy_cbow, deterministic)
         for name, flag in zip(_FLAGS, flags, strict=True):
-            if not isinstance(flag, (bool, np.bool_)):
-                raise TypeError(f"word2vec: {name} must be True or False, got {flag!r}")
-        size = integer("word2vec", "size", size, 1, 2**31 - 1)
-        window = integer("word2vec", "window", window, 1, 2**30 - 1)
-        negative = integer("word2vec", "negative", negative, 0, _MOST_WORDS - 1)
+            check_flag("word2vec", name, flag)
+        size = check_whole("word2vec", "size", size, 1, 2**31 - 1)
+        window = check_whole("word2vec", "window", window, 1, 2**30 - 1)
+        negative = check_whole("word2vec", "negative", negative, 0, _MOST_WORDS - 1)
 
         words, stride = self._check_matrix("input", input, size, None)
         if words > 2**31 - 1:
@@ -177,23 +175,22 @@ class Training:
     ) -> tuple[Array, Array, Array]:
         """As `train`: loss, kept and examples of rounds `first_round` to `last_round`."""
         for name, rate in (("alpha", alpha), ("min_alpha", min_alpha)):
-            if not (is_number(rate) and 0 <= rate < math.inf):
-                raise ValueError(f"word2vec: {name} must be at least 0, got {rate!r}")
+            check_number("word2vec", name, rate, NOT_NEGATIVE)
         last = self.rounds
         if last_round is not None:
-            last = integer("word2vec", "last_round", last_round, 0, self.rounds)
-        first = integer("word2vec", "first_round", first_round, 0, last)
+            last = check_whole("word2vec", "last_round", last_round, 0, self.rounds)
+        first = check_whole("word2vec", "first_round", first_round, 0, last)
         if tokens_total is None:
             tokens_total = max(self._tokens, 1)
         if threads is None:
             threads = thread_count()
         else:
-            threads = integer("word2vec", "threads", threads, 1, 2**31 - 1)
+            threads = check_whole("word2vec", "threads", threads, 1, 2**31 - 1)
         args = self._args._replace(
-            seed=integer("word2vec", "seed", seed, -(2**63), 2**63 - 1),
-            epoch=integer("word2vec", "epoch", epoch, 0, 2**32 - 1),
-            tokens_before=integer("word2vec", "tokens_before", tokens_before, 0, 2**62),
-            tokens_total=integer("word2vec", "tokens_total", tokens_total, 1, 2**63 - 1),
+            seed=check_whole("word2vec", "seed", seed, -(2**63), 2**63 - 1),
+            epoch=check_whole("word2vec", "epoch", epoch, 0, 2**32 - 1),
+            tokens_before=check_whole("word2vec", "tokens_before", tokens_before, 0, 2**62),
+            tokens_total=check_whole("word2vec", "tokens_total", tokens_total, 1, 2**63 - 1),
             alpha=float(alpha),
             min_alpha=float(min_alpha),
             first_round=first,

@@ -1,0 +1,166 @@
+"""The single step behind RNNCell, GRUCell and LSTMCell."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from seqfast.nn._base import NORM_IH, WEIGHTS, Recurrent, RecurrentOptions, Weights, initialise
+from seqfast.nn._checks import (
+    autocast,
+    autocast_dtype,
+    check_devices,
+    check_state_dtypes,
+    check_tensor,
+    requires_grad,
+)
+from seqfast.nn._random import draw_seed
+from seqfast.ops.rnn import torch as torch_rnn
+
+
+class RecurrentCell(Recurrent):
+    """What RNNCell, GRUCell and LSTMCell have in common."""
+
+    input_size: int
+    hidden_size: int
+    weight_ih: Parameter
+    weight_hh: Parameter
+    bias_ih: Parameter | None
+    bias_hh: Parameter | None
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        device: Any,
+        dtype: Any,
+        options: RecurrentOptions,
+    ) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.bias = bias
+        self._set_options(options)
+        shapes = self._weight_shapes(input_size, hidden_size, hidden_size, False)
+        for name, shape in shapes.items():
+            self.register_parameter(name, Parameter(torch.empty(shape, device=device, dtype=dtype)))
+        if not bias:
+            self.register_parameter("bias_ih", None)
+            self.register_parameter("bias_hh", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws every parameter from U(-k, k), k = 1 / sqrt(hidden_size).
+
+        Scales of layer normalisation start at 1, its shifts at 0; `forget_bias` is added to the
+        forget gate's bias_ih.
+        """
+        bound = 1.0 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0.0
+        for name, parameter in self.named_parameters():
+            initialise(parameter, name, bound)
+        if self.forget_bias is not None and self.bias_ih is not None:
+            with torch.no_grad():
+                self.bias_ih.chunk(4)[1].add_(self.forget_bias)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        if self.bias is not True:
+            parts.append(f"bias={self.bias}")
+        if self.nonlinearity != "tanh":
+            parts.append(f"nonlinearity={self.nonlinearity}")
+        return ", ".join(parts + self._options_repr())
+
+    def _forward(self, input: Tensor, states: list[Tensor] | None) -> list[Tensor]:
+        """The states after the step."""
+        batched = input.dim() == 2
+        if not batched:
+            input = input.unsqueeze(0)
+            states = None if states is None else [state.unsqueeze(0) for state in states]
+        row = self._weights()
+        dtype = autocast_dtype(input)
+        if dtype is not None:
+            cast: Any = autocast
+            if not input.is_cuda:
+                # In the dtype of the state: casting the weights would take longer than the step.
+                like = input if states is None else states[-1]
+                dtype, cast = torch.promote_types(dtype, like.dtype), Tensor.to
+            input = cast(input, dtype)
+            row = [None if weight is None else cast(weight, dtype) for weight in row]
+            states = None if states is None else [cast(state, dtype) for state in states]
+        self._check(input, row[0], states)
+
+        seed = draw_seed(input) if self.training and self._kernel_draws() else None
+        input = input.unsqueeze(0)
+        if self.layer_norm:
+            input = self._normalised_product(input, [row])
+            row = [None, *row[1:]]
+        hidden, cell = None, None
+        if states is not None:
+            hidden = states[0].unsqueeze(0)
+            cell = states[1].unsqueeze(0) if len(states) > 1 else None
+        save = torch.is_grad_enabled() and requires_grad(input, hidden, cell, *row)
+        _, h, c, _ = torch_rnn.layer(
+            self._cell,
+            input,
+            hidden,
+            cell,
+            [row if len(row) <= NORM_IH else row[:NORM_IH]],
+            None,
+            seed=seed,
+            options=self._kernel_options(),
+            save=save,
+        )
+        found = [h.squeeze(0)] if c is None else [h.squeeze(0), c.squeeze(0)]
+        return found if batched else [state.squeeze(0) for state in found]
+
+    def _weights(self) -> Weights:
+        weights: Weights = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, None]
+        if self.peephole or self.layer_norm:
+            weights += [getattr(self, name, None) for name in WEIGHTS[5:]]
+        return weights
+
+    def _check_rank(self, input: object) -> None:
+        check_tensor(self._name, "input", input)
+        assert isinstance(input, Tensor)
+        if input.dim() not in (1, 2):
+            raise ValueError(
+                f"{self._name}: Expected input to be 1D or 2D, got {input.dim()}D instead"
+            )
+
+    def _check_state_rank(self, name: str, state: object) -> None:
+        check_tensor(self._name, name, state)
+        assert isinstance(state, Tensor)
+        if state.dim() not in (1, 2):
+            raise ValueError(
+                f"{self._name}: Expected {name} to be 1D or 2D, got {state.dim()}D instead"
+            )
+
+    def _state_label(self, index: int) -> str:
+        return f"hidden{index}"
+
+    def _check(self, input: Tensor, weight: Tensor | None, states: list[Tensor] | None) -> None:
+        """What torch.nn's cells check, with their exceptions."""
+        name = self._name
+        assert weight is not None
+        batch, size = input.shape
+        if size != self.input_size:
+            raise RuntimeError(
+                f"{name}: input has inconsistent input_size: got {size}, expected {self.input_size}"
+            )
+        for k, state in enumerate(states or ()):
+            if state.shape != (batch, self.hidden_size):
+                raise RuntimeError(
+                    f"{name}: {self._state_label(k)} must be {[batch, self.hidden_size]}, "
+                    f"got {list(state.shape)}"
+                )
+        if input.dtype != weight.dtype:
+            raise RuntimeError(
+                f"{name}: input dtype ({input.dtype}) does not match weight dtype ({weight.dtype})"
+            )
+        check_devices(name, input, weight, states or (), self._state_label)
+        check_state_dtypes(name, input, states or (), self._state_label)

@@ -1,0 +1,188 @@
+"""GRU and GRUCell, which take the place of torch.nn's: same arguments, parameters and results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from seqfast.nn._base import RecurrentOptions
+from seqfast.nn._cell import RecurrentCell
+from seqfast.nn._layer import HiddenSize, RecurrentLayer, refuse_projection
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRUOptions(RecurrentOptions):
+    """Beyond torch.nn's arguments; `GRU` documents each of them."""
+
+    reset_after: bool = True
+    reset_gate: bool = True
+
+    @property
+    def gates(self) -> int:
+        return 3 if self.reset_gate else 2
+
+    def check(self, operation: str, bias: bool) -> None:
+        super().check(operation, bias)
+        if not (self.reset_gate or self.reset_after):
+            raise ValueError(
+                f"{operation}: reset_after=False needs a reset gate, got reset_gate=False too"
+            )
+        if self.layer_norm and not self.reset_after:
+            raise ValueError(
+                f"{operation}: layer_norm needs reset_after=True, got reset_after=False"
+            )
+
+
+class GRU(RecurrentLayer):
+    """A stack of GRU layers, in one or both directions: `torch.nn.GRU` on one kernel per layer.
+
+    Cho et al. 2014; equations in docs/equations.md. Arguments, parameter names, initialisation and
+    `state_dict` are those of `torch.nn.GRU`. float32, float64, bfloat16 and float16, on the CPU and
+    on CUDA devices.
+
+    `layer(input, hx=None, *, lengths=None, mask=None, reset=None) -> output, h_n`, with D = 2 if
+    bidirectional else 1:
+
+    - `input` and `output`, `lengths`, `mask`, `reset`: as of `LSTM`; the output has D * hidden_size
+      features.
+    - `hx`: h_0 [D * num_layers, batch, hidden_size], without batch for unbatched input; default
+      zeros. `h_n` likewise.
+
+    Options of the cell:
+
+    - `reset_after=False`: the reset gate scales h[t-1] before its product with weight_hh, as in the
+      paper, Keras and ONNX, rather than the product, as in torch and cuDNN.
+    - `reset_gate=False`: the simplified GRU with an update gate alone (gates z n).
+    - `layer_norm`: both products are normalised (Ba et al. 2016), r and z together and n by itself,
+      by `weight_norm_ih`, `weight_norm_hh` [gates * hidden_size]; not with `reset_after=False`.
+
+    All other options (`hidden_size` as a sequence, `residual`, `dense`, `highway`, `dropout`,
+    `input_dropout`, `recurrent_dropout`, `recurrent_dropout_on`, `zoneout`, `weight_dropout`),
+    where masks come from, autocast and what is raised: as of `LSTM`. There is no cell state, so
+    `zoneout` is one number.
+    """
+
+    _name: ClassVar[str] = "GRU"
+    _cell: ClassVar[str] = "gru"
+    _Options = GRUOptions
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: HiddenSize,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        reset_after: bool = True,
+        reset_gate: bool = True,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "hidden",
+        input_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        layer_norm: bool = False,
+        residual: bool = False,
+        dense: bool = False,
+        highway: bool = False,
+        proj_size: None = None,
+    ) -> None:
+        refuse_projection("GRU", proj_size)
+        super().__init__(
+            "GRU",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
+            GRUOptions(
+                reset_after=reset_after,
+                reset_gate=reset_gate,
+                zoneout=zoneout,
+                recurrent_dropout=recurrent_dropout,
+                recurrent_dropout_on=recurrent_dropout_on,
+                input_dropout=input_dropout,
+                weight_dropout=weight_dropout,
+                layer_norm=layer_norm,
+                residual=residual,
+                dense=dense,
+                highway=highway,
+            ),
+        )
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        output, states = self._forward(input, hx, lengths, mask, reset, False)
+        return output, states
+
+
+class GRUCell(RecurrentCell):
+    """One GRU step: `torch.nn.GRUCell` on seqfast's kernel.
+
+    `cell(input [batch, input_size], h [batch, hidden_size] or None) -> h`; without the batch
+    dimension too. Options beyond torch.nn's are those of `GRU`: `reset_after`, `reset_gate`,
+    `layer_norm`, and, drawn anew at each call in training, `zoneout` and `recurrent_dropout`, which
+    here is always on the candidate (Semeniuta et al. 2016). Equations and citations: `GRU`,
+    docs/equations.md.
+
+    Under autocast on a GPU everything is cast, as for `GRU`. On the CPU the step runs in the dtype
+    of the state: casting the weights would take longer.
+
+    Raises ValueError for a wrong rank, RuntimeError for a wrong size, dtype or device (as
+    torch.nn.GRUCell does), TypeError for what is no tensor; its constructor ValueError and
+    TypeError for a wrong option.
+    """
+
+    _name: ClassVar[str] = "GRUCell"
+    _cell: ClassVar[str] = "gru"
+    _Options = GRUOptions
+    recurrent_dropout_on: str = "update"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        reset_after: bool = True,
+        reset_gate: bool = True,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        layer_norm: bool = False,
+    ) -> None:
+        options = GRUOptions(
+            reset_after=reset_after,
+            reset_gate=reset_gate,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on="update",
+            layer_norm=layer_norm,
+        )
+        super().__init__(input_size, hidden_size, bias, device, dtype, options)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        self._check_rank(input)
+        if hx is not None:
+            self._check_state_rank("hidden", hx)
+        return self._forward(input, None if hx is None else [hx])[0]

@@ -1,0 +1,286 @@
+"""LSTM and LSTMCell, which take the place of torch.nn's: same arguments, parameters and results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from seqfast.nn._base import RecurrentOptions
+from seqfast.nn._cell import RecurrentCell
+from seqfast.nn._layer import HiddenSize, RecurrentLayer
+from seqfast.ops.base.checks import FINITE, POSITIVE, check_number
+
+States = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSTMOptions(RecurrentOptions):
+    """Beyond torch.nn's arguments; `LSTM` documents each of them."""
+
+    states: ClassVar[int] = 2
+
+    peephole: bool = False
+    coupled_gates: bool = False
+    forget_gate: bool = True
+    forget_bias: float | None = None
+    cell_clip: float | None = None
+    gate_clip: float | None = None
+
+    @property
+    def gates(self) -> int:
+        return 4 if self.forget_gate and not self.coupled_gates else 3
+
+    def check(self, operation: str, bias: bool) -> None:
+        super().check(operation, bias)
+        for name in ("cell_clip", "gate_clip"):
+            if getattr(self, name) is not None:
+                check_number(operation, name, getattr(self, name), POSITIVE, ", or None")
+        if self.coupled_gates and not self.forget_gate:
+            raise ValueError(
+                f"{operation}: coupled_gates=True makes a forget gate, got forget_gate=False too"
+            )
+        if self.forget_bias is None:
+            return
+        check_number(operation, "forget_bias", self.forget_bias, FINITE, ", or None")
+        if self.gates != 4 or not bias:
+            raise ValueError(
+                f"{operation}: forget_bias needs a forget gate with a bias, got bias={bias}, "
+                f"coupled_gates={self.coupled_gates}, forget_gate={self.forget_gate}"
+            )
+
+
+class LSTM(RecurrentLayer):
+    """A stack of LSTM layers, in one or both directions: `torch.nn.LSTM` on one kernel per layer.
+
+    Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000) and an optional projection
+    of the output (Sak et al. 2014); equations in docs/equations.md. Arguments, parameter names,
+    initialisation and `state_dict` are those of `torch.nn.LSTM`. float32, float64, bfloat16 and
+    float16, on the CPU and on CUDA devices.
+
+    `layer(input, hx=None, *, lengths=None, mask=None, reset=None, return_cells=False) -> output,
+    (h_n, c_n)[, cells]`, with D = 2 if bidirectional else 1 and `output_size = proj_size or
+    hidden_size`:
+
+    - `input` [steps, batch, input_size], with `batch_first` [batch, steps, input_size], unbatched
+      [steps, input_size], or a PackedSequence. `output` likewise, of D * output_size features.
+    - `hx`: `(h_0 [D * num_layers, batch, output_size], c_0 [D * num_layers, batch, hidden_size])`,
+      both [D * num_layers, ...] without batch for unbatched input; default zeros. `h_n`, `c_n`
+      likewise.
+    - `lengths`: integer tensor [batch] ([] for unbatched input), in any order, from 0 to steps.
+      Output past a row's length is zero, `h_n` and `c_n` come from its last step, and the backward
+      direction starts there. Length 0 gives the initial state. It is on the input's device or on
+      the CPU. On a GPU lengths are not looked at from the host: what is out of range counts as 0
+      or as all steps; so it does beside a `mask`.
+    - `mask`: bool, shaped as the input without its features, on the input's device. Where False the
+      step is skipped: state carried, output and cells zero. With `lengths` a step runs where both
+      say so.
+    - `reset`: bool, shaped and placed as `mask`, one-directional layers only. Where True the row's
+      state is zero before that step, in every layer, and no gradient crosses. At a skipped step it
+      takes effect before the row's next step that runs; after the last one that does, `h_n` and
+      `c_n` are zero. Past a row's length nothing is looked at.
+    - `return_cells=True` adds `cells`: every c[t] of every layer, differentiable, laid out as the
+      output behind a leading [num_layers], with D * hidden_size features; for a PackedSequence
+      [num_layers, rows of its data, D * hidden_size]. float64 for float64, else float32.
+
+    Options of the cell:
+
+    - `peephole`: i and f see c[t-1], o sees c[t], by `weight_peephole_l{k}{_reverse}` [3,
+      hidden_size], in the order i f o (Gers & Schmidhuber 2000).
+    - `coupled_gates`: f = 1 - i (Greff et al. 2017; gates i g o); `forget_gate=False`: f = 1, the
+      LSTM of 1997 (gates i g o).
+    - `forget_bias`: added to the forget gate's bias_ih by `reset_parameters` (Gers et al. 2000).
+    - `cell_clip` clamps c[t] (Sak et al. 2014), `gate_clip` every gate's pre-activation (ONNX).
+    - `layer_norm`: both products and the cell state are normalised (Ba et al. 2016), by
+      `weight_norm_ih`, `weight_norm_hh` [gates * hidden_size], `weight_norm_cell` and
+      `bias_norm_cell` [hidden_size]; not with `proj_size`.
+
+    Options of the stack:
+
+    - `hidden_size` may be a sequence, one size for each layer; `h_n`, `c_n`, `hx` and `cells` are
+      then tuples of one tensor for each layer, without the leading num_layers.
+    - `residual`: from the second layer on, a layer's input is added to its output (He et al. 2016).
+      `highway`: T * output + (1 - T) * input instead, T = sigmoid(input W^T + b), W, b =
+      `weight_highway_l{k}`, `bias_highway_l{k}` (Srivastava et al. 2015). Both take the input as
+      it is before dropout. `dense`: a layer sees the input and the outputs of all layers before it
+      (Huang et al. 2017). At most one of them.
+
+    Regularisers, in training only; nothing but a seed is kept of what is drawn:
+
+    - `dropout` between layers (Zaremba et al. 2014).
+    - `input_dropout`: variational, one mask per sequence on each layer's input, the same for both
+      directions; `recurrent_dropout` with `recurrent_dropout_on="hidden"`: one mask per sequence on
+      h[t-1] as the gates see it (Gal & Ghahramani 2016; Moon et al. 2015), with "update" a mask for
+      each step on the candidate (Semeniuta et al. 2016).
+    - `zoneout`, p or (p_hidden, p_cell): units keep their old state, by chance for each step in
+      training, by expectation in evaluation (Krueger et al. 2017).
+    - `weight_dropout`: DropConnect on weight_hh, one mask per forward pass (Wan et al. 2013; Merity
+      et al. 2018). The Parameter itself stays as it is, and its gradient is the raw weight's.
+
+    A seed is drawn from torch's CPU generator once per forward pass, so `torch.manual_seed` decides
+    every mask: the same on every device and for any number of threads. Masks go by row of the
+    batch (of a PackedSequence, of its sorted batch) and by step (with `mask`, among those that
+    run).
+
+    Under autocast input, states and weights are cast, and output and states have autocast's dtype.
+
+    On a GPU the host waits for nothing. Unless lengths come from the CPU, the input is packed or a
+    seed is drawn, the layer can be captured in a CUDA graph. Where
+    `torch.use_deterministic_algorithms` is on, a row's output does not depend on the batch it rides
+    in.
+
+    Raises ValueError for a wrong input dtype or rank and for wrong lengths, masks or resets,
+    RuntimeError for a wrong size, state or device (as torch.nn.LSTM does), TypeError for what is no
+    tensor, for lengths that are no integers and masks that are no bools; its constructor ValueError
+    and TypeError for wrong options and those that cannot go together.
+    """
+
+    _name: ClassVar[str] = "LSTM"
+    _cell: ClassVar[str] = "lstm"
+    _Options = LSTMOptions
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: HiddenSize,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        peephole: bool = False,
+        coupled_gates: bool = False,
+        forget_gate: bool = True,
+        forget_bias: float | None = None,
+        cell_clip: float | None = None,
+        gate_clip: float | None = None,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "hidden",
+        input_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        layer_norm: bool = False,
+        residual: bool = False,
+        dense: bool = False,
+        highway: bool = False,
+    ) -> None:
+        super().__init__(
+            "LSTM",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+            LSTMOptions(
+                peephole=peephole,
+                coupled_gates=coupled_gates,
+                forget_gate=forget_gate,
+                forget_bias=forget_bias,
+                cell_clip=cell_clip,
+                gate_clip=gate_clip,
+                zoneout=zoneout,
+                recurrent_dropout=recurrent_dropout,
+                recurrent_dropout_on=recurrent_dropout_on,
+                input_dropout=input_dropout,
+                weight_dropout=weight_dropout,
+                layer_norm=layer_norm,
+                residual=residual,
+                dense=dense,
+                highway=highway,
+            ),
+        )
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+        return_cells: bool = False,
+    ) -> tuple[Any, ...]:
+        return self._forward(input, hx, lengths, mask, reset, return_cells)
+
+
+class LSTMCell(RecurrentCell):
+    """One LSTM step: `torch.nn.LSTMCell` on seqfast's kernel.
+
+    `cell(input [batch, input_size], (h [batch, hidden_size], c [batch, hidden_size]) or None) ->
+    (h, c)`; without the batch dimension too. Options beyond torch.nn's are those of `LSTM`:
+    `peephole`, `coupled_gates`, `forget_gate`, `forget_bias`, `cell_clip`, `gate_clip`,
+    `layer_norm`, and, drawn anew at each call in training, `zoneout` and `recurrent_dropout`, which
+    here is always on the candidate (Semeniuta et al. 2016). Equations and citations: `LSTM`,
+    docs/equations.md.
+
+    Under autocast on a GPU everything is cast, as for `LSTM`. On the CPU the step runs in the dtype
+    of the state: casting the weights would take longer.
+
+    Raises ValueError for a wrong rank, RuntimeError for a wrong size, dtype or device (as
+    torch.nn.LSTMCell does), TypeError for what is no tensor; its constructor ValueError and
+    TypeError for a wrong option.
+    """
+
+    _name: ClassVar[str] = "LSTMCell"
+    _cell: ClassVar[str] = "lstm"
+    _Options = LSTMOptions
+    recurrent_dropout_on: str = "update"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        peephole: bool = False,
+        coupled_gates: bool = False,
+        forget_gate: bool = True,
+        forget_bias: float | None = None,
+        cell_clip: float | None = None,
+        gate_clip: float | None = None,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        layer_norm: bool = False,
+    ) -> None:
+        options = LSTMOptions(
+            peephole=peephole,
+            coupled_gates=coupled_gates,
+            forget_gate=forget_gate,
+            forget_bias=forget_bias,
+            cell_clip=cell_clip,
+            gate_clip=gate_clip,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on="update",
+            layer_norm=layer_norm,
+        )
+        super().__init__(input_size, hidden_size, bias, device, dtype, options)
+
+    def forward(self, input: Tensor, hx: States | None = None) -> States:
+        self._check_rank(input)
+        states: Any = hx
+        if states is not None:
+            if not isinstance(states, (tuple, list)):
+                raise TypeError(
+                    f"LSTMCell: hx must be a tuple of two tensors, got {type(states).__name__}"
+                )
+            if len(states) != 2:
+                raise RuntimeError(f"LSTMCell: expects two hidden states, got {len(states)}")
+            for k, state in enumerate(states):
+                self._check_state_rank(f"hx[{k}]", state)
+            states = list(states)
+        hidden, cell = self._forward(input, states)
+        return hidden, cell
