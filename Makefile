@@ -32,7 +32,7 @@ help:
 	@echo "make format    let ruff and clang-format rewrite the sources"
 	@echo "make sanitize  kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer (GCC)"
 	@echo "make bench     measure against torch and gensim, write benchmarks/results/<machine>/"
-	@echo "make report    render docs/performance.md and the README's table from those results"
+	@echo "make report    render docs/performance/, its pictures (build/report/) and the README's table from those results"
 	@echo "make clean     remove the environment, builds and caches"
 
 # What a build requires stands in the environment itself, so that a rebuild fetches nothing.

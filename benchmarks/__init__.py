@@ -1,1 +1,1 @@
-"""Measures seqfast against its peers; results become docs/performance.md."""
+"""Measures seqfast against its peers; results become docs/performance/<machine>.md."""

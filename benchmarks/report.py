@@ -1,39 +1,44 @@
-"""Renders the newest results into docs/performance.md, its pictures and the tables of README.md.
+"""Renders the newest results into a page for each machine, their index and README.md's tables.
 
 python -m benchmarks.report [--results DIR] [--root DIR]
+
+Pages are docs/performance/<machine>.md, the index docs/performance.md. The pictures, which git
+does not keep, are build/report/<machine>/<suite>.svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import harness, word2vec_quality
-from benchmarks.report_texts import NOTES, PAGE, SUITE
+from benchmarks.report_texts import INDEX, NOTES, PAGE, PICTURES, SUITE
 
 Result = dict[str, Any]
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Result, Row], str]]
 
-# Suites in the order of the page, and the picture of each, if it has one.
-PICTURES = {
-    "rnn": "performance.svg",
-    "rnn_variants": "performance_rnn_variants.svg",
-    "rnn_loops": "performance_rnn_loops.svg",
-    "rnn_cuda": "performance_rnn_cuda.svg",
-    "word2vec": "performance_word2vec.svg",
-    "word2vec_quality": "",
-    "word2vec_cuda": "",
-    "beam_search": "",
-    "beam_decoder": "",
-    "beam_generate": "",
-    "ctc": "",
-    "beam_search_cuda": "",
-}
+# In the order of a page.
+SUITES = (
+    "rnn",
+    "rnn_variants",
+    "rnn_loops",
+    "rnn_cuda",
+    "word2vec",
+    "word2vec_quality",
+    "word2vec_cuda",
+    "beam_search",
+    "beam_decoder",
+    "beam_generate",
+    "ctc",
+    "beam_search_cuda",
+)
+PICTURED = {"rnn", "rnn_variants", "rnn_loops", "rnn_cuda", "word2vec"}
 LAYERS = ("LSTM", "GRU", "RNN")  # sections of the suite rnn
 # Title and peer of the other suites, each of one section.
 HEADS = {
@@ -72,10 +77,10 @@ def ratio_text(ratio: float, worse: str = "slower") -> str:
     return f"{ratio:.2f}" if round(ratio, 2) >= 1 else f"**{ratio:.2f}, {worse}**"
 
 
-def table(lines: list[list[str]]) -> str:
-    """Markdown; the first line is the head, all columns but the first are numbers."""
+def table(lines: list[list[str]], others: str = "---:") -> str:
+    """Markdown; the first line is the head, all columns but the first are numbers or `others`."""
     head, *body = lines
-    rule = ["---", *["---:"] * (len(head) - 1)]
+    rule = ["---", *[others] * (len(head) - 1)]
     rows = ["| " + " | ".join(line) + " |" for line in [head, rule, *body]]
     return "\n".join(rows)
 
@@ -453,6 +458,33 @@ def suite_text(result: Result) -> str:
     )
 
 
+def page_text(machine: str, results: list[Result]) -> str:
+    """Everything that was measured on one machine."""
+    pictured = [f"`{r['suite']}.svg`" for r in results if r["suite"] in PICTURED]
+    pictures = PICTURES.format(machine=machine, names=", ".join(pictured)) if pictured else ""
+    suites = "\n".join(suite_text(part) for result in results for part in sections(result))
+    return PAGE.format(device=results[0]["device"], pictures=pictures, suites=suites)
+
+
+def anchor(title: str) -> str:
+    """The name that a heading has in a link to it."""
+    return re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+
+
+def index_text(results: list[Result]) -> str:
+    """What is measured, the pages that have it, and how to read them."""
+    lines: dict[str, list[str]] = {}
+    for part in (part for result in results for part in sections(result)):
+        link = f"performance/{part['machine']}.md#{anchor(part['title'])}"
+        name = f"{part['device']}, {part['date'][:10]}"
+        lines.setdefault(part["title"], [part["peer"], ""])[1] += f"[{name}]({link})<br>"
+    rows = [[title, peer, links.removesuffix("<br>")] for title, (peer, links) in lines.items()]
+    text = INDEX.format(measured=table([["what", "peer", "where"], *rows], "---"))
+    return text + "".join(
+        NOTES.get(suite, "") for suite in dict.fromkeys(r["suite"] for r in results)
+    )
+
+
 def sections(result: Result) -> list[Result]:
     """What has a title of its own: `result` with the rows that belong there, title and peer."""
     if result["suite"] in HEADS:
@@ -630,6 +662,14 @@ def draw(parts: list[Result], path: Path) -> None:
     pyplot.close(figure)
 
 
+def draw_all(results: list[Result], folder: Path) -> None:
+    """A picture for each suite that has one."""
+    for result in results:
+        if result["suite"] in PICTURED:
+            folder.mkdir(parents=True, exist_ok=True)
+            draw(sections(result), folder / f"{result['suite']}.svg")
+
+
 def label_text(row: Row) -> str:
     """A case of a picture."""
     if "threads" not in row:
@@ -669,26 +709,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=harness.RESULTS)
     parser.add_argument("--root", type=Path, default=harness.ROOT, help="where README.md is")
     args = parser.parse_args(argv)
-    results = [r for r in harness.read_newest(args.results) if r["suite"] in PICTURES]
+    results = [r for r in harness.read_newest(args.results) if r["suite"] in SUITES]
     if not results:
         sys.exit(f"report: no results under {args.results}; `make bench` writes them")
-    results.sort(key=lambda result: list(PICTURES).index(result["suite"]))
+    results.sort(key=lambda result: SUITES.index(result["suite"]))
     for result in results:
         check_peak(result)
-    docs: Path = args.root / "docs"
-    docs.mkdir(exist_ok=True)
-    pictures: list[str] = []
-    texts: list[str] = []
-    suites = list(dict.fromkeys(result["suite"] for result in results))
-    for suite in suites:
-        parts = [part for r in results if r["suite"] == suite for part in sections(r)]
-        if PICTURES[suite]:
-            draw(parts, docs / PICTURES[suite])
-            pictures.append(f"![The ratio of every case]({PICTURES[suite]})")
-        texts += map(suite_text, parts)
-    page = PAGE.format(pictures="\n".join(pictures), suites="\n".join(texts))
-    page += "".join(NOTES.get(suite, "") for suite in suites)
-    (docs / "performance.md").write_text(page, encoding="utf-8")
+    pages: Path = args.root / "docs" / "performance"
+    pages.mkdir(parents=True, exist_ok=True)
+    machines: dict[str, list[Result]] = {}
+    for result in results:
+        machines.setdefault(result["machine"], []).append(result)
+    for page in pages.glob("*.md"):
+        if page.stem not in machines:
+            page.unlink()
+    for machine, measured in machines.items():
+        text = page_text(machine, measured)
+        (pages / f"{machine}.md").write_text(text, encoding="utf-8")
+        draw_all(measured, args.root / "build" / "report" / machine)
+    pages.with_suffix(".md").write_text(index_text(results), encoding="utf-8")
     if results[0]["suite"] == "rnn":
         readme = args.root / "README.md"
         text = replace_block(readme.read_text(encoding="utf-8"), readme_text(results))

@@ -1,17 +1,18 @@
-"""The words of docs/performance.md; the figures between them come from benchmarks/report.py."""
+"""The words of the pages about speed; the figures between them come from benchmarks/report.py."""
 
-PAGE = """\
+INDEX = """\
 # Speed
 
 Written by `make report` from `benchmarks/results/`, which `make bench` fills; not edited by hand.
+Each machine has a page with everything that was measured there.
+
+{measured}
 
 Every figure is a ratio against a peer, measured in one run: above 1 seqfast is faster, below 1 it
 is slower, and the row says so. What a variant costs is a time factor, and above its goal the row
-says so. Nothing that was measured is left out.
+says so. Nothing that was measured is left out. `make report` also draws the ratios of every case;
+the pictures are in `build/report/<machine>/`.
 
-{pictures}
-
-{suites}
 ## How it is measured
 
 - **In turns.** Peer, seqfast, peer, seqfast: two neighbouring samples make a pair, and the ratio is
@@ -41,6 +42,17 @@ says so. Nothing that was measured is left out.
   batches of a few rows.
 - **Memory** is the high-water mark of a process that trains twice less what stood there before, in
   a process of each side's own; the median of three.
+"""
+
+# A machine's page, and the line about its pictures.
+PAGE = """\
+# Speed: {device}
+
+Written by `make report`; not edited by hand. [What is measured, and how to read it](../performance.md).
+{pictures}
+{suites}"""
+PICTURES = """\
+`make report` draws the ratio of every case into `build/report/{machine}/`: {names}.
 """
 
 # What else there is to say of a suite's measurements.

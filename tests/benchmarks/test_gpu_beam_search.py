@@ -51,7 +51,8 @@ def test_from_the_first_step_to_the_page(
     facts["rows"][0] |= {"of_roofline": 1.41, "most_of_roofline": gpu_beam_search.GOAL}
     harness.write_json(tmp_path / "results" / "gpu" / "beam_search_cuda-9.json", facts)
     assert report.main(["--results", str(tmp_path / "results"), "--root", str(tmp_path)]) == 0
-    page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
+    (path,) = (tmp_path / "docs" / "performance").glob("*.md")
+    page = path.read_text(encoding="utf-8")
     _, section = page.split("\n## Beam search on a GPU\n")
     assert "| **1.41, over 1.4** |" in section
     assert "| 1x4x33: topk of rows, float16 |" in section

@@ -46,7 +46,8 @@ def test_from_the_text_to_the_page(tmp_path: Path, capsys: pytest.CaptureFixture
     facts = {key: value for key, value in result.items() if key != "self_test"}
     harness.write_json(tmp_path / "results" / "gpu" / "word2vec_cuda-9.json", facts)
     assert report.main(["--results", str(tmp_path / "results"), "--root", str(tmp_path)]) == 0
-    page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
+    (path,) = (tmp_path / "docs" / "performance").glob("*.md")
+    page = path.read_text(encoding="utf-8")
     _, section = page.split("\n## Word vectors on a GPU\n")
     assert "| skip-gram, negative sampling | 50 |" in section
     assert "| CBOW, hierarchical softmax |" in section

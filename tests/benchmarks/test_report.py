@@ -1,4 +1,4 @@
-"""The rendered page: losses are marked, equal results give equal files, the README is kept."""
+"""The rendered pages: losses are marked, equal results give equal files, the README is kept."""
 
 from __future__ import annotations
 
@@ -59,20 +59,53 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+PAGE = f"docs/performance/{ENVIRONMENT['machine']}.md"
+
+
 def render(root: Path) -> dict[str, str]:
+    """Name of every file that the report writes -> its text."""
     assert report.main(["--results", str(root / "results"), "--root", str(root)]) == 0
-    files = ("README.md", "docs/performance.md", "docs/performance.svg")
-    return {name: (root / name).read_text(encoding="utf-8") for name in files}
+    texts = [root / "README.md", *root.glob("docs/**/*"), *root.glob("build/report/**/*")]
+    return {
+        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
+        for path in texts
+        if path.is_file()
+    }
 
 
 def test_page(root: Path) -> None:
-    page = render(root)["docs/performance.md"]
+    page = render(root)[PAGE]
     assert "| 1x2x3x4 | 20 | 10 | **0.50, slower** | 0.50 - 0.50 | 50 | 50 % | 10 |" in page
     assert "| 1x2x3x4 | 20 | 40 | 2.00 | 2.00 - 2.00 | 50 | 50 % | 10 |" in page
     assert "| 1x2x3x4, float64 | 20 | 60 | 3.00 | 3.00 - 3.00 | 50 | 100 % | 20 |" in page
     assert "| 2 shapes: geometric mean | 1.00 | 1.00 |" in page
     assert "| 2 shapes: the worst | **0.50, slower** | **0.50, slower** |" in page
     assert "| 9x9 | 20 | 10 | **0.50, more** |" in page
+
+
+def test_every_machine_has_a_page_and_the_index_links_them(root: Path) -> None:
+    harness.write_results(
+        "rnn",
+        [row("forward", 2.0)],
+        ENVIRONMENT | {"machine": "n", "device": "Other", "date": "2029-01-01T00:00:00+00:00"},
+        root / "results",
+    )
+    files = render(root)
+    links = "[CPU, 2030-01-01](performance/m.md#lstm)<br>[Other, 2029-01-01](performance/n.md#lstm)"
+    assert f"| LSTM | `torch.nn.LSTM` | {links} |" in files["docs/performance.md"]
+    for name in ("m", "n"):
+        page = files[f"docs/performance/{name}.md"]
+        assert page.count("\n## LSTM\n") == 1
+        assert f"into `build/report/{name}/`: `rnn.svg`." in page
+        assert "](../performance.md)" in page
+        assert f"build/report/{name}/rnn.svg" in files
+
+
+def test_a_machine_without_results_has_no_page(root: Path) -> None:
+    old = root / PAGE.replace("m.md", "old.md")
+    old.parent.mkdir(parents=True)
+    old.write_text("measured once")
+    assert old.name not in [Path(name).name for name in render(root)]
 
 
 def test_readme_keeps_what_is_outside_the_block(root: Path) -> None:
@@ -94,7 +127,7 @@ def test_peak_may_be_unknown(root: Path) -> None:
         ENVIRONMENT | {"fma_gflops": None, "date": "2031-01-01T00:00:00+00:00"},
         root / "results",
     )
-    page = render(root)["docs/performance.md"]
+    page = render(root)[PAGE]
     assert "| 1x2x3x4 | 20 | 40 | 2.00 | 2.00 - 2.00 | 50 | - | - |" in page
 
 
@@ -150,7 +183,7 @@ def cuda_row(mode: str, ratio: float, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_gpu_has_a_section_of_its_own(root: Path) -> None:
+def test_a_gpu_has_a_page_of_its_own(root: Path) -> None:
     before = render(root)
     rows = [cuda_row(mode, ratio) for mode in report.MODES for ratio in (0.5, 2.0)]
     rows.append(cuda_row("forward", 3.0, group="captured", case="1x2x3x4, graph"))
@@ -158,13 +191,17 @@ def test_a_gpu_has_a_section_of_its_own(root: Path) -> None:
     path = root / "results" / "g" / "rnn_cuda-1.json"
     harness.write_json(path, {"suite": "rnn_cuda", **CUDA, "rows": rows})
     after = render(root)
-    assert after["README.md"] == before["README.md"]
-    assert after["docs/performance.svg"] == before["docs/performance.svg"]
-    assert (root / "docs" / "performance_rnn_cuda.svg").exists()
+    index = after.pop("docs/performance.md")
+    assert {name: after[name] for name in before if name in after} == {
+        name: text for name, text in before.items() if name != "docs/performance.md"
+    }
+    assert set(after) - set(before) == {"docs/performance/g.md", "build/report/g/rnn_cuda.svg"}
 
-    page = after["docs/performance.md"]
+    page = after["docs/performance/g.md"]
+    assert page.startswith("# Speed: GPU\n")
     _, section = page.split("## On a GPU")
-    assert "](performance_rnn_cuda.svg)" in page
+    assert "into `build/report/g/`: `rnn_cuda.svg`." in page
+    assert "[GPU, 2030-01-01](performance/g.md#on-a-gpu)" in index
     assert "driver 580.1, CUDA 13.0, at most 1980 MHz" in section
     assert "float16 700, float32 50; copy 4300 GB/s" in section
     cells = "0.50 - 2.00 (x 1.50) | 50.0 % | cluster, grid | 10 / 20 |"
@@ -176,8 +213,8 @@ def test_a_gpu_has_a_section_of_its_own(root: Path) -> None:
     assert "**The run did not finish.**" in section
     assert "Left out for time: a case; another." in section
     assert "**Failed: a third: ValueError: wrong: output**" in section
-    assert "CUDA events around a sample" in section
-    assert "on a gpu" not in before["docs/performance.md"].lower()
+    assert "CUDA events around a sample" in index
+    assert not any("on a gpu" in text.lower() for text in before.values())
 
 
 def test_each_layer_has_a_section(root: Path) -> None:
@@ -190,8 +227,7 @@ def test_each_layer_has_a_section(root: Path) -> None:
     later = ENVIRONMENT | {"date": "2031-01-01T00:00:00+00:00"}
     harness.write_results("rnn", rows, later, root / "results")
     files = render(root)
-    page = files["docs/performance.md"]
-    _, lstm, gru, _ = page.split("\n## ")
+    _, lstm, gru = files[PAGE].split("\n## ")
     assert lstm.startswith("LSTM\n")
     assert gru.startswith("GRU\n")
     assert "Peer: `torch.nn.LSTM`." in lstm
@@ -218,13 +254,13 @@ def test_a_variant_has_a_time_factor_and_a_goal(root: Path) -> None:
     rows[-1] |= {"ratio_low": 0.5, "ratio_high": 1.0}
     harness.write_results("rnn_variants", rows, ENVIRONMENT, root / "results")
     files = render(root)
-    section = files["docs/performance.md"].split("\n## Variants\n")[1]
+    section = files[PAGE].split("\n## Variants\n")[1]
     assert "| GRU zoneout | 1.10 | 1.21 | 1.10 | 1.21 |" in section
     assert "| RNN reset |  |  | **1.60, over 1.25** | **1.60, over 1.25** |" in section
     assert "| case | variant, ms | plain, ms | time factor | spread |" in section
     assert "| RNN reset 1x2x3x4 | 20 | 12.5 | **1.60, over 1.25** | 1.00 - 2.00 |" in section
-    assert "Variants:\n\n- **The peer**" in section
-    assert (root / "docs" / "performance_rnn_variants.svg").exists()
+    assert "Variants:\n\n- **The peer**" in files["docs/performance.md"]
+    assert "build/report/m/rnn_variants.svg" in files
     ends = "forward 1.10 (GRU zoneout) to 1.10 (GRU zoneout); "
     ends += "training 1.10 (GRU zoneout) to 1.60 (RNN reset). "
     slow = "**Over their goal at some shape: RNN reset.**"
@@ -242,7 +278,7 @@ def test_loops_have_a_section(root: Path) -> None:
     other = ENVIRONMENT | {"machine": "another"}
     harness.write_results("rnn_variants", [variant_row("forward", 2.0)], other, root / "results")
     files = render(root)
-    section = files["docs/performance.md"].split("\n## Against loops in Python\n")[1]
+    section = files[PAGE].split("\n## Against loops in Python\n")[1]
     assert "Peer: `benchmarks/loops.py`." in section
     assert "| LSTM peephole, 2 cases: geometric mean | 2.00 | 2.00 |" in section
     assert "| LSTM peephole, 2 cases: the worst | **0.50, slower** | **0.50, slower** |" in section
@@ -259,7 +295,7 @@ def test_a_gpu_alone_leaves_the_readme(tmp_path: Path) -> None:
     harness.write_json(path, {"suite": "rnn_cuda", **CUDA, "rows": rows})
     assert report.main(["--results", str(tmp_path / "results"), "--root", str(tmp_path)]) == 0
     assert "| others, 1 case: the worst | 2.00 | 2.00 |" in (
-        tmp_path / "docs" / "performance.md"
+        tmp_path / "docs" / "performance" / "g.md"
     ).read_text(encoding="utf-8")
     assert not (tmp_path / "README.md").exists()
 
@@ -287,8 +323,9 @@ def test_word_vectors_have_goals(root: Path) -> None:
     before = render(root)
     word2vec_results(root, "2031-01-01T00:00:00+00:00")
     after = render(root)
-    assert after["docs/performance.svg"] == before["docs/performance.svg"]
-    section = after["docs/performance.md"].split("\n## Word vectors\n")[1]
+    picture = "build/report/m/rnn.svg"
+    assert after[picture] == before[picture]
+    section = after["docs/performance/w.md"].split("\n## Word vectors\n")[1]
     head = "| goal | training, 1 thread | training, 2 threads | everything, 1 thread |"
     assert head in section
     assert "| CBOW NS | 2.5 | 2.50 | **2.40, below 2.5** | 3.00 |  |" in section
@@ -301,7 +338,7 @@ def test_word_vectors_have_goals(root: Path) -> None:
     line = "| the vocabulary | 1 | 3,000 | 333 | 9.00 | 9.00 - 9.00 |  |  |"
     assert line in section.split("### Vocabulary")[1]
     assert "FMA peak, GFLOP/s by threads: 100 with 1, 100 with 2;" in section
-    assert (root / "docs" / "performance_word2vec.svg").exists()
+    assert "build/report/w/word2vec.svg" in after
     # Measured on another machine, later: the layers keep theirs.
     assert "| 2 shapes: geometric mean | 1.00 | 1.00 |" in after["README.md"]
     assert "| word vectors, ratio to gensim 4.4.0 | goal |" in after["README.md"]
@@ -329,7 +366,7 @@ def test_quality_is_held_or_not(root: Path) -> None:
     facts = {k: v for k, v in ENVIRONMENT.items() if k not in ("copy_gbs", "fma_gflops")}
     harness.write_results("word2vec_quality", rows, facts, root / "results")
     files = render(root)
-    _, section = files["docs/performance.md"].split("\n## How good the word vectors are\n")
+    _, section = files[PAGE].split("\n## How good the word vectors are\n")
     name = "skip-gram, negative sampling"
     assert f"| {name}: gensim | 3 | 0.520 ± 0.020 | 0.520 ± 0.020 | 0.500 ± 0.000 |" in section
     assert f"| {name}: seqfast | 3 | 0.570 ± 0.020, above | " in section
@@ -356,11 +393,11 @@ def test_steps_of_beam_search_have_goals(root: Path) -> None:
     ]
     harness.write_results("beam_search", rows, ENVIRONMENT, root / "results")
     files = render(root)
-    for text in (files["docs/performance.md"], files["README.md"]):
+    for text in (files[PAGE], files["README.md"]):
         assert "| 1x2x3 | 4 | 8.00 | 1.25 |" in text
         assert "| 4x5x6 | 4 | **2.00, below 4** | **2.50, over 2** |" in text
         assert "| geometric mean | 6 | **4.00, below 6** |  |" in text
-    page = files["docs/performance.md"]
+    page = files[PAGE]
     assert "| 4x5x6 | topk of rows | 20 | 60 | **3.00, below 4** | 3.00 - 3.00 |" in page
     assert "| 1x2x3 | plain read | 20 | 16 | 1.25 reads | 0.80 - 0.80 |" in page
 
@@ -372,7 +409,7 @@ def test_whole_searches_have_goals(root: Path) -> None:
     harness.write_results("beam_decoder", decoder, ENVIRONMENT, root / "results")
     harness.write_results("ctc", ctc, ENVIRONMENT | {"threads": 1}, root / "results")
     files = render(root)
-    readme, page = files["README.md"], files["docs/performance.md"]
+    readme, page = files["README.md"], files[PAGE]
     assert "| B32 | 3 | **2.50, below 3** |" in readme
     assert "B1" not in readme
     assert "| a, flashlight-text | 3 | 9.00 |" in readme
