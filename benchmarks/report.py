@@ -480,9 +480,8 @@ def index_text(results: list[Result]) -> str:
         lines.setdefault(part["title"], [part["peer"], ""])[1] += f"[{name}]({link})<br>"
     rows = [[title, peer, links.removesuffix("<br>")] for title, (peer, links) in lines.items()]
     text = INDEX.format(measured=table([["what", "peer", "where"], *rows], "---"))
-    return text + "".join(
-        NOTES.get(suite, "") for suite in dict.fromkeys(r["suite"] for r in results)
-    )
+    suites = dict.fromkeys(result["suite"] for result in results)
+    return text + "".join(NOTES.get(suite, "") for suite in suites)
 
 
 def sections(result: Result) -> list[Result]:

@@ -48,7 +48,8 @@ the pictures are in `build/report/<machine>/`.
 PAGE = """\
 # Speed: {device}
 
-Written by `make report`; not edited by hand. [What is measured, and how to read it](../performance.md).
+Written by `make report`; not edited by hand.
+[What is measured, and how to read it](../performance.md).
 {pictures}
 {suites}"""
 PICTURES = """\

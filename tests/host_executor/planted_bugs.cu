@@ -12,8 +12,7 @@ constexpr int threads = 128;
 
 SEQFAST_DEVICE float* shared_floats() { return reinterpret_cast<float*>(dynamic_shared()); }
 
-// ---- Barriers of a block
-// ----------------------------------------------------------------------------
+// ---- Barriers of a block ------------------------------------------------------------------------
 
 // Each thread reads what another one wrote: a square of 16 x 16, its rows become columns.
 template <bool correct>
@@ -149,8 +148,7 @@ off_by_one_kernel(const float* from, float* to) {
     to[block_x() * threads + thread_index()] = buffer[thread_index() + shift];
 }
 
-// ---- Copies that run beside the thread
-// --------------------------------------------------------------
+// ---- Copies that run beside the thread ----------------------------------------------------------
 
 template <bool correct>
 SEQFAST_KERNEL(threads, 1)
@@ -232,8 +230,7 @@ parity_kernel(const float* from, float* to) {
     }
 }
 
-// ---- Blocks of a cluster
-// ----------------------------------------------------------------------------
+// ---- Blocks of a cluster ------------------------------------------------------------------------
 
 // Reads what the next block wrote, before it is known to have done so.
 template <bool correct>
@@ -276,8 +273,7 @@ cluster_exit_store_kernel(const float* from, float* to) {
     to[block_x() * threads + thread_index()] = from[thread_index()];
 }
 
-// ---- Blocks of a grid
-// -------------------------------------------------------------------------------
+// ---- Blocks of a grid ---------------------------------------------------------------------------
 
 // The first block adds up what the others have left.
 template <bool correct>
@@ -358,8 +354,7 @@ torn_kernel(const float* from, uint32_t* flags, float* to) {
     }
 }
 
-// ---- Inputs, launches, expectations
-// -----------------------------------------------------------------
+// ---- Inputs, launches, expectations -------------------------------------------------------------
 
 // What a kernel of this file works on. Numbers are small integers: sums are exact in any order.
 struct Arrays {
