@@ -64,24 +64,24 @@ def check(backend: Backend, layer: Any, dtype: str, wanted: Any = None) -> None:
 
 
 @cache
-def layer_and_reference(*sizes: int, **strategy: Any) -> tuple[Any, Any]:
+def layer_and_reference(*sizes: int, **options: Any) -> tuple[Any, Any]:
     """A layer and its twin's results, the same for every backend and dtype."""
-    layer = make_layer(*sizes, **strategy)
+    layer = make_layer(*sizes, **options)
     return layer, reference_results(layer)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("options", WAYS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_matches_reference(
-    kernels: Backend, shape: tuple[int, ...], strategy: dict[str, Any], dtype: str
+    kernels: Backend, shape: tuple[int, ...], options: dict[str, Any], dtype: str
 ) -> None:
-    layer, wanted = layer_and_reference(*shape, **strategy)
+    layer, wanted = layer_and_reference(*shape, **options)
     check(kernels, layer, dtype, wanted)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("options", WAYS)
 @pytest.mark.parametrize(
     ("shape", "proj_size"),
     [((3, 2, 4, 2), 1), ((5, 3, 7, 17), 5), ((4, 9, 16, 64), 33), ((2, 6, 10, 100), 99)],
@@ -91,10 +91,10 @@ def test_projection_matches_reference(
     kernels: Backend,
     shape: tuple[int, ...],
     proj_size: int,
-    strategy: dict[str, Any],
+    options: dict[str, Any],
     dtype: str,
 ) -> None:
-    layer, wanted = layer_and_reference(*shape, proj_size, **strategy)
+    layer, wanted = layer_and_reference(*shape, proj_size, **options)
     check(kernels, layer, dtype, wanted)
 
 
