@@ -25,7 +25,7 @@ BUILD_INPUTS := $(CXX_SOURCES) $(shell find cmake -type f) CMakeLists.txt pyproj
 
 help:
 	@echo "make demo      train a character model on seqfast and on torch, side by side"
-	@echo "make test      run every test, warnings as errors"
+	@echo "make test      run every test, warnings as errors; says how long it will take"
 	@echo "make host-executor  the CUDA kernels on the CPU, 20 orders of their threads"
 	@echo "make build     editable install in $(VENV); again only when csrc, cmake or pyproject.toml change"
 	@echo "make lint      ruff, mypy --strict, clang-format; changes nothing"
@@ -55,12 +55,12 @@ demo: build
 	$(BIN)/python examples/char_lm.py $(ARGS)
 
 test: build
-	$(BIN)/python -m pytest -rs $(ARGS)
+	$(BIN)/python tests/run.py $(ARGS)
 
 # For a night: every test of the kernels, in ten times as many orders as `make test`.
 host-executor: export SEQFAST_HOST_SEEDS := 20
 host-executor: build
-	$(BIN)/python -m pytest -rs tests/host_executor tests/ops tests/nn \
+	$(BIN)/python tests/run.py tests/host_executor tests/ops tests/nn \
 	    -k "cuda-host or host_executor" $(ARGS)
 
 lint: build

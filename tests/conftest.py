@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Orders in which the host executor takes blocks and threads; make host-executor tries more.
 HOST_SEEDS = int(os.environ.get("SEQFAST_HOST_SEEDS", "2"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that set a number of threads need the cores for themselves."""
+    for item in items:
+        if "set_threads" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.alone)
 
 
 def _isa_params() -> list[object]:
@@ -144,6 +152,14 @@ def _seeded() -> None:
     np.random.seed(0)  # noqa: NPY002 - libraries under test may draw from the global generator
     if torch is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads torch and the kernels use, until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

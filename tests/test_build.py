@@ -166,7 +166,9 @@ def test_one_openmp_runtime_with_torch(first: str, second: str) -> None:
 
 def test_aarch64_compiles(tmp_path: Path) -> None:
     compiler = needs("aarch64-linux-gnu-g++")
-    for source in sorted((ROOT / "csrc" / "cpu").glob("*.cpp")):
+    sources = sorted((ROOT / "csrc" / "cpu").rglob("*.cpp"))
+    assert sources
+    for source in sources:
         result = subprocess.run(
             [
                 compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fopenmp",

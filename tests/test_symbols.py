@@ -7,6 +7,8 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,35 +53,35 @@ def isa_sources() -> list[Path]:
 
 
 def built_objects(isa: str) -> list[Path]:
-    """Objects of the newest editable build, if they are newer than what they were made from."""
-    sources = [
-        ISA_CMAKE,
-        *(ROOT / "csrc" / "cpu").glob("*"),
-        *(ROOT / "csrc" / "core").rglob("*.h"),
-    ]
-    newest_source = max(path.stat().st_mtime for path in sources)
-    directories = ROOT.glob(f"build/*/CMakeFiles/seqfast_cpu_{isa}.dir")
-    for directory in sorted(directories, key=lambda path: -path.stat().st_mtime):
-        objects = sorted(directory.rglob("*.o"))
-        if len(objects) == len(isa_sources()) and all(
-            path.stat().st_mtime >= newest_source for path in objects
-        ):
+    """Objects of the newest build for which ninja has nothing left to do."""
+    # The environment's own tools come first: ninja is installed there.
+    ninja = shutil.which("ninja", path=os.path.dirname(sys.executable)) or shutil.which("ninja")
+    builds = {path.parent: path.stat().st_mtime for path in ROOT.glob("build/*/.ninja_log")}
+    for build in sorted(builds, key=lambda path: -builds[path]) if ninja else ():
+        target = f"seqfast_cpu_{isa}"
+        dry = subprocess.run(
+            [ninja, "-C", str(build), "-n", target], capture_output=True, text=True
+        )
+        objects = sorted((build / "CMakeFiles" / f"{target}.dir").rglob("*.o"))
+        if "no work to do" in dry.stdout and len(objects) == len(isa_sources()):
             return objects
     return []
 
 
 def compiled_objects(isa: str, directory: Path) -> list[Path]:
     compiler = tool(os.environ.get("CXX", ""), "c++", "g++")
-    objects = []
-    for source in isa_sources():
+
+    def compiled(source: Path) -> Path:
         target = directory / f"{isa}_{source.stem}.o"
         run(
             compiler, "-std=c++17", "-O2", "-fPIC", "-fopenmp", "-fvisibility=hidden",
             "-fvisibility-inlines-hidden", f"-I{ROOT / 'csrc'}", f"-DSEQFAST_ISA={isa}",
             *isa_flags()[isa], "-c", source, "-o", target,
         )  # fmt: skip
-        objects.append(target)
-    return objects
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(compiled, isa_sources()))
 
 
 @pytest.fixture(scope="module")

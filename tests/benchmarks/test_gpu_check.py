@@ -214,6 +214,7 @@ def test_a_failing_stage_stops_no_other(
         assert check.stages["sanitize"]["note"] == "memcheck found errors; racecheck clean"
 
 
+@pytest.mark.alone
 def test_a_stage_that_hangs_is_cut_and_leaves_what_it_has(check: Check) -> None:
     done = check.run("--stages", "test", "--seconds", "23", FAKE_TEST="hang")
     assert done.returncode == 1

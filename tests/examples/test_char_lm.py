@@ -54,6 +54,7 @@ def test_runs_and_agrees(text: Path, tmp_path: Path) -> None:
     assert "--- sample ---\ndef " in done.stdout
 
 
+@pytest.mark.alone
 def test_interrupt_ends_training_early(text: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(PROGRAM), "--text", str(text), "--steps", "1000000", *TOY]
     with subprocess.Popen(

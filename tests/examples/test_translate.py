@@ -576,6 +576,7 @@ def test_the_best_model_translates(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.alone
 def test_interrupt_from_outside(arguments: list[str], model: Path) -> None:
     command = [sys.executable, str(PROGRAM), *arguments, "--epochs", "100000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

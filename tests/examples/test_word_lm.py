@@ -240,6 +240,7 @@ def test_interrupt_while_saving_lets_it_finish(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.alone
 def test_interrupt_from_outside(arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, str(PROGRAM), *arguments, "--epochs", "100000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

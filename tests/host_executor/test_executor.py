@@ -216,6 +216,7 @@ def test_report_of_a_deadlock(library: Library) -> None:
 # ---- Threads and processes ----------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_launches_from_several_threads(library: Library) -> None:
     failures: list[BaseException] = []
 
@@ -277,12 +278,14 @@ assert statuses == [0] * 8, statuses
 """
 
 
+@pytest.mark.alone
 def test_fork_while_another_thread_launches() -> None:
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     done = run([sys.executable, "-W", "ignore", "-c", FORK, tests, str(load().path)])
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.alone
 def test_launches_are_cheap(library: Library) -> None:
     # An upper bound far from what is usual, against a scheduler that scans all threads.
     library.case("identity", np.zeros((8, 256, 12), np.int32), 8, 1, 1, 256, 1)

@@ -47,6 +47,7 @@ LAYERS = """[
 ]"""
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(
     not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
     reason="this torch has no gloo",

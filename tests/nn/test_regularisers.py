@@ -82,36 +82,32 @@ def test_training_without_masks_draws_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
-def test_any_number_of_threads(kind: str) -> None:
+def test_any_number_of_threads(kind: str, set_threads: Any) -> None:
     layer = getattr(seqfast.nn, kind)(33, 70, **EVERYTHING[kind])
     x = torch.randn(20, 37, 33)
-    threads, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 5):
-            torch.set_num_threads(count)
-            layer.zero_grad()
-            output = drawn(layer, x)[0]
-            output.sum().backward()
-            # torch's own products may depend on the number of threads; the kernels do not.
-            found.append([output, layer.weight_hh_l0.grad.clone()])
-    finally:
-        torch.set_num_threads(threads)
+    found = []
+    for count in (1, 2, 5):
+        set_threads(count)
+        layer.zero_grad()
+        output = drawn(layer, x)[0]
+        output.sum().backward()
+        # torch's own products may depend on the number of threads; the kernels do not.
+        found.append([output, layer.weight_hh_l0.grad.clone()])
     for other in found[1:]:
         for one, wanted in zip(other, found[0], strict=True):
             torch.testing.assert_close(one, wanted, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=case_id)
-def test_same_bits_for_any_number_of_threads(kind: str, options: dict[str, Any]) -> None:
+def test_same_bits_for_any_number_of_threads(
+    kind: str, options: dict[str, Any], set_threads: Any
+) -> None:
     layer = getattr(seqfast.nn, kind)(33, 70, **options)
     x = torch.randn(20, 37, 33)
-    threads, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 3):
-            torch.set_num_threads(count)
-            found.append(drawn(layer, x)[0])
-    finally:
-        torch.set_num_threads(threads)
+    found = []
+    for count in (1, 3):
+        set_threads(count)
+        found.append(drawn(layer, x)[0])
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -177,15 +176,8 @@ def draw_state(beams: Any, rows: slice | list[int]) -> dict[str, np.ndarray]:
     return own
 
 
-@pytest.fixture
-def threads() -> Iterator[Any]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("noise", [False, True])
-def test_batch_and_threads_change_nothing(cpu_isa: str, threads: Any, noise: bool) -> None:
+def test_batch_and_threads_change_nothing(cpu_isa: str, set_threads: Any, noise: bool) -> None:
     vocabulary, beams, batch = 20011, 3, 3
     rng = np.random.default_rng(2)
     options = BeamOptions(
@@ -198,7 +190,7 @@ def test_batch_and_threads_change_nothing(cpu_isa: str, threads: Any, noise: boo
     ]
     results = []
     for count in (1, 2, 3, 5):
-        threads(count)
+        set_threads(count)
         together = ops.start_beams(options, batch, 3, like=logits[0])
         for x in logits:
             ops.beam_step(x, together)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -313,21 +313,14 @@ def test_nothing_that_is_no_number(kernels: Backend) -> None:
                     assert scores[[0, 2]].isfinite().all()
 
 
-@pytest.fixture
-def threads() -> Iterator[Any]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-def test_any_batch_and_any_number_of_threads(cpu_isa: str, threads: Any) -> None:
+def test_any_batch_and_any_number_of_threads(cpu_isa: str, set_threads: Any) -> None:
     log_probs = np.concatenate([draw(3, 40, 30, 1), peaked(4, 40, 30, 2)]).astype(np.float32)
     lengths = np.array([40, 3, 0, 21, 40, 39, 8])
     options: Any = {"beam_size": 12, "n_best": 3}
     for extra in ({}, {"top_n": 7}, {"lm": bigram(30)}):
         results = []
         for count in (1, 2, 3, 7):
-            threads(count)
+            set_threads(count)
             results.append(ops.ctc_beam_search(log_probs, lengths, **options, **extra))
         alone = [
             ops.ctc_beam_search(log_probs[r : r + 1], lengths[r : r + 1], **options, **extra)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import inspect
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -141,19 +140,12 @@ def test_arrays_in_any_layout() -> None:
     np.testing.assert_array_equal(beams.tokens.numpy(), twin(case, 3, 8)["tokens"])
 
 
-@pytest.fixture
-def threads() -> Iterator[Any]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-def test_same_bits_for_any_threads_and_batch(cpu_isa: str, threads: Any) -> None:
+def test_same_bits_for_any_threads_and_batch(cpu_isa: str, set_threads: Any) -> None:
     case = make("lstm", 6, (70, 33), vocabulary=300, attentional_size=40, dtype="float32")
-    threads(1)
+    set_threads(1)
     wanted = native(case, 5, 10)
     for count in (2, 3, 5):
-        threads(count)
+        set_threads(count)
         found = native(case, 5, 10)
         for name in (*RECORDS, *NUMBERS):
             np.testing.assert_array_equal(found[name], wanted[name])
@@ -183,6 +175,7 @@ def test_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(found[name], wanted[name])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("sizes", "steps", "options"),
     [

@@ -69,16 +69,12 @@ def test_numpy(backend: Backend) -> None:
     assert_same_bits(ops.random.dropout(strided, 0.4, np.array(SEED), stream=3), found)
 
 
-def test_same_bits_with_any_thread_count(cpu_isa: str) -> None:
+def test_same_bits_with_any_thread_count(cpu_isa: str, set_threads: Any) -> None:
     x = torch.from_numpy(array(50, 30, 100))
-    before = torch.get_num_threads()
     found = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(ops.random.dropout(x, 0.5, seed_of(), stream=1))
-    finally:
-        torch.set_num_threads(before)
+    for threads in (1, 2, 3):
+        set_threads(threads)
+        found.append(ops.random.dropout(x, 0.5, seed_of(), stream=1))
     for other in found[1:]:
         assert_same_bits(other, found[0])
 

@@ -122,17 +122,13 @@ def test_wide_batch_splits_over_threads(kernels: Backend, dtype: str) -> None:
 )
 @pytest.mark.parametrize("proj_size", [0, 20])
 def test_same_bits_with_any_thread_count(
-    cpu_isa: str, shape: tuple[int, ...], proj_size: int, dtype: str
+    cpu_isa: str, shape: tuple[int, ...], proj_size: int, dtype: str, set_threads: Any
 ) -> None:
     layer = torch_layer(make_layer(*shape, proj_size, 2, ragged=True), dtype)
-    before = torch.get_num_threads()
     found = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(results(layer))
-    finally:
-        torch.set_num_threads(before)
+    for threads in (1, 2, 3):
+        set_threads(threads)
+        found.append(results(layer))
     for other in found[1:]:
         assert_same_bits(other, found[0])
 
@@ -565,6 +561,7 @@ def test_environment_chooses_the_instruction_set(isa: str) -> None:
     assert done.stdout.strip() == isa, done.stderr
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("torch_first", [False, True])
 def test_child_process_computes_right(torch_first: bool) -> None:
@@ -593,6 +590,7 @@ def test_child_process_computes_right(torch_first: bool) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to oneself on Windows")
 def test_interrupt_during_a_long_call(request: pytest.FixtureRequest) -> None:
     layer = torch_layer(make_layer(2000, 64, 64, 128), "float32")
@@ -622,6 +620,7 @@ def test_interrupt_during_a_long_call(request: pytest.FixtureRequest) -> None:
     assert_same_bits(ops.rnn.lstm_forward(*layer.forward_args(), save=False)[0], wanted)
 
 
+@pytest.mark.alone
 def test_calls_from_many_threads() -> None:
     layer = torch_layer(make_layer(50, 8, 16, 32), "float32")
     wanted = results(layer)
@@ -651,6 +650,7 @@ def _free_memory(backend: Backend) -> int:
         return 0
 
 
+@pytest.mark.alone
 def test_offsets_past_two_to_the_31(backend: Backend) -> None:
     """steps x batch x 4 hidden has 2^31 + elements: offsets of 32 bits would land elsewhere."""
     if backend.name == "cuda-host":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -142,21 +141,14 @@ def test_empty(kernels: Backend) -> None:
         assert (values.dtype, indices.dtype) == (torch.float32, torch.int64)
 
 
-@pytest.fixture
-def threads() -> Iterator[Any]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-def test_any_number_of_threads(cpu_isa: str, threads: Any) -> None:
+def test_any_number_of_threads(cpu_isa: str, set_threads: Any) -> None:
     for rows, columns, k in ((1, 100003, 7), (2, 70001, 300), (5, 40000, 1), (1, 66000, 66000)):
         for kind in ("ties", "gaps", "rising", "missing"):
             scores = draw(kind, rows, columns)
             exclude = reference.top_k(scores, min(k, 5))[1]
             wanted = reference.top_k(scores, k, exclude)
             for count in (1, 2, 3, 7):
-                threads(count)
+                set_threads(count)
                 for one, other in zip(ops.top_k(scores, k, exclude), wanted, strict=True):
                     np.testing.assert_array_equal(one, other)
 

@@ -87,20 +87,18 @@ def test_many_steps(backend: Backend, name: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_same_bits_with_any_thread_count(cpu_isa: str, name: str, dtype: str) -> None:
-    before = torch.get_num_threads()
+def test_same_bits_with_any_thread_count(
+    cpu_isa: str, name: str, dtype: str, set_threads: Any
+) -> None:
     for shape, more in (
         ((3, 21, 11, 70), {"resets": True, "ragged": True}),
         ((2, 1, 30, 130, 2), {}),
     ):
         case = make_case(name, *shape, **more).tensors(dtype)
         found = []
-        try:
-            for threads in (1, 2, 3):
-                torch.set_num_threads(threads)
-                found.append(case.both(ops))
-        finally:
-            torch.set_num_threads(before)
+        for threads in (1, 2, 3):
+            set_threads(threads)
+            found.append(case.both(ops))
         for other in found[1:]:
             assert_same_bits(other, found[0])
 

@@ -225,6 +225,7 @@ def _copied(array: np.ndarray) -> np.ndarray:
 # ---- threads and parts ----
 
 
+@pytest.mark.alone
 @modes
 def test_rounds_do_not_depend_on_threads(cpu_isa: str, mode: str) -> None:
     case = case_of(mode, 1100, 25, 33, deterministic=True, locked=True)
@@ -233,6 +234,7 @@ def test_rounds_do_not_depend_on_threads(cpu_isa: str, mode: str) -> None:
         assert_same_bits(case.run(word2vec.train, threads=threads), alone)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", ["skip-gram", "pairs", "cbow", "both"])
 def test_threads_at_once_learn_as_much(cpu_isa: str, mode: str) -> None:
     """Hogwild: what two threads undo of each other's work does not show in the loss."""

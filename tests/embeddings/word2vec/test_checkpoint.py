@@ -595,6 +595,7 @@ KILLED = """
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform == "win32", reason="needs kill -9")
 def test_killed_and_resumed(tmp_path: Path) -> None:
     options = {**SMALL, "deterministic": True, "epochs": 60}

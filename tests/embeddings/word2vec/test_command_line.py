@@ -340,6 +340,7 @@ def test_interrupted_and_resumed(
     assert capsys.readouterr().err == "word2vec: interrupted; there are no vectors\n"
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_as_a_program(corpus: Path, tmp_path: Path) -> None:
     arguments = ["-train", str(corpus), "-output", str(tmp_path / "vectors")]

@@ -177,6 +177,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", CASES)
 def test_as_good_as_one_process(name: str, trained: Path) -> None:
     two = Word2Vec.load(trained / f"{name}-0")
@@ -186,6 +187,7 @@ def test_as_good_as_one_process(name: str, trained: Path) -> None:
     assert two.mean_loss_per_epoch[-1] < 1.05 * one.mean_loss_per_epoch[-1]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", CASES)
 def test_both_have_the_same_model(name: str, trained: Path) -> None:
     one, other = (Word2Vec.load(trained / f"{name}-{rank}") for rank in range(2))
@@ -195,6 +197,7 @@ def test_both_have_the_same_model(name: str, trained: Path) -> None:
     assert one.loss_per_epoch == other.loss_per_epoch
 
 
+@pytest.mark.alone
 def test_both_stopped_at_the_same_place(trained: Path) -> None:
     places = [(trained / f"done-{rank}").read_text() for rank in range(2)]
     assert places[0] == places[1] != "(0, 0)"

@@ -123,6 +123,7 @@ def test_spans_make_no_difference(
     assert calls == [(first, first + 1) for first in range(rounds)] * 2
 
 
+@pytest.mark.alone
 def test_deterministic_whoever_works() -> None:
     one = small(deterministic=True)
     assert_same(small(deterministic=True, workers=2), one)
