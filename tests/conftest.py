@@ -34,8 +34,10 @@ HOST_SEEDS = int(os.environ.get("SEQFAST_HOST_SEEDS", "2"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that set a number of threads need the cores for themselves."""
+    """Tests that set a number of threads need the cores for themselves; names must not change."""
     for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} needs an id without an address: give it ids=")
         if "set_threads" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.alone)
 

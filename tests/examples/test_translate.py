@@ -689,7 +689,7 @@ def test_divergence_is_an_error(
         ("a.txt", b"a\t\xff\n", "is not UTF-8 text: invalid start byte at byte 2"),
         ("a.xz", b"Go.\tVa !", r"a\.xz is no \.xz file"),
         ("a.gz", b"Go.\tVa !", r"a\.gz is no \.gz file"),
-        ("a.gz", gzip.compress(b"Go.\tVa !" * 9)[:-9], r"a\.gz is no \.gz file"),
+        ("a.gz", gzip.compress(b"Go.\tVa !" * 9, mtime=0)[:-9], r"a\.gz is no \.gz file"),
     ],
 )
 def test_bad_data(

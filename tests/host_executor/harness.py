@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
@@ -61,8 +62,14 @@ def build(output: str, sources: Sequence[Path], *flags: str) -> Path:
     if (directory / output).exists():
         return directory / output
     directory.mkdir(mode=0o700, exist_ok=True)
-    # Finished under another name first: two test runs may build at once.
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+    # One process builds, the others wait for it; what is there is whole, however a build ended.
+    with (
+        open(directory / "lock", "w") as lock,
+        tempfile.TemporaryDirectory(dir=directory) as scratch,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (directory / output).exists():
+            return directory / output
         objects = [f"{scratch}/{path.name}.o" for path in sources]
         compilers = [
             subprocess.Popen(
