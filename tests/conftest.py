@@ -82,10 +82,10 @@ def _enter(name: str, seed: int = 0) -> Iterator[Backend]:
 
     with ExitStack() as stack:
         if name == "cuda-host":
-            from seqfast.ops.rnn import cuda as _cuda
+            from seqfast.ops.base.backend import on_host_executor
 
             _C.host_executor_set_seed(seed)
-            stack.enter_context(_cuda.on_host_executor())
+            stack.enter_context(on_host_executor())
         if name == "cuda":
             # What a test makes without naming a device, it makes on the GPU.
             stack.enter_context(torch.device("cuda"))

@@ -581,11 +581,11 @@ def test_on_the_host_executor(sg: int, how: dict[str, int]) -> None:
     pytest.importorskip("torch", reason="needs torch")
     if not seqfast.build_info().get("host_executor"):
         pytest.skip("needs a build with SEQFAST_CUDA=HOST")
-    from seqfast.ops.rnn import cuda as _cuda
+    from seqfast.ops.base.backend import on_host_executor
 
     options = {**SMALL, **how, "deterministic": True, "epochs": 1, "sg": sg, "alpha": 0.01}
     cpu = Word2Vec(SENTENCES[:60], **options)
-    with _cuda.on_host_executor():
+    with on_host_executor():
         host = Word2Vec(SENTENCES[:60], **options)
     np.testing.assert_allclose(host.vectors, cpu.vectors, rtol=1e-3, atol=2e-5)
     np.testing.assert_allclose(host.loss_per_epoch, cpu.loss_per_epoch, rtol=1e-5)
