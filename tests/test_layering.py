@@ -199,7 +199,7 @@ def public_functions(path: Path) -> set[str]:
 
 
 def operations(directory: Path) -> dict[str, set[str]]:
-    """Operation -> its public functions: of the file of that name, or functions.py in its folder."""
+    """Operation -> its public functions: in the file of that name, or its folder's functions.py."""
     files = {path.stem: path for path in directory.glob("*.py")}
     files |= {path.parent.name: path for path in directory.glob("*/functions.py")}
     return {
