@@ -17,7 +17,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 # Of the whole suite on one core, so that a run can say beforehand how long it will take.
-PARALLEL_MINUTES, ALONE_MINUTES = 13.0, 2.5
+PARALLEL_MINUTES, ALONE_MINUTES = 15.0, 2.0
 PASSED, FAILED, NO_TESTS = 0, 1, 5  # exit statuses of pytest
 
 
@@ -40,7 +40,7 @@ def stage(words: list[str], report: Path, threads: str | None) -> int:
     environment = dict(os.environ)
     if threads is not None:
         environment["OMP_NUM_THREADS"] = threads
-    command = [sys.executable, "-m", "pytest", "-rs", f"--junitxml={report}", *words]
+    command = [sys.executable, "-m", "pytest", "-rfEs", f"--junitxml={report}", *words]
     # Ctrl-C reaches pytest too; its report is worth waiting for.
     with subprocess.Popen(command, env=environment) as process:
         while True:

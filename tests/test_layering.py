@@ -76,7 +76,6 @@ TORCH_FREE = [
     "seqfast",
     "seqfast._C",
     "seqfast.decoding",
-    "seqfast.decoding.attention_decoder",
     "seqfast.decoding.beam_search",
     "seqfast.decoding.ctc",
     "seqfast.decoding.exact",
@@ -200,7 +199,7 @@ def public_functions(path: Path) -> set[str]:
 
 
 def operations(directory: Path) -> dict[str, set[str]]:
-    """Operation -> its public functions, of its file or of functions.py in its folder."""
+    """Operation -> its public functions: in the file of that name, or its folder's functions.py."""
     files = {path.stem: path for path in directory.glob("*.py")}
     files |= {path.parent.name: path for path in directory.glob("*/functions.py")}
     return {
