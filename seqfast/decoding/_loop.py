@@ -18,9 +18,9 @@ Array = Any  # a numpy.ndarray or a torch.Tensor
 
 # Sentences that are done leave the batch when they are this share of it; leaving costs a copy of
 # what is shared.
-_LEAVING = 8
+_DROP_SHARE = 8
 # Steps before a graph is captured: the first one allocates, the next two must look alike.
-_BEFORE_CAPTURE = 2
+_STEPS_BEFORE_CAPTURE = 2
 
 
 class Loop:
@@ -36,7 +36,7 @@ class Loop:
         allowed: Allowed | None,
     ) -> None:
         self._model, self._options, self._allowed = model, options, allowed
-        self._ids, self._start, self._most = ids, start, steps
+        self._ids, self._start, self._most_steps = ids, start, steps
         self._states: list[Any] = model.states
         self.beams: Beams | None = None
         self.steps = 0
@@ -53,33 +53,38 @@ class Loop:
         return self.beams
 
     def _on_cpu(self) -> None:
-        for t in range(self._most):
+        for t in range(self._most_steps):
             beams = self._step(t)
             living = int(beams.living[0])
-            if living == 0 or t + 1 == self._most:
+            if living == 0 or t + 1 == self._most_steps:
                 return
             batch = beams.next_rows.shape[0]
-            if (batch - living) * _LEAVING >= batch:
-                rows = self._leave(beams)
+            if (batch - living) * _DROP_SHARE >= batch:
+                rows = self._drop_done(beams)
             else:
                 rows = self._rows(beams)
             self._go_on(beams, rows)
 
     def _on_cuda(self, device: Any, cuda_graph: bool | str) -> None:
         """Nothing waits for the device but the stop flag, and that for the step before the last."""
-        may_capture = cuda_graph is not False and self._refusal() is None
+        may_capture = cuda_graph is not False and self._why_no_graph() is None
         if cuda_graph is True and not may_capture:
-            raise RuntimeError(f"{self._options.operation}: cuda_graph: {self._refusal()}")
+            raise RuntimeError(f"{self._options.operation}: cuda_graph: {self._why_no_graph()}")
         flag = None
         replay: Callable[[], None] | None = None
-        for t in range(self._most):
-            if replay is None and may_capture and t == _BEFORE_CAPTURE and t + 1 < self._most:
+        for t in range(self._most_steps):
+            if (
+                replay is None
+                and may_capture
+                and t == _STEPS_BEFORE_CAPTURE
+                and t + 1 < self._most_steps
+            ):
                 replay = self._captured(device, cuda_graph is True)
             if replay is not None:
                 replay()
                 self.steps += 1
             else:
-                before = self._shapes() if t + 1 == _BEFORE_CAPTURE else None
+                before = self._shapes() if t + 1 == _STEPS_BEFORE_CAPTURE else None
                 beams = self._step(t)
                 self._go_on(beams, self._rows(beams))
                 if before is not None and may_capture and before != self._shapes():
@@ -98,7 +103,7 @@ class Loop:
     def _step(self, t: Any) -> Beams:
         """Model and selection; the states are still of the rows as they were."""
         logits, self._states = self._model(self._ids, self._states, t, self._batch())
-        self._choose(logits)
+        self._select_tokens(logits)
         self.steps += 1
         assert self.beams is not None
         return self.beams
@@ -115,7 +120,7 @@ class Loop:
     def _batch(self) -> int:
         return int(self._ids.shape[0]) // self._options.beam_size
 
-    def _choose(self, logits: Array) -> None:
+    def _select_tokens(self, logits: Array) -> None:
         o = self._options
         if not isinstance(logits, np.ndarray):
             logits = logits.detach()
@@ -129,7 +134,7 @@ class Loop:
             mask = sampler_mask(o.sampler, logits, mask, self.beams)
         beam_step(logits, self.beams, allowed=mask)
 
-    def _leave(self, beams: Beams) -> Rows:
+    def _drop_done(self, beams: Beams) -> Rows:
         """Sentences that are done leave the batch: rows of those that stay."""
         done, sentence = np.asarray(beams.done), np.asarray(beams.sentence)
         stay = np.flatnonzero((done[sentence] != 1).any(1))
@@ -150,7 +155,7 @@ class Loop:
             beams.history = take(beams.history, keep, 1)
         return Rows(rows, keep, kept)
 
-    def _refusal(self) -> str | None:
+    def _why_no_graph(self) -> str | None:
         """Why there can be no graph, as far as one can tell before the first step."""
         if self._allowed is not None:
             return "allowed is called by Python at every step"
@@ -184,7 +189,7 @@ class Loop:
 
         def step() -> None:
             logits, after = model(ids, states, t, self._batch())
-            self._choose(logits)
+            self._select_tokens(logits)
             rows = self._rows(beams)
             new: list[Array] = []
             for node, state in zip(model.nodes, model.select(after, rows), strict=True):

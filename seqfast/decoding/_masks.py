@@ -84,7 +84,7 @@ def per_sequence(
     return allowed
 
 
-def allowed_mask(who: str, given: Any, logits: Array) -> Array | None:
+def allowed_mask(operation: str, given: Any, logits: Array) -> Array | None:
     """bool [rows, vocabulary] of what `allowed` returned: such a mask, a list of tokens for each
     row (None: all), or None."""
     if given is None:
@@ -93,7 +93,7 @@ def allowed_mask(who: str, given: Any, logits: Array) -> Array | None:
     if isinstance(given, (list, tuple)):
         if len(given) != rows:
             raise ValueError(
-                f"{who}: allowed must return a list for each of {rows} rows, got {len(given)}"
+                f"{operation}: allowed must return a list for each of {rows} rows, got {len(given)}"
             )
         mask = np.zeros((rows, vocabulary), bool)
         for row, tokens in enumerate(given):
@@ -104,7 +104,8 @@ def allowed_mask(who: str, given: Any, logits: Array) -> Array | None:
             if ((chosen < 0) | (chosen >= vocabulary)).any():
                 wrong = chosen[(chosen < 0) | (chosen >= vocabulary)][0]
                 raise ValueError(
-                    f"{who}: allowed must return tokens in range [0, {vocabulary}), got {wrong}"
+                    f"{operation}: allowed must return tokens in range [0, {vocabulary}), "
+                    f"got {wrong}"
                 )
             mask[row, chosen] = True
         given = mask
@@ -114,14 +115,15 @@ def allowed_mask(who: str, given: Any, logits: Array) -> Array | None:
             given = torch.from_numpy(mask).to(logits.device)
     if type(given) is not type(logits) and not (is_tensor(given) and is_tensor(logits)):
         raise TypeError(
-            f"{who}: allowed must return a bool mask of the logits' library, lists of tokens or "
-            f"None, got {type(given).__name__}"
+            f"{operation}: allowed must return a bool mask of the logits' library, lists of tokens "
+            f"or None, got {type(given).__name__}"
         )
     if str(given.dtype).removeprefix("torch.") != "bool":
-        raise TypeError(f"{who}: the mask of allowed must be bool, got {given.dtype}")
+        raise TypeError(f"{operation}: the mask of allowed must be bool, got {given.dtype}")
     if tuple(given.shape) != (rows, vocabulary):
         raise ValueError(
-            f"{who}: the mask of allowed must be [{rows}, {vocabulary}], got {list(given.shape)}"
+            f"{operation}: the mask of allowed must be [{rows}, {vocabulary}], "
+            f"got {list(given.shape)}"
         )
     return given
 
@@ -138,7 +140,7 @@ def sampler_mask(sampler: Sampler, logits: Array, mask: Array | None, beams: Any
     if k is None and p is None:
         return mask
     temperature = beams.options.temperature
-    left = _choosable(logits, mask, beams)
+    left = _choosable_logits(logits, mask, beams)
     if isinstance(logits, np.ndarray):
         drawn = _numpy_mask(left, k, p, temperature)
     else:
@@ -146,34 +148,34 @@ def sampler_mask(sampler: Sampler, logits: Array, mask: Array | None, beams: Any
     return drawn if mask is None else mask & drawn
 
 
-def _choosable(logits: Array, mask: Array | None, beams: Any) -> Array:
+def _choosable_logits(logits: Array, mask: Array | None, beams: Any) -> Array:
     """A copy of the logits that top-k and top-p count by: -inf where `allowed`, a ban, an n-gram
     that would repeat, the least length or a last step that must end leave no choice. Waits for no
     device."""
     xp = _library_of(logits)
-    o, nothing = beams.options, -float("inf")
+    o, minus_infinity = beams.options, -float("inf")
     x = logits.clone() if is_tensor(logits) else logits.copy()
     if mask is not None:
-        x = xp.where(mask, x, nothing)
+        x = xp.where(mask, x, minus_infinity)
     shape = tuple(beams.scores.shape)
 
-    def of_rows(values: Array) -> Array:
+    def per_row(values: Array) -> Array:
         return xp.broadcast_to(values[:, None], shape).reshape(-1)
 
     for token in o.banned:
-        x[:, token] = nothing
+        x[:, token] = minus_infinity
     if o.no_repeat_ngram:
         x = _without_repeats(x, beams)
     if o.min_length:
         done = beams.step
         if beams.prefix is not None and not o.score_prefix:
             done = done - beams.prefix_lengths[beams.sentence]
-        early = of_rows(xp.broadcast_to(done < o.min_length, shape[:1]))
+        early = per_row(xp.broadcast_to(done < o.min_length, shape[:1]))
         for token in o.eos:
-            x[:, token] = xp.where(early, nothing, x[:, token])
+            x[:, token] = xp.where(early, minus_infinity, x[:, token])
     if o.force_eos:
-        last = of_rows(beams.step + 1 == beams.max_lengths[beams.sentence])
-        ended = xp.where(last[:, None], nothing, x)
+        last = per_row(beams.step + 1 == beams.max_lengths[beams.sentence])
+        ended = xp.where(last[:, None], minus_infinity, x)
         for token in o.eos:
             ended[:, token] = x[:, token]
         x = ended

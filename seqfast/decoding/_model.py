@@ -29,23 +29,23 @@ class Model:
     def __init__(
         self, step: Step | Sequence[Step], state: Any, batch: int, like: Array, o: SearchOptions
     ) -> None:
-        self._who, self._like, self._options = o.operation, like, o
+        self._operation, self._like, self._options = o.operation, like, o
         several = not callable(step)
         steps = list(step) if not callable(step) else [step]
         if not steps or not all(callable(one) for one in steps):
-            raise TypeError(f"{self._who}: step must be callable, or a sequence of callables")
+            raise TypeError(f"{self._operation}: step must be callable, or a sequence of callables")
         states = list(state) if several and isinstance(state, (list, tuple)) else [state]
         if several and state is None:
             states = [None] * len(steps)
         if len(states) != len(steps):
             raise ValueError(
-                f"{self._who}: state must have one state for each of {len(steps)} step functions, "
-                f"got {len(states)}"
+                f"{self._operation}: state must have one state for each of {len(steps)} step "
+                f"functions, got {len(states)}"
             )
         self._steps = steps
         self._names = [f"step[{i}]" if several else "step" for i in range(len(steps))]
         self._temperature = float(o.temperature)
-        begun = [begin_state(one, batch, o.beam_size, like, self._who) for one in states]
+        begun = [begin_state(one, batch, o.beam_size, like, self._operation) for one in states]
         self.nodes: list[Node] = [node for node, _ in begun]
         self.states: list[Any] = [one for _, one in begun]
         self.vocabulary = -1
@@ -73,43 +73,44 @@ class Model:
         return [node.select(s, rows) for node, s in zip(self.nodes, states, strict=True)]
 
     def _one(self, i: int, ids: Array, state: Any, t: Any, batch: int) -> tuple[Array, Any]:
-        who, name = self._who, self._names[i]
+        operation, name = self._operation, self._names[i]
         rows = ids.shape[0]
         try:
             result = self._steps[i](ids, state, t)
         except Exception as error:
             raise StepError(
-                f"{who}: {name} raised {type(error).__name__} at t = {t}: {error}"
+                f"{operation}: {name} raised {type(error).__name__} at t = {t}: {error}"
             ) from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
-                f"{who}: {name} must return a tuple (logits, state), got {type(result).__name__}"
+                f"{operation}: {name} must return a tuple (logits, state), "
+                f"got {type(result).__name__}"
             )
         logits, after = result
         self._check_logits(logits, rows, name)
         before = self._dtypes[i] = self._dtypes[i] or logits.dtype
         if logits.dtype != before:
             raise TypeError(
-                f"{who}: logits of {name} must be {before}, as at the first step, "
+                f"{operation}: logits of {name} must be {before}, as at the first step, "
                 f"got {logits.dtype}"
             )
         node = self.nodes[i]
-        node.check(after, f"{who}: state that {name} returned", (rows, batch))
+        node.check(after, f"{operation}: state that {name} returned", (rows, batch))
         return logits, node.kept(after, state)
 
     def _check_logits(self, logits: Any, rows: int, name: str) -> None:
-        who = self._who
+        operation = self._operation
         numpy = isinstance(self._like, np.ndarray)
         if not (isinstance(logits, np.ndarray) if numpy else is_tensor(logits)):
             wanted = "a NumPy array" if numpy else "a torch tensor"
             raise TypeError(
-                f"{who}: logits of {name} must be {wanted}, as the start ids are, "
+                f"{operation}: logits of {name} must be {wanted}, as the start ids are, "
                 f"got {type(logits).__name__}"
             )
-        xp = library_of(logits, who, f"logits of {name}")
+        xp = library_of(logits, operation, f"logits of {name}")
         if xp.dtype_code(logits) is None:
             raise TypeError(
-                f"{who}: logits of {name} must be float32, float64, bfloat16 or float16, "
+                f"{operation}: logits of {name} must be float32, float64, bfloat16 or float16, "
                 f"got {logits.dtype}"
             )
         wanted_size = "vocabulary" if self.vocabulary < 0 else str(self.vocabulary)
@@ -118,12 +119,13 @@ class Model:
             self.vocabulary = logits.shape[1]
         if not right or logits.shape[1] != self.vocabulary:
             raise ValueError(
-                f"{who}: logits of {name} must be [{rows}, {wanted_size}], got {list(logits.shape)}"
+                f"{operation}: logits of {name} must be [{rows}, {wanted_size}], "
+                f"got {list(logits.shape)}"
             )
         place = xp.place(self._like)
         if xp.place(logits) != place:
             raise ValueError(
-                f"{who}: logits of {name} must be on {place}, as the start ids are, "
+                f"{operation}: logits of {name} must be on {place}, as the start ids are, "
                 f"got {xp.place(logits)}"
             )
 

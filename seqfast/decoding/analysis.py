@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seqfast.decoding._inputs import host, padded
+from seqfast.decoding._inputs import padded, to_host
 from seqfast.decoding.result import BeamResult
 from seqfast.decoding.sampling import score
 
@@ -93,23 +93,25 @@ def _scored(decoder: Any, source: Any, sequences: list[list[int]], eos: Any) -> 
         function = getattr(decoder, "score", decoder)
         values = function(source, tokens, lengths)
         values = getattr(values, "logprobs", values)
-    return np.asarray(host(values), np.float64)
+    return np.asarray(to_host(values), np.float64)
 
 
 def _found(out: Any) -> list[list[int]]:
     if isinstance(out, BeamResult):
-        tokens, lengths = host(out.tokens), host(out.lengths)
+        tokens, lengths = to_host(out.tokens), to_host(out.lengths)
         return [row[0, : n[0]].tolist() for row, n in zip(tokens, lengths, strict=True)]
     return _lists(out, None)
 
 
 def _lists(sequences: Any, lengths: Any) -> list[list[int]]:
     if isinstance(sequences, (list, tuple)):
-        return [np.asarray(host(row)).reshape(-1).astype(int).tolist() for row in sequences]
-    tokens = np.asarray(host(sequences))
+        return [np.asarray(to_host(row)).reshape(-1).astype(int).tolist() for row in sequences]
+    tokens = np.asarray(to_host(sequences))
     if tokens.ndim != 2:
         raise ValueError(
             f"error_analysis: reference must be [batch, any], got {list(tokens.shape)}"
         )
-    counts = np.full(len(tokens), tokens.shape[1]) if lengths is None else np.asarray(host(lengths))
+    counts = (
+        np.full(len(tokens), tokens.shape[1]) if lengths is None else np.asarray(to_host(lengths))
+    )
     return [row[:n].tolist() for row, n in zip(tokens, counts, strict=True)]

@@ -54,23 +54,24 @@ def _norm(options: SearchOptions, lengths: Array) -> tuple[Array, Array]:
     n, alpha = lengths.astype(np.float64), float(options.alpha)
     one, zero = np.ones_like(n), np.zeros_like(n)
     if callable(options.length_norm):
-        return _called(options, lengths)
+        return _norm_of_callable(options, lengths)
     if options.length_norm == "avg":
         if alpha == 0:
             return one, zero
         # As Python's own power has it, which is what others divide by.
         powers = [float(k) ** alpha if k else _SMALLEST if alpha > 0 else _LARGEST for k in n]
-        return _checked(options, np.array(powers)), zero
+        return _checked_divisors(options, np.array(powers)), zero
     if options.length_norm == "gnmt":
         # Wu et al. 2016.
-        return _checked(options, np.array([((5 + float(k)) / 6) ** alpha for k in n])), zero
+        powers = [((5 + float(k)) / 6) ** alpha for k in n]
+        return _checked_divisors(options, np.array(powers)), zero
     if options.length_norm == "reward":
         # He et al. 2016.
         return one, alpha * n
     return one, zero
 
 
-def _called(options: SearchOptions, lengths: Array) -> tuple[Array, Array]:
+def _norm_of_callable(options: SearchOptions, lengths: Array) -> tuple[Array, Array]:
     assert callable(options.length_norm)
     found = options.length_norm(lengths.copy())
     both = found if isinstance(found, tuple) else (found, np.zeros(len(lengths)))
@@ -85,10 +86,10 @@ def _called(options: SearchOptions, lengths: Array) -> tuple[Array, Array]:
         ) from None
     if not np.isfinite(addend).all():
         raise ValueError(f"{options.operation}: addends of length_norm must be finite")
-    return _checked(options, divisor), addend
+    return _checked_divisors(options, divisor), addend
 
 
-def _checked(options: SearchOptions, divisor: Array) -> Array:
+def _checked_divisors(options: SearchOptions, divisor: Array) -> Array:
     """All positive, and so that float32 can hold them."""
     if not (divisor > 0).all() or not np.isfinite(divisor).all():
         wrong = int(np.argmin((divisor > 0) & np.isfinite(divisor)))

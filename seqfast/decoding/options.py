@@ -93,15 +93,15 @@ class SearchOptions:
     operation: str = "BeamSearch"  # whom errors name
 
     def __post_init__(self) -> None:
-        who = self.operation
-        self._set("eos", check_tokens(who, "eos", self.eos, fewest=1))
-        self._set("banned", check_tokens(who, "banned", self.banned))
+        operation = self.operation
+        self._set("eos", check_tokens(operation, "eos", self.eos, fewest=1))
+        self._set("banned", check_tokens(operation, "banned", self.banned))
         self._check_whole("beam_size", 1, _MOST_BEAMS)
         self._check_whole("max_length", 1, MOST_STEPS)
         self._check_whole("min_length", 0, _LARGEST - 1)
         if self.min_length > self.max_length:
             raise ValueError(
-                f"{who}: min_length must not exceed max_length = {self.max_length}, "
+                f"{operation}: min_length must not exceed max_length = {self.max_length}, "
                 f"got {self.min_length}"
             )
         if self.n_best is not None:
@@ -109,28 +109,30 @@ class SearchOptions:
         if self.enough is not None:
             self._check_whole("enough", 1, 4 * _MOST_BEAMS)
         if not callable(self.length_norm):
-            check_choice(who, "length_norm", self.length_norm, LENGTH_NORMS, " or callable")
-        check_choice(who, "stop", self.stop, STOPS)
-        check_choice(who, "eos_pool", self.eos_pool, EOS_POOLS)
-        check_choice(who, "at_max", self.at_max, AT_MAX)
-        check_choice(who, "ensemble", self.ensemble, ENSEMBLES)
+            check_choice(operation, "length_norm", self.length_norm, LENGTH_NORMS, " or callable")
+        check_choice(operation, "stop", self.stop, STOPS)
+        check_choice(operation, "eos_pool", self.eos_pool, EOS_POOLS)
+        check_choice(operation, "at_max", self.at_max, AT_MAX)
+        check_choice(operation, "ensemble", self.ensemble, ENSEMBLES)
         self._check_whole("length_offset", 0, _LARGEST)
         self._check_whole("no_repeat_ngram", 0, _LARGEST)
         self._check_whole("groups", 1, self.beam_size)
         if self.beam_size % self.groups:
             raise ValueError(
-                f"{who}: groups must divide beam_size = {self.beam_size}, got {self.groups}"
+                f"{operation}: groups must divide beam_size = {self.beam_size}, got {self.groups}"
             )
-        check_number(who, "alpha", self.alpha)
-        check_number(who, "temperature", self.temperature, POSITIVE)
-        check_number(who, "repetition_penalty", self.repetition_penalty, POSITIVE)
-        check_number(who, "diversity", self.diversity, NOT_NEGATIVE)
+        check_number(operation, "alpha", self.alpha)
+        check_number(operation, "temperature", self.temperature, POSITIVE)
+        check_number(operation, "repetition_penalty", self.repetition_penalty, POSITIVE)
+        check_number(operation, "diversity", self.diversity, NOT_NEGATIVE)
         if self.diversity and self.groups == 1:
-            raise ValueError(f"{who}: diversity must be 0 without groups, got {self.diversity}")
+            raise ValueError(
+                f"{operation}: diversity must be 0 without groups, got {self.diversity}"
+            )
         for name in ("count_eos", "renormalize", "score_prefix", "keep_eos"):
-            check_flag(who, name, getattr(self, name))
+            check_flag(operation, name, getattr(self, name))
         if self.sampler is not None:
-            check_type(who, "sampler", self.sampler, Sampler, "a Sampler or None")
+            check_type(operation, "sampler", self.sampler, Sampler, "a Sampler or None")
         if self.pad is not None:
             self._check_whole("pad", -(1 << 31), _LARGEST)
 
@@ -141,7 +143,7 @@ class SearchOptions:
         object.__setattr__(self, name, value)
 
     @property
-    def own(self) -> int:
+    def beams_per_group(self) -> int:
         """Beams of a group."""
         return self.beam_size // self.groups
 
@@ -158,19 +160,20 @@ class SearchOptions:
         if self.enough is not None:
             return self.enough
         if self.stop in ("exact", "top_beam"):
-            return min(self.hypotheses, self.own)
-        return self.own
+            return min(self.hypotheses, self.beams_per_group)
+        return self.beams_per_group
 
     @property
     def pool(self) -> int:
         """Ended hypotheses that a group keeps."""
         if self.sampler is not None:
-            return self.own
+            return self.beams_per_group
         if self.at_max == "rest":
             # What the last step cuts is dropped afterwards, so it must not push anything out.
-            return max(self.wanted, self.own) + 2 * self.own
-        least = self.own if self.stop == "first_k" else min(self.hypotheses, self.own)
-        return max(self.wanted, least)
+            return max(self.wanted, self.beams_per_group) + 2 * self.beams_per_group
+        if self.stop == "first_k":
+            return max(self.wanted, self.beams_per_group)
+        return max(self.wanted, min(self.hypotheses, self.beams_per_group))
 
     @property
     def padding(self) -> int:

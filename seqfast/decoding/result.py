@@ -54,7 +54,7 @@ def collect(beams: Beams, options: SearchOptions, steps: int) -> BeamResult:
     if options.at_max == "rest":
         scores = _without_rest(xp, scores, logprobs, flat(beams.pool_tokens), options.eos)
     found = options.hypotheses
-    if options.sampler is not None and options.own == 1:
+    if options.sampler is not None and options.beams_per_group == 1:
         order = xp.in_order(scores, found)  # sample by sample
     elif options.sampler is not None:
         order = xp.descending(flat(beams.pool_keys), found)

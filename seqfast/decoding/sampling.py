@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seqfast.decoding._inputs import host, padded
+from seqfast.decoding._inputs import padded, to_host
 from seqfast.decoding._model import Step
 from seqfast.decoding.beam_search import BeamSearch
 from seqfast.decoding.options import MOST_STEPS, Sampler, SearchOptions
@@ -18,7 +18,7 @@ from seqfast.ops.base.arrays import library_of
 Array = Any  # a numpy.ndarray or a torch.Tensor
 
 # Arguments of a call; all others are options.
-_CALLED = ("prefix", "prefix_lengths", "allowed", "history", "history_lengths")
+_CALL_ARGUMENTS = ("prefix", "prefix_lengths", "allowed", "history", "history_lengths")
 
 
 def greedy(
@@ -37,7 +37,7 @@ def greedy(
     `max_length`: an int or integers [batch].
     """
     fixed = {"beam_size": 1, "stop": "first_k", "length_norm": "none"}
-    return _called("greedy", step, start_ids, state, eos, max_length, fixed, options)
+    return _search("greedy", step, start_ids, state, eos, max_length, fixed, options)
 
 
 def sample(
@@ -62,7 +62,7 @@ def sample(
     """
     sampler = Sampler(seed, top_k, top_p)
     fixed = {"beam_size": n, "groups": n, "sampler": sampler, "length_norm": "none"}
-    return _called("sample", step, start_ids, state, eos, max_length, fixed, options)
+    return _search("sample", step, start_ids, state, eos, max_length, fixed, options)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def score(
     # A search takes one step at least.
     called = {"prefix": [row[:n].tolist() for row, n in zip(tokens, counts, strict=True)]}
     limits = np.maximum(counts, 1)
-    out = _called("score", step, start_ids, state, eos, limits, options, called)
+    out = _search("score", step, start_ids, state, eos, limits, options, called)
     empty, missing = counts == 0, length - out.token_logprobs.shape[2]
     token_logprobs = out.token_logprobs[:, 0, :length]
     logprobs = out.logprobs[:, 0]
@@ -130,8 +130,8 @@ def score(
     return Score(logprobs.masked_fill(none, 0), token_logprobs.masked_fill(none[:, None], 0))
 
 
-def _called(
-    who: str,
+def _search(
+    operation: str,
     step: Step | Sequence[Step],
     start_ids: Array,
     state: Any,
@@ -140,15 +140,15 @@ def _called(
     fixed: dict[str, Any],
     options: dict[str, Any],
 ) -> BeamResult:
-    called = {name: options.pop(name) for name in _CALLED if name in options}
+    called = {name: options.pop(name) for name in _CALL_ARGUMENTS if name in options}
     cuda_graph = options.pop("cuda_graph", "auto")
     for name in options:
         if name in fixed or name not in SearchOptions.__dataclass_fields__ or name == "operation":
-            raise TypeError(f"{who}: there is no option {name}")
+            raise TypeError(f"{operation}: there is no option {name}")
     longest = max_length
     if not isinstance(max_length, (int, np.integer)):
         longest = MOST_STEPS  # of what rows say themselves
-    merged = SearchOptions(eos=eos, max_length=longest, operation=who, **fixed, **options)
+    merged = SearchOptions(eos=eos, max_length=longest, operation=operation, **fixed, **options)
     search = BeamSearch.of(merged, cuda_graph)
     return search(step, start_ids, state, max_length=max_length, **called)
 
@@ -160,14 +160,14 @@ def _sequences(sequences: Any, lengths: Any, batch: int) -> tuple[Any, Any]:
             raise ValueError("score: lengths must be None beside lists")
         tokens, counts = padded("score", "sequences", sequences)
     else:
-        tokens = np.asarray(host(sequences))
+        tokens = np.asarray(to_host(sequences))
         if tokens.dtype.kind not in "iu":
             raise TypeError(f"score: sequences must be integers, got {tokens.dtype}")
         if tokens.ndim != 2:
             raise ValueError(f"score: sequences must be [batch, any], got {list(tokens.shape)}")
         counts = np.full(len(tokens), tokens.shape[1], np.int64)
         if lengths is not None:
-            counts = np.asarray(host(lengths))
+            counts = np.asarray(to_host(lengths))
             if counts.shape != (len(tokens),) or counts.dtype.kind not in "iu":
                 raise ValueError(
                     f"score: lengths must be integers [{len(tokens)}], got {list(counts.shape)}"

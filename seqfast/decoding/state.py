@@ -270,13 +270,15 @@ class _Container(Node):
         return self.build(value, new)
 
 
-def begin_state(state: Any, batch: int, beams: int, like: Array, who: str) -> tuple[Node, Any]:
+def begin_state(
+    state: Any, batch: int, beams: int, like: Array, operation: str
+) -> tuple[Node, Any]:
     """How a state [batch, ...] is built, and the state repeated over beams without marks.
 
     Objects that change in place are copied, so the caller's stay as they are. Raises TypeError for
     what cannot be part of a state, ValueError for a wrong number of rows.
     """
-    node = _node(state, f"{who}: state", batch, 0, isinstance(like, np.ndarray))
+    node = _node(state, f"{operation}: state", batch, 0, isinstance(like, np.ndarray))
     flat = np.repeat(np.arange(batch), beams)
     rows: Array = flat if isinstance(like, np.ndarray) else _tensor(flat, like)
     chosen = None if beams == 1 else rows

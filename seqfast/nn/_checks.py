@@ -15,7 +15,7 @@ def check_tensor(operation: str, name: str, value: object) -> None:
         raise TypeError(f"{operation}: {name} must be a torch tensor, got {type(value).__name__}")
 
 
-def check_flags(
+def check_mask(
     operation: str, name: str, value: object, input: Tensor, input_name: str = "input"
 ) -> None:
     """`value` must be a bool tensor of one element for each row and step of `input`, beside it."""

@@ -26,8 +26,8 @@ from seqfast.nn._checks import (
     autocast,
     autocast_dtype,
     check_devices,
-    check_flags,
     check_lengths,
+    check_mask,
     check_state_dtypes,
     check_tensor,
     requires_grad,
@@ -109,7 +109,7 @@ class RecurrentLayer(Recurrent):
                 width = output_size * self._directions
                 register(f"weight_highway_l{layer}", (width, width))
                 register(f"bias_highway_l{layer}", (width,))
-        self._sort_weights()
+        self._find_slots()
         self.reset_parameters()
 
     # Sizes.
@@ -168,7 +168,7 @@ class RecurrentLayer(Recurrent):
     def _flat_weights(self) -> list[Tensor]:
         return [getattr(self, name) for name in self._flat_weights_names]
 
-    def _sort_weights(self) -> None:
+    def _find_slots(self) -> None:
         """Notes which place in `WEIGHTS` each name of a direction has."""
         kinds = (name.partition("_l0")[0] for name in self._all_weights[0])
         self._slots = tuple(WEIGHTS.index(kind) for kind in kinds)
@@ -236,9 +236,9 @@ class RecurrentLayer(Recurrent):
                 wanted = "[batch]" if batched else "[] for unbatched input"
                 raise ValueError(f"{name}: lengths must be {wanted}, got {list(lengths.shape)}")
         if mask is not None:
-            check_flags(name, "mask", mask, input)
+            check_mask(name, "mask", mask, input)
         if reset is not None:
-            check_flags(name, "reset", reset, input)
+            check_mask(name, "reset", reset, input)
             if self.bidirectional:
                 raise ValueError(f"{name}: reset needs bidirectional=False, got bidirectional=True")
         if not batched:
@@ -621,15 +621,15 @@ class RecurrentLayer(Recurrent):
 
     def _check_wiring(self) -> None:
         name = self._name
-        ways = [way for way in ("residual", "dense", "highway") if getattr(self, way)]
-        if len(ways) > 1:
+        wirings = [wiring for wiring in ("residual", "dense", "highway") if getattr(self, wiring)]
+        if len(wirings) > 1:
             raise ValueError(
                 f"{name}: at most one of residual, dense, highway may be True, "
-                f"got {' and '.join(ways)}"
+                f"got {' and '.join(wirings)}"
             )
-        if ways and ways[0] != "dense" and len(set(self._output_sizes)) > 1:
+        if wirings and wirings[0] != "dense" and len(set(self._output_sizes)) > 1:
             raise ValueError(
-                f"{name}: {ways[0]}=True needs layers whose outputs have one size, "
+                f"{name}: {wirings[0]}=True needs layers whose outputs have one size, "
                 f"got {list(self._output_sizes)}"
             )
         if self.layer_norm and (self.proj_size or self.feedback == "output"):

@@ -44,5 +44,5 @@ def accelerate(model: _Model) -> _Model:
             for cache in ("_flat_weights", "_flat_weight_refs"):
                 module.__dict__.pop(cache, None)
             if isinstance(module, RecurrentLayer):
-                module._sort_weights()
+                module._find_slots()
     return model

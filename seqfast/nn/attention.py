@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.nn import functional as F
 
-from seqfast.nn._checks import check_dtypes, check_flags, check_lengths, check_tensor
+from seqfast.nn._checks import check_dtypes, check_lengths, check_mask, check_tensor
 from seqfast.nn._padding import running
 from seqfast.ops.base.checks import check_choice, check_whole
 
@@ -226,7 +226,7 @@ def _softmax(scores: Tensor, hidden: Tensor | None = None) -> Tensor:
 def _present(memory: Tensor, memory_lengths: Tensor | None, mask: Tensor | None) -> Tensor | None:
     """Which rows of the memory count, bool [batch, memory_steps]; None: all."""
     if mask is not None:
-        check_flags("Attention", "mask", mask, memory, "memory")
+        check_mask("Attention", "mask", mask, memory, "memory")
     if memory_lengths is None:
         return mask
     batch, steps = memory.shape[:2]

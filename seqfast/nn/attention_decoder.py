@@ -306,7 +306,9 @@ class AttentionDecoder(Module):
                     )
                 start = torch.full((rows,), int(start), dtype=torch.int64, device=device)
             result: BeamResult = search(
-                DecoderStep(self.step, native_decoder(self, state) if self._is_ours() else None),
+                DecoderStep(
+                    self.step, native_decoder(self, state) if self._is_no_subclass() else None
+                ),
                 start,
                 state._replace(memory=shared(state.memory)),  # type: ignore[arg-type]
                 prefix=prefix,
@@ -318,9 +320,9 @@ class AttentionDecoder(Module):
 
     def fuses(self) -> bool:
         """Whether `beam` can run as one native operation, as far as the module itself goes."""
-        return self._is_ours() and native_weights(self) is not None
+        return self._is_no_subclass() and native_weights(self) is not None
 
-    def _is_ours(self) -> bool:
+    def _is_no_subclass(self) -> bool:
         """Whether no subclass may have changed what a step does."""
         return type(self) is AttentionDecoder
 
@@ -340,7 +342,7 @@ class AttentionDecoder(Module):
         attentional = self._combined(output, context.transpose(0, 1))
         weights = weights.transpose(0, 1)
         if on is not None:
-            attentional, weights = _where(on, attentional), _where(on, weights)
+            attentional, weights = _zero_unless(on, attentional), _zero_unless(on, weights)
         each = [rnn._layer_states(last, layer) for layer in range(rnn.num_layers)]
         hidden = tuple(h[0] for h, _ in each if h is not None)
         cell = tuple(c[0] for _, c in each if c is not None)
@@ -378,20 +380,20 @@ class AttentionDecoder(Module):
         ):
             ones = state.memory.values.new_ones(()).expand(*sampled.shape, width)
             masks.append(None if seed is None else self._dropped(ones, seed, what))
-        of_embedded, of_attentional = masks
+        embedded_mask, attentional_mask = masks
         logits: list[Tensor] = []
         every_weights = []
         for t, ids in enumerate(target_ids.unbind(1)):
             if t:
                 ids = torch.where(sampled[t], logits[-1].detach().argmax(-1).to(ids.dtype), ids)
             embedded = self.embedding(ids)
-            if of_embedded is not None:
-                embedded = embedded * of_embedded[t]
+            if embedded_mask is not None:
+                embedded = embedded * embedded_mask[t]
             attentional, weights, state = self._advance(
                 steps, steps.first(embedded), state, None if on is None else on[t]
             )
-            if of_attentional is not None:
-                attentional = attentional * of_attentional[t]
+            if attentional_mask is not None:
+                attentional = attentional * attentional_mask[t]
             logits.append(self.head(attentional))
             every_weights.append(weights)
         return torch.stack(logits, 1), torch.stack(every_weights, 1), state
@@ -408,12 +410,12 @@ class AttentionDecoder(Module):
         if on is not None:
             kept = on[:, None]
 
-            def still(new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            def advanced(new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
                 return tuple(torch.where(kept, *pair) for pair in zip(new, old, strict=True))
 
-            hidden, cell = still(hidden, state.hidden), still(cell, state.cell)
-            fed = still(fed, state.fed)
-            attentional, weights = _where(on, attentional), _where(on, weights)
+            hidden, cell = advanced(hidden, state.hidden), advanced(cell, state.cell)
+            fed = advanced(fed, state.fed)
+            attentional, weights = _zero_unless(on, attentional), _zero_unless(on, weights)
         return attentional, weights, DecoderState(hidden, cell, fed, state.memory)
 
     def _combined(self, output: Tensor, context: Tensor) -> Tensor:
@@ -428,13 +430,13 @@ class AttentionDecoder(Module):
     def _check_stepping(self, why: str) -> None:
         """Masks of a whole sequence are drawn by a call, and here a call is a step."""
         rnn = self.rnn
-        held = [name for name in ("input_dropout", "weight_dropout") if getattr(rnn, name)]
+        per_sequence = [name for name in ("input_dropout", "weight_dropout") if getattr(rnn, name)]
         if rnn.recurrent_dropout and rnn.recurrent_dropout_on == "hidden":
-            held.append("recurrent_dropout on 'hidden'")
-        if held:
+            per_sequence.append("recurrent_dropout on 'hidden'")
+        if per_sequence:
             raise ValueError(
                 f"AttentionDecoder: {why} steps the rnn, whose masks must then be drawn for each "
-                f"step, got an rnn with {' and '.join(held)}"
+                f"step, got an rnn with {' and '.join(per_sequence)}"
             )
 
 
@@ -453,7 +455,7 @@ class _Steps:
         weight_ih = weights[0][0][0]
         assert weight_ih is not None
         width = decoder.embedding.embedding_dim
-        self.of_embedded, self.of_fed = weight_ih[:, :width], weight_ih[:, width:]
+        self.embedded_part, self.fed_part = weight_ih[:, :width], weight_ih[:, width:]
 
     def _cast(self, tensor: Any) -> Any:
         if tensor is None or self.dtype is None:
@@ -464,7 +466,7 @@ class _Steps:
         """What the first layer needs of embedded tokens: all steps' at once, if they are there."""
         if not self.splits:
             return embedded
-        return torch.nn.functional.linear(embedded, self.of_embedded)
+        return torch.nn.functional.linear(embedded, self.embedded_part)
 
     def run(
         self, first: Tensor, state: DecoderState
@@ -472,7 +474,7 @@ class _Steps:
         """Output [rows, output_size], hidden and cell states after a step."""
         if state.fed:
             if self.splits:
-                first = torch.addmm(first, self._cast(state.fed[0]), self.of_fed.t())
+                first = torch.addmm(first, self._cast(state.fed[0]), self.fed_part.t())
             else:
                 first = torch.cat([first, state.fed[0].to(first.dtype)], -1)
         hidden = [self._cast(h).unsqueeze(0) for h in state.hidden]
@@ -488,7 +490,7 @@ class _Steps:
         )
 
 
-def _where(on: Tensor, x: Tensor) -> Tensor:
+def _zero_unless(on: Tensor, x: Tensor) -> Tensor:
     return torch.where(on[..., None], x, 0)
 
 

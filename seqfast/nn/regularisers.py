@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Embedding, Module
 
-from seqfast.nn._checks import check_flags, check_lengths, check_tensor
+from seqfast.nn._checks import check_lengths, check_mask, check_tensor
 from seqfast.nn._padding import running
 from seqfast.nn._random import draw_seed, dropout
 from seqfast.ops.base.checks import PROBABILITY, check_number, check_type
@@ -141,9 +141,9 @@ def activation_regularization(
             f"{name}: dropped must be {list(output.shape)}, as output is, got {list(dropped.shape)}"
         )
     if mask is not None:
-        check_flags(name, "mask", mask, output)
-    turned = batch_first and output.dim() == 3
-    if turned:
+        check_mask(name, "mask", mask, output)
+    batch_leads = batch_first and output.dim() == 3
+    if batch_leads:
         output, dropped = output.transpose(0, 1), dropped.transpose(0, 1)
         mask = None if mask is None else mask.transpose(0, 1)
     if lengths is not None:
