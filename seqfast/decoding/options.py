@@ -109,7 +109,7 @@ class SearchOptions:
         if self.enough is not None:
             self._check_whole("enough", 1, 4 * _MOST_BEAMS)
         if not callable(self.length_norm):
-            check_choice(operation, "length_norm", self.length_norm, LENGTH_NORMS, " or callable")
+            check_choice(operation, "length_norm", self.length_norm, LENGTH_NORMS, "callable")
         check_choice(operation, "stop", self.stop, STOPS)
         check_choice(operation, "eos_pool", self.eos_pool, EOS_POOLS)
         check_choice(operation, "at_max", self.at_max, AT_MAX)

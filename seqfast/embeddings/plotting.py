@@ -12,6 +12,7 @@ import numpy as np
 from seqfast.embeddings.files import PathLike, atomic_file
 from seqfast.embeddings.formats.decimals import number_lines
 from seqfast.embeddings.vectors import normalise
+from seqfast.ops.base.checks import check_choice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +47,7 @@ def plot(
     (`pip install seqfast[embeddings]`); KeyError naming a word without a vector; ValueError for an
     unknown method or fewer than two words; OSError where the file cannot be written.
     """
-    if method not in _METHODS:
-        raise ValueError(f"plot: method must be one of {', '.join(_METHODS)}, got {method!r}")
+    check_choice("plot", "method", method, _METHODS)
     names, vectors = _chosen_words("plot", model, words, _DEFAULT_WORDS)
     if len(names) < 2:
         raise ValueError(f"plot: words must be two or more, got {len(names)}")

@@ -144,6 +144,7 @@ class RNN(RecurrentLayer):
                 highway=highway,
             ),
         )
+        self.nonlinearity = nonlinearity
 
     def forward(
         self,

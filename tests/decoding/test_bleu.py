@@ -150,9 +150,7 @@ def test_bad_input() -> None:
         ["a", "b"],
         [["a", None], ["a", None]],
     )
-    fails(
-        ValueError, "bleu: tokenize must be one of '13a', .*got 'spm'", ["a"], ["a"], tokenize="spm"
-    )
+    fails(ValueError, "bleu: tokenize must be '13a', .*got 'spm'", ["a"], ["a"], tokenize="spm")
 
 
 def test_without_sacrebleu(monkeypatch: pytest.MonkeyPatch) -> None:

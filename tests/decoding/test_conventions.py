@@ -273,9 +273,9 @@ def test_options_of_the_caller_go_first() -> None:
         (
             "hugging",
             {},
-            "system must be one of 'hf', 'fairseq', 'opennmt', 'ct2', 't5x', got 'hugging'",
+            "system must be 'hf', 'fairseq', 'opennmt', 'ct2' or 't5x', got 'hugging'",
         ),
-        ("hf", {"early_stopping": "always"}, "early_stopping must be one of False, True, 'never'"),
+        ("hf", {"early_stopping": "always"}, "early_stopping must be False, True or 'never'"),
         ("ct2", {"patience": 0}, "patience must be a number above 0, below 100, got 0"),
         ("t5x", {"alpha": -1}, "alpha must be a finite number, at least 0, got -1"),
     ],

@@ -39,21 +39,21 @@ START = np.array([0, 1, 3])
         (
             {"length_norm": "mean"},
             ValueError,
-            "one of 'none', 'avg', 'gnmt', 'reward' or callable, got",
+            "'none', 'avg', 'gnmt', 'reward' or callable, got",
         ),
         ({"alpha": math.nan}, ValueError, "alpha must be a finite number, got nan"),
         ({"alpha": "1"}, TypeError, "alpha must be a finite number, got '1'"),
         (
             {"stop": "soon"},
             ValueError,
-            "stop must be one of 'exact', 'first_k', 'full', 'top_beam', 'hf'",
+            "stop must be 'exact', 'first_k', 'full', 'top_beam', 'hf'",
         ),
         (
             {"eos_pool": "all"},
             ValueError,
-            "eos_pool must be one of 'topk', 'top2k', 'any', 'inbeam'",
+            "eos_pool must be 'topk', 'top2k', 'any' or 'inbeam'",
         ),
-        ({"at_max": "drop"}, ValueError, "at_max must be one of 'cut', 'eos', 'rest', got 'drop'"),
+        ({"at_max": "drop"}, ValueError, "at_max must be 'cut', 'eos' or 'rest', got 'drop'"),
         (
             {"no_repeat_ngram": -1},
             ValueError,
@@ -75,9 +75,9 @@ START = np.array([0, 1, 3])
             "banned must be an integer or a sequence of integers, got 'ab'",
         ),
         ({"count_eos": 1}, TypeError, "count_eos must be True or False, got 1"),
-        ({"ensemble": "max"}, ValueError, "ensemble must be one of 'probabilities', 'logprobs'"),
+        ({"ensemble": "max"}, ValueError, "ensemble must be 'probabilities' or 'logprobs'"),
         ({"pad": 0.5}, TypeError, r"pad must be an integer, got 0\.5"),
-        ({"cuda_graph": "maybe"}, ValueError, "cuda_graph must be one of True, False, 'auto'"),
+        ({"cuda_graph": "maybe"}, ValueError, "cuda_graph must be True, False or 'auto'"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], error: type[Exception], message: str) -> None:

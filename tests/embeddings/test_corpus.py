@@ -287,7 +287,6 @@ def test_what_is_no_corpus(source: Any, error: type[Exception], message: str) ->
 def test_bad_arguments(tmp_path: Path) -> None:
     for wrong in (
         {"min_count": -1},
-        {"min_count": 1.5},
         {"max_vocab_size": 0},
         {"max_final_vocab": 0},
         {"workers": 0},
@@ -296,6 +295,8 @@ def test_bad_arguments(tmp_path: Path) -> None:
         (name,) = wrong
         with pytest.raises(ValueError, match=f"corpus: {name} must be"):
             read([["a"]], **wrong)
+    with pytest.raises(TypeError, match=r"corpus: min_count must be an integer, got 1\.5"):
+        read([["a"]], min_count=1.5)
     with pytest.raises(
         ValueError, match=r"max_vocab_size reads the source twice.* got a generator"
     ):

@@ -95,7 +95,7 @@ def test_gensims_vectors(model: WordVectors, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("libraries")
 def test_bad_input(model: WordVectors, tmp_path: Path) -> None:
     for call, error, message in (
-        (lambda: plotting.plot(model, method="umap"), ValueError, "one of pca, tsne, got 'umap'"),
+        (lambda: plotting.plot(model, method="umap"), ValueError, "'pca' or 'tsne', got 'umap'"),
         (lambda: plotting.plot(model, ["up"]), ValueError, "words must be two or more, got 1"),
         (lambda: plotting.plot(model, ["up", "over"]), KeyError, "'over' has no vector"),
         (lambda: plotting.plot(model, "up"), TypeError, "words must be a list of words, got 'up'"),

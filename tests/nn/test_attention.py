@@ -225,7 +225,7 @@ def test_bad_input(arguments: Any, error: type[Exception], message: str) -> None
 
 def test_bad_constructors_and_prepared() -> None:
     for arguments, error, message in (
-        (("other", 3, 3), ValueError, "kind must be one of 'additive', 'dot', 'general', got 'ot"),
+        (("other", 3, 3), ValueError, "kind must be 'additive', 'dot' or 'general', got 'ot"),
         (("dot", 3, 4), ValueError, "'dot' needs a query_size that is memory_size, got 3 and 4"),
         (("general", 3, 4, 5), ValueError, "'general' takes no attention_size, got 5"),
         (("additive", 0, 4), ValueError, "query_size must be at least 1, got 0"),

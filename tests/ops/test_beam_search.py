@@ -423,8 +423,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"eos": ("a",)}, TypeError, r"eos must be an integer or .* integers, got \('a',\)"),
     ({"banned": (-1,)}, ValueError, "banned must be from 0 to 9, the vocabulary, got -1"),
     ({"groups": 3}, ValueError, "beams must be a multiple of groups, got 4 beams in 3 groups"),
-    ({"eos_pool": "topk"}, ValueError, "eos_pool must be one of 'top_k', .*, got 'topk'"),
-    ({"stop": "never"}, ValueError, "stop must be one of 'bound', .*, got 'never'"),
+    ({"eos_pool": "top_k"}, ValueError, "eos_pool must be 'topk', .*, got 'top_k'"),
+    ({"stop": "never"}, ValueError, "stop must be 'exact', .*, got 'never'"),
     ({"temperature": 0}, ValueError, "temperature must be a finite number above 0, got 0"),
     (
         {"repetition_penalty": NAN},

@@ -483,12 +483,12 @@ BAD = [
     (
         lambda: _with("rnn", nonlinearity="sigmoid"),
         ValueError,
-        r"rnn: nonlinearity must be one of 'tanh', 'relu', got 'sigmoid'",
+        r"rnn: nonlinearity must be 'tanh' or 'relu', got 'sigmoid'",
     ),
     (
         lambda: _with("jordan", output_nonlinearity="gelu"),
         ValueError,
-        r"rnn: output_nonlinearity must be one of 'identity', 'tanh'",
+        r"rnn: output_nonlinearity must be 'identity', 'tanh'",
     ),
     (
         lambda: _with("lstm", zoneout=(1.1, 0.0)),
@@ -523,7 +523,7 @@ BAD = [
     (
         lambda: _with("lstm", recurrent_dropout_on="cell"),
         ValueError,
-        r"lstm: recurrent_dropout_on must be one of 'hidden', 'update', got 'cell'",
+        r"lstm: recurrent_dropout_on must be 'hidden' or 'update', got 'cell'",
     ),
     (
         lambda: _with("rnn", recurrent_dropout_on="update"),

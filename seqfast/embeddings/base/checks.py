@@ -1,29 +1,8 @@
-"""Checks of what models of word vectors may be told; `operation` is the class that errors name."""
+"""Where a model of word vectors may be trained."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
-
-import numpy as np
-
-from seqfast.ops.base.checks import is_number
-
-
-def check_whole(
-    operation: str, name: str, value: Any, smallest: int, largest: int | None, also: str = ""
-) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{operation}: {name} must be an int{also}, got {value!r}")
-    if value < smallest or (largest is not None and value > largest):
-        wanted = f">= {smallest}" if largest is None else f"from {smallest} to {largest}"
-        raise ValueError(f"{operation}: {name} must be {wanted}{also}, got {value}")
-
-
-def check_rate(operation: str, name: str, value: Any) -> None:
-    """Learning rates and the like: finite, not negative."""
-    if not is_number(value) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{operation}: {name} must be a finite number >= 0, got {value!r}")
 
 
 def check_device(operation: str, device: Any) -> str:

@@ -30,6 +30,7 @@ from seqfast.embeddings.formats import safetensors
 from seqfast.embeddings.formats.gensim import to_gensim
 from seqfast.embeddings.formats.word2vec import load_word2vec_format, save_word2vec_format
 from seqfast.embeddings.vectors import Queries
+from seqfast.ops.base.checks import check_choice, check_whole
 
 if TYPE_CHECKING:
     import torch
@@ -323,9 +324,7 @@ class WordVectorModel(Queries, abc.ABC):
         name = self.state.model_name
         if not isinstance(word, str):
             raise TypeError(f"{name}: words of word_freq must be str, got {word!r}")
-        if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 0:
-            raise ValueError(f"{name}: the count of {word!r} must be an int >= 0, got {number!r}")
-        return int(number)
+        return check_whole(name, f"the count of {word!r}", number, 0)
 
     def _set_vocabulary(self, vocabulary: Vocabulary, update: bool) -> None:
         self.state.set_vocabulary(vocabulary, update, self.initial_vectors)
@@ -361,8 +360,7 @@ class WordVectorModel(Queries, abc.ABC):
         `lockf` 0 locks those rows, so that training leaves them alone; 1 lets them go on. Returns
         how many they are. Raises OSError, and ValueError for a damaged file or another size.
         """
-        if lockf not in (0, 1):
-            raise ValueError(f"{self.state.model_name}: lockf must be 0 or 1, got {lockf!r}")
+        check_choice(self.state.model_name, "lockf", lockf, (0, 1))
         words, vectors, _ = load_word2vec_format(
             fname, binary=binary, encoding=encoding, unicode_errors=unicode_errors
         )

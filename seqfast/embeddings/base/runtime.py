@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seqfast.embeddings.base.checks import check_whole
 from seqfast.embeddings.files import PathLike
-from seqfast.ops.base.checks import is_number
+from seqfast.ops.base.checks import check_whole, is_number
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -32,7 +31,7 @@ class Runtime:
     def check(self, operation: str) -> None:
         """Raises TypeError or ValueError, in the name of `operation`, for what cannot be."""
         if self.workers is not None:
-            check_whole(operation, "workers", self.workers, 1, None, " or None")
+            check_whole(operation, "workers", self.workers, 1, also=", or None")
         every = self.checkpoint_every
         if every != "epoch" and not (is_number(every) and float(every) >= 0):
             raise ValueError(

@@ -19,6 +19,7 @@ from seqfast.embeddings.corpus.sources import (
     open_source,
 )
 from seqfast.embeddings.corpus.vocabulary import Corpus, Vocabulary
+from seqfast.ops.base.checks import check_whole
 from seqfast.ops.corpus import fingerprint
 
 
@@ -63,9 +64,11 @@ def read(
     path or the folder, TypeError for what is no corpus, ValueError for damaged archives and for
     arguments that make no sense. What an iterable or `progress` raises comes through.
     """
-    _check_number("min_count", min_count, 0)
-    _check_number("max_final_vocab", max_final_vocab, 1)
-    _check_number("max_vocab_size", max_vocab_size, 1)
+    check_whole("corpus", "min_count", min_count, 0)
+    if max_final_vocab is not None:
+        check_whole("corpus", "max_final_vocab", max_final_vocab, 1, also=", or None")
+    if max_vocab_size is not None:
+        check_whole("corpus", "max_vocab_size", max_vocab_size, 1, also=", or None")
     chosen = VocabularySelection(min_count, max_final_vocab, trim_rule, known)
     if max_vocab_size is not None and not is_ids(source):
         counted = count(
@@ -146,7 +149,8 @@ def count(
     words than that, those that came less often than a number that begins at 1 and rises by one each
     time, or those that `trim_rule(word, count, that number)` discards.
     """
-    _check_number("max_vocab_size", max_vocab_size, 1)
+    if max_vocab_size is not None:
+        check_whole("corpus", "max_vocab_size", max_vocab_size, 1, also=", or None")
     reader, parts = open_source(
         source, words=words, max_types=max_vocab_size, workers=workers, progress=progress
     )
@@ -176,10 +180,3 @@ def _corpus(reader: Reader, ids: Array) -> Corpus:
         fingerprint=fingerprint(ids) + fingerprint(offsets),
         raw_sentences=reader.raw_sentences,
     )
-
-
-def _check_number(name: str, value: int | None, least: int) -> None:
-    if value is None:
-        return
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"corpus: {name} must be an integer of at least {least}, got {value!r}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from seqfast.embeddings.base.checks import check_device, check_rate
+from seqfast.embeddings.base.checks import check_device
 from seqfast.embeddings.base.model import Delegated, WordVectorModel
 from seqfast.embeddings.base.run import Run
 from seqfast.embeddings.base.runtime import Runtime
@@ -25,6 +25,7 @@ from seqfast.embeddings.word2vec.settings import (
     default_alpha,
 )
 from seqfast.embeddings.word2vec.state import Word2VecState
+from seqfast.ops.base.checks import NOT_NEGATIVE, check_number
 
 if TYPE_CHECKING:
     import torch
@@ -284,6 +285,6 @@ class Word2Vec(WordVectorModel):
         settings.check()
         alpha = settings.alpha if start_alpha is None else start_alpha
         min_alpha = settings.min_alpha if end_alpha is None else end_alpha
-        check_rate(OPERATION, "start_alpha", alpha)
-        check_rate(OPERATION, "end_alpha", min_alpha)
+        check_number(OPERATION, "start_alpha", alpha, NOT_NEGATIVE)
+        check_number(OPERATION, "end_alpha", min_alpha, NOT_NEGATIVE)
         return self.state.new_run(text, epochs=settings.epochs, alpha=alpha, min_alpha=min_alpha)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from seqfast.embeddings.base.checks import check_rate, check_whole
-from seqfast.ops.base.checks import is_number
+from seqfast.ops.base.checks import (
+    NOT_NEGATIVE,
+    check_choice,
+    check_number,
+    check_type,
+    check_whole,
+)
 
 OPERATION = "Word2Vec"
 # Name: smallest and largest value. The largest keep what kernels count with within 32 bits.
@@ -68,24 +72,19 @@ class Settings:
             check_whole(OPERATION, name, values[name], smallest, largest)
         for name in _WHOLE_OR_NONE:
             if values[name] is not None:
-                check_whole(OPERATION, name, values[name], 1, None, " or None")
+                check_whole(OPERATION, name, values[name], 1, also=", or None")
         for name in _FLAGS:
-            if values[name] not in (0, 1):
-                raise ValueError(f"Word2Vec: {name} must be 0 or 1, got {values[name]!r}")
+            check_choice(OPERATION, name, values[name], (0, 1))
         for name in _RATES:
-            check_rate(OPERATION, name, values[name])
-        exponent = self.ns_exponent
-        if not is_number(exponent) or not math.isfinite(exponent):
-            raise ValueError(f"Word2Vec: ns_exponent must be a finite number, got {exponent!r}")
+            check_number(OPERATION, name, values[name], NOT_NEGATIVE)
+        check_number(OPERATION, "ns_exponent", self.ns_exponent)
         if self.window * 2 * self.negative >= 1 << 26:
             raise ValueError(
                 "Word2Vec: window * 2 * negative must be below 2**26, got "
                 f"{self.window * 2 * self.negative}"
             )
-        if self.comment is not None and not isinstance(self.comment, str):
-            raise TypeError(
-                f"Word2Vec: comment must be a str or None, got {type(self.comment).__name__}"
-            )
+        if self.comment is not None:
+            check_type(OPERATION, "comment", self.comment, str, "a str or None")
 
 
 def default_alpha(sg: int, cbow_mean: int, legacy_cbow: bool) -> float:
@@ -95,8 +94,7 @@ def default_alpha(sg: int, cbow_mean: int, legacy_cbow: bool) -> float:
 
 def check_unused(sorted_vocab: Any, batch_words: Any, hashfxn: Any, null_word: Any) -> None:
     """gensim's arguments that mean nothing here are accepted as long as they ask for nothing."""
-    if sorted_vocab not in (0, 1):
-        raise ValueError(f"Word2Vec: sorted_vocab must be 0 or 1, got {sorted_vocab!r}")
+    check_choice(OPERATION, "sorted_vocab", sorted_vocab, (0, 1))
     if not sorted_vocab:
         raise ValueError(
             "Word2Vec: sorted_vocab must be 1, got 0: the vocabulary is always sorted by count"
@@ -109,4 +107,4 @@ def check_unused(sorted_vocab: Any, batch_words: Any, hashfxn: Any, null_word: A
             f"and row, got {hashfxn!r}"
         )
     if batch_words is not None:
-        check_whole(OPERATION, "batch_words", batch_words, 1, None, " or None")
+        check_whole(OPERATION, "batch_words", batch_words, 1, also=", or None")

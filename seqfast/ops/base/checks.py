@@ -60,16 +60,18 @@ def check_whole(
     low: int | None = None,
     high: int | None = None,
     what: str = "",
+    *,
+    also: str = "",
 ) -> int:
-    """`what`: what gives `high`, in words."""
+    """`what` gives `high`, and `also` is what else the caller takes, both in words."""
     try:
         whole = _index(value)
     except TypeError:
-        raise TypeError(f"{operation}: {name} must be an integer, got {value!r}") from None
+        raise TypeError(f"{operation}: {name} must be an integer{also}, got {value!r}") from None
     if (low is not None and whole < low) or (high is not None and whole > high):
         wanted = f"at least {low}" if high is None else f"from {low} to {high}"
         bound = f", {what}" if what else ""
-        raise ValueError(f"{operation}: {name} must be {wanted}{bound}, got {whole}")
+        raise ValueError(f"{operation}: {name} must be {wanted}{bound}{also}, got {whole}")
     return whole
 
 
@@ -98,8 +100,9 @@ def check_choice(
 ) -> None:
     """`also`: what else the caller takes, in words."""
     if value not in choices:
-        wanted = "one of " * (len(choices) > 1) + ", ".join(map(repr, choices))
-        raise ValueError(f"{operation}: {name} must be {wanted}{also}, got {value!r}")
+        words = [*map(repr, choices), also] if also else [*map(repr, choices)]
+        wanted = " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+        raise ValueError(f"{operation}: {name} must be {wanted}, got {value!r}")
 
 
 def check_flag(operation: str, name: str, value: Any) -> bool:

@@ -255,7 +255,7 @@ def test_the_same_program_runs_on_both(library: str, tmp_path: Path) -> None:
         ("sorted_vocab", 0, "sorted_vocab must be 1, got 0"),
         ("null_word", 1, "null_word must be 0, got 1"),
         ("hashfxn", len, "hashfxn must be None or hash"),
-        ("batch_words", 0, "batch_words must be >= 1 or None, got 0"),
+        ("batch_words", 0, "batch_words must be at least 1, or None, got 0"),
     ],
 )
 def test_what_gensim_has_and_we_have_not(argument: str, value: Any, message: str) -> None:
@@ -325,7 +325,7 @@ def test_vocabulary_from_counts() -> None:
     assert model.counts.tolist() == [5, 6, 3, 4]
     with pytest.raises(ValueError, match="min_count must leave some words, got 2 for 1 words"):
         model.build_vocab_from_freq({"x": 1})
-    with pytest.raises(ValueError, match="count of 'x' must be an int >= 0, got -1"):
+    with pytest.raises(ValueError, match="count of 'x' must be at least 0, got -1"):
         model.build_vocab_from_freq({"x": -1})
     with pytest.raises(TypeError, match="must be str, got 3"):
         model.build_vocab_from_freq({3: 1})
@@ -461,21 +461,21 @@ def test_intersecting(tmp_path: Path, lockf: float) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"alpha": float("nan")}, ValueError, "alpha must be a finite number >= 0, got nan"),
-        ({"alpha": -0.1}, ValueError, r"alpha must be a finite number >= 0, got -0\.1"),
-        ({"alpha": "fast"}, ValueError, "alpha must be a finite number >= 0, got 'fast'"),
+        ({"alpha": float("nan")}, ValueError, "alpha must be a finite number, at least 0, got nan"),
+        ({"alpha": -0.1}, ValueError, r"alpha must be a finite number, at least 0, got -0\.1"),
+        ({"alpha": "fast"}, TypeError, "alpha must be a finite number, at least 0, got 'fast'"),
         ({"min_alpha": float("inf")}, ValueError, "min_alpha must be a finite number"),
-        ({"sample": -1}, ValueError, "sample must be a finite number >= 0, got -1"),
+        ({"sample": -1}, ValueError, "sample must be a finite number, at least 0, got -1"),
         ({"ns_exponent": float("nan")}, ValueError, "ns_exponent must be a finite number, got nan"),
         ({"window": -3}, ValueError, "window must be from 1 to 10000, got -3"),
-        ({"window": 2.5}, TypeError, r"window must be an int, got 2\.5"),
+        ({"window": 2.5}, TypeError, r"window must be an integer, got 2\.5"),
         ({"vector_size": 0}, ValueError, "vector_size must be from 1 to 1048576, got 0"),
         ({"negative": -1}, ValueError, "negative must be from 0 to 1000, got -1"),
         ({"epochs": 0}, ValueError, "epochs must be from 1"),
-        ({"min_count": -1}, ValueError, "min_count must be >= 0, got -1"),
-        ({"max_final_vocab": 0}, ValueError, "max_final_vocab must be >= 1 or None, got 0"),
-        ({"workers": 0}, ValueError, "workers must be >= 1 or None, got 0"),
-        ({"workers": True}, TypeError, "workers must be an int or None, got True"),
+        ({"min_count": -1}, ValueError, "min_count must be at least 0, got -1"),
+        ({"max_final_vocab": 0}, ValueError, "max_final_vocab must be at least 1, or None, got 0"),
+        ({"workers": 0}, ValueError, "workers must be at least 1, or None, got 0"),
+        ({"workers": True}, TypeError, "workers must be an integer, or None, got True"),
         ({"seed": 2**63}, ValueError, "seed must be from"),
         ({"sg": 2}, ValueError, "sg must be 0 or 1, got 2"),
         ({"hs": "yes"}, ValueError, "hs must be 0 or 1, got 'yes'"),
@@ -483,7 +483,7 @@ def test_intersecting(tmp_path: Path, lockf: float) -> None:
         ({"device": "tpu"}, ValueError, "device must be cpu or cuda, got 'tpu'"),
         ({"device": "cuda:99"}, RuntimeError, "cuda:99"),
         ({"checkpoint_every": "hour"}, ValueError, "checkpoint_every must be seconds"),
-        ({"tokens_per_period": 0}, ValueError, "tokens_per_period must be >= 1 or None"),
+        ({"tokens_per_period": 0}, ValueError, "tokens_per_period must be at least 1, or None"),
         ({"comment": 3}, TypeError, "comment must be a str or None, got int"),
         ({"callbacks": [3]}, TypeError, "callbacks must have one of the methods"),
         ({"iter": 5}, TypeError, "iter"),
@@ -499,7 +499,7 @@ def test_settings_that_cannot_be(
 def test_settings_are_looked_at_again() -> None:
     model = small()
     model.alpha = float("nan")
-    with pytest.raises(ValueError, match="alpha must be a finite number >= 0, got nan"):
+    with pytest.raises(ValueError, match="alpha must be a finite number, at least 0, got nan"):
         model.train()
 
 
