@@ -182,7 +182,10 @@ def test_what_it_says(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["-train", "x", "-output", "y", "-size", "ten"], "invalid int value: 'ten'"),
         (["-train", "x", "-output", "y", "-size", "0"], "vector_size must be from 1"),
         (["-train", "x", "-output", "y", "-window", "-5"], "window must be from 1 to 10000"),
-        (["-train", "x", "-output", "y", "-alpha", "nan"], "alpha must be a finite number, at least"),
+        (
+            ["-train", "x", "-output", "y", "-alpha", "nan"],
+            "alpha must be a finite number, at least 0, got nan",
+        ),
         (["-train", "x", "-output", "y", "-cbow", "2"], "-cbow must be 0 or 1, got 2"),
         (["-train", "x", "-output", "y", "-classes", "-1"], "-classes must be at least 0"),
         (["-train", "x", "-output", "y", "--resume"], "--resume needs --checkpoint"),
