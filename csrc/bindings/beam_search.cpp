@@ -2,7 +2,7 @@
 #include "cuda/beam_search/beam_search.h"
 #include "bindings/beam_step_call.h"
 #include "bindings/register.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/beam_search/beam_search.h"
 
 namespace py = pybind11;
 

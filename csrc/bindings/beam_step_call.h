@@ -4,7 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/dictionary.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/beam_search/beam_search.h"
 #include "cuda/beam_search/beam_search.h"
 
 namespace seqfast::bindings {

@@ -4,7 +4,7 @@
 #include "bindings/beam_step_call.h"
 #include "bindings/register.h"
 #include "bindings/rnn_arguments.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/decoder/decoder.h"
 
 namespace py = pybind11;
 

@@ -1,7 +1,8 @@
 // Recurrent operations: integers to typed pointers, the GIL released, nothing checked.
+#include "cpu/rnn/rnn.h"
 #include "bindings/register.h"
 #include "bindings/rnn_arguments.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/dropout/dropout.h"
 
 namespace py = pybind11;
 

@@ -20,9 +20,11 @@ struct CellTraits {
     // Of the last gate the recurrent product's share is not added to the input's: it is kept behind
     // the gates, and has a gradient of its own.
     bool has_split_candidate = false;
-    // Of the last gate the recurrent product is the second of a step: of what the other gates leave
+    // Of the last gate the recurrent product is the second of a step: of what the first gate leaves
     // of h[t-1].
     bool has_second_product = false;
+    // What comes out of it can be had again from what is kept, so that it may be projected.
+    bool can_project = false;
     // Common enough for kernels without options beside those with all of them.
     bool has_plain_kernels = false;
 

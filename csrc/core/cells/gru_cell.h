@@ -81,9 +81,10 @@ struct GruResetBeforeCell {
     using Equations = GruCell<Math, general>;
     using V = typename Equations::V;
 
-    static SEQFAST_INLINE V forward_factor(V (&gate)[2], V hidden) {
-        gate[0] = Math::sigmoid(gate[0]);
-        return gate[0] * hidden;
+    static SEQFAST_INLINE V factor(V r, V hidden) { return r * hidden; }
+    static SEQFAST_INLINE V forward_factor(V& r, V hidden) {
+        r = Math::sigmoid(r);
+        return factor(r, hidden);
     }
     static SEQFAST_INLINE V forward(const typename Equations::Options& options,
                                     const typename Equations::Inputs& at, V (&gate)[3]) {

@@ -56,12 +56,16 @@ struct LstmCell {
         return gate[O] * Math::tanh(cell);
     }
 
-    // The same with the tanh at hand, and how it changes with that tanh's argument.
+    // The same with the tanh at hand; how it changes with that tanh's argument; and the gradient
+    // that reaches the cell this way.
     static SEQFAST_INLINE V output_of_tanh(const V (&gate)[gates], V tanh_cell) {
         return gate[O] * tanh_cell;
     }
     static SEQFAST_INLINE V output_slope(const V (&gate)[gates], V tanh_cell) {
         return gate[O] * (1 - tanh_cell * tanh_cell);
+    }
+    static SEQFAST_INLINE V grad_of_cell(const V (&gate)[gates], V tanh_cell, V grad_hidden) {
+        return grad_hidden * gate[O] * (1 - tanh_cell * tanh_cell);
     }
 
     // What move_cell returned, out of what was kept: the cell after zoneout, the activated gates.
@@ -159,6 +163,7 @@ struct Lstm {
         traits.operation = "lstm";
         traits.gates = 4;
         traits.has_cell_state = true;
+        traits.can_project = true;
         traits.has_plain_kernels = true;
         return traits;
     }

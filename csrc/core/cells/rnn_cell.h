@@ -31,6 +31,7 @@ struct RnnCell {
         grad[0] = backward(options, gate[0], grad_hidden);
         return V{};
     }
+    static SEQFAST_INLINE V output(const V (&gate)[1]) { return gate[0]; }
 };
 
 namespace cells {
@@ -41,6 +42,7 @@ struct Rnn {
         traits.name = "rnn";
         traits.operation = "rnn";
         traits.gates = 1;
+        traits.can_project = true;
         traits.has_plain_kernels = true;
         return traits;
     }
