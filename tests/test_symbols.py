@@ -45,7 +45,7 @@ def isa_flags() -> dict[str, list[str]]:
 
 
 def isa_sources() -> list[Path]:
-    match = re.search(r"set\(seqfast_isa_sources ([^)]*)\)", ISA_CMAKE.read_text())
+    match = re.search(r"set\(seqfast_isa_sources\s+([^)]*)\)", ISA_CMAKE.read_text())
     assert match, f"{ISA_CMAKE} names no sources"
     return [ROOT / name for name in match[1].split()]
 
@@ -54,7 +54,7 @@ def built_objects(isa: str) -> list[Path]:
     """Objects of the newest editable build, if they are newer than what they were made from."""
     sources = [
         ISA_CMAKE,
-        *(ROOT / "csrc" / "cpu").glob("*"),
+        *(ROOT / "csrc" / "cpu").rglob("*.*"),
         *(ROOT / "csrc" / "core").rglob("*.h"),
     ]
     newest_source = max(path.stat().st_mtime for path in sources)
