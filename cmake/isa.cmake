@@ -11,6 +11,12 @@ set(seqfast_isa_sources
   csrc/cpu/top_k/top_k.cpp
   csrc/cpu/dropout/dropout.cpp
   csrc/cpu/peak/peak.cpp)
+# The passes are many cells in many types: -O3 takes half as long again for no speed that can be
+# measured. What it does for loops of constant length they need.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set_source_files_properties(csrc/cpu/rnn/backward.cpp csrc/cpu/rnn/forward.cpp
+    PROPERTIES COMPILE_OPTIONS "-O2;-fpeel-loops;-fvect-cost-model=dynamic")
+endif()
 set(seqfast_isa_libraries)
 set(seqfast_isa_definitions)
 
