@@ -1,4 +1,4 @@
-"""A new cell is one header in core/cells, one twin, one line in each dispatch (docs/add_a_cell.md)."""
+"""A new cell: one header in core/cells, one twin, one line in each dispatch; see add_a_cell.md."""
 
 from __future__ import annotations
 

@@ -1,12 +1,7 @@
 // What a backward pass decides before it begins: its team, its chunks, and where its arrays lie.
 #pragma once
 
-#include "core/rnn.h"
-#include "cpu/base/gemm.h"
-#include "cpu/base/storage.h"
-#include "cpu/rnn/cell_options.h"
-#include "cpu/rnn/moments.h"
-#include "cpu/rnn/team.h"
+#include "cpu/rnn/plan.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
@@ -87,28 +82,19 @@ struct PanelGradients {
 enum BackwardSums { sums_of_product = 0, sums_of_candidate = 1, sums_of_cell = 2, sums_count = 3 };
 
 template <class Real, class Storage>
-struct BackwardPlan {
-    static constexpr int lanes = kLanes<Real>;
+struct BackwardPlan : PassPlan<Real, Storage, RnnBackwardArgs> {
+    using Base = PassPlan<Real, Storage, RnnBackwardArgs>;
+    using Base::args, Base::sizes, Base::options, Base::traits, Base::columns, Base::drawer;
+    using Base::barriers, Base::given_product, Base::lanes, Base::peephole, Base::team;
+    using Base::vectors, Base::workspace;
     static constexpr bool kSame = sizeof(Storage) == sizeof(Real);
 
-    const RnnBackwardArgs& args;
-    RnnSizes sizes;
-    const RnnOptions& options;
-    CellTraits traits;
-    CellColumns columns;
-    CellOptions<Real> cell_options;
-    MaskDrawer<Real> drawer;
-    bool peephole;
-    Team team;
     int first_recurrent;  // column of grad_gates where the recurrent product's begin
     int64_t width;        // of grad_gates
     int segments;
     Segment segment[4];
     ExtraSums extras;
     int64_t chunk_rows;
-    bool given_product;  // the input is the product with weight_ih
-    size_t workspace;
-    Barrier* barriers;         // [1 + row_groups]; the first is everybody's
     Real* weight_hh;           // panels of [recurrent columns * hidden_size, vectors, lanes]
     Real* weight_candidate;    // the same of the last gate, where that comes second
     Real* weight_hr;           // panels of [proj_size, vectors, lanes]
@@ -134,16 +120,7 @@ struct BackwardPlan {
     Real* masks;  // per thread, as MaskDrawer places them
     int64_t cell_stride, hidden_stride, product_rows, masks_size;
 
-    BackwardPlan(const RnnBackwardArgs& given, int threads)
-        : args(given),
-          sizes(given.sizes),
-          options(given.options),
-          traits(traits_of(given.options.cell)),
-          columns(CellColumns::of(traits)),
-          drawer(args.options, sizes),
-          peephole(given.weights[0].weight_peephole != nullptr) {
-        sizes.threads = threads;
-        cell_options = cell_options_of<Real, Storage>(options, peephole);
+    BackwardPlan(const RnnBackwardArgs& given, int threads) : Base(given, threads) {
         choose_sizes();
         list_segments();
         list_extras();
@@ -193,16 +170,9 @@ struct BackwardPlan {
     int64_t steps_at(int64_t position) const {
         return args.order.steps ? args.order.steps[position] : sizes.steps;
     }
-    bool resets_at(int64_t time, int64_t row) const {
-        return args.reset && args.reset[time * sizes.batch + row];
-    }
-    const Storage* peephole_weights(int64_t direction) const {
-        return static_cast<const Storage*>(args.weights[direction].weight_peephole);
-    }
 
     // ---- units, as vectors ----
 
-    int64_t vectors() const { return ceil_div(sizes.hidden_size, lanes); }
     // Vectors of hidden units whose cells this thread runs.
     Range own_units(const BackwardShare<Real>& own) const {
         return sizes.proj_size ? own.projection.vectors : own.recurrent.vectors;
@@ -213,13 +183,9 @@ struct BackwardPlan {
 
     // ---- what a step kept ----
 
-    // Blocks of units, the normalised product's behind the cell's.
-    int64_t saved_columns() const {
-        return traits.saved() + (options.layer_norm ? columns.gates : 0);
-    }
     const Storage* saved_at(int64_t index, int64_t unit) const {
         return static_cast<const Storage*>(args.gates) +
-               index * saved_columns() * sizes.hidden_size + unit;
+               index * this->saved_columns() * sizes.hidden_size + unit;
     }
     const Storage* normalised_at(int64_t index, int64_t unit) const {
         return saved_at(index, unit) + traits.saved() * sizes.hidden_size;
@@ -256,7 +222,6 @@ struct BackwardPlan {
         const int64_t fitting = kChunkBytes / (width * static_cast<int64_t>(sizeof(Real)));
         chunk_rows = larger(sizes.batch, smaller(larger(fitting, 128), 512));
         chunk_rows = smaller(chunk_rows, sizes.batch * sizes.steps);
-        given_product = args.weights[0].weight_ih == nullptr;
     }
 
     void list_segments() {

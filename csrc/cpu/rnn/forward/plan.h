@@ -1,11 +1,7 @@
 // What a forward pass decides before it begins: its team, its chunks, and where its arrays lie.
 #pragma once
 
-#include "core/rnn.h"
-#include "cpu/base/gemm.h"
-#include "cpu/rnn/cell_options.h"
-#include "cpu/rnn/moments.h"
-#include "cpu/rnn/team.h"
+#include "cpu/rnn/plan.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
@@ -44,27 +40,18 @@ struct BlockStep {
 enum ForwardMoments { of_product = 0, of_candidate = 1, of_cell = 2, moments_count = 3 };
 
 template <class Real, class Storage>
-struct ForwardPlan {
-    static constexpr int lanes = kLanes<Real>;
+struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
+    using Base = PassPlan<Real, Storage, RnnForwardArgs>;
+    using Base::args, Base::sizes, Base::options, Base::traits, Base::columns, Base::drawer;
+    using Base::barriers, Base::given_product, Base::lanes, Base::peephole, Base::team;
+    using Base::vectors, Base::workspace;
 
-    const RnnForwardArgs& args;
-    RnnSizes sizes;
-    const RnnOptions& options;
-    CellTraits traits;
-    CellColumns columns;
-    CellOptions<Real> cell_options;
-    MaskDrawer<Real> drawer;
-    bool peephole;
-    Team team;
     int group;      // vectors of units in a block
     int64_t width;  // of a block's pre-activations
     int64_t blocks;
     int64_t chunk_rows;
-    bool given_product;  // the input is the product with weight_ih
-    bool paired;         // multiply pairs of bfloat16
-    bool direct;         // multiply with the weights as they are, unpacked
-    size_t workspace;
-    Barrier* barriers;     // [1 + row_groups]; the first is everybody's
+    bool paired;           // multiply pairs of bfloat16
+    bool direct;           // multiply with the weights as they are, unpacked
     Real* weight_ih;       // per block [input_size, vectors, gates, lanes]
     Real* weight_hh;       // per block [output_size, vectors, gates, lanes]; where a product comes
                            // second, the first one's gates of all blocks, then the last of all
@@ -87,16 +74,7 @@ struct ForwardPlan {
     Moments<Real>* moments;   // per row group [rows, 3, vectors of units], layer_norm
     int64_t hidden_stride, cell_stride, preactivations_size, masks_size;
 
-    ForwardPlan(const RnnForwardArgs& given, int threads)
-        : args(given),
-          sizes(given.sizes),
-          options(given.options),
-          traits(traits_of(given.options.cell)),
-          columns(CellColumns::of(traits)),
-          drawer(args.options, sizes),
-          peephole(given.weights[0].weight_peephole != nullptr) {
-        sizes.threads = threads;
-        cell_options = cell_options_of<Real, Storage>(options, peephole);
+    ForwardPlan(const RnnForwardArgs& given, int threads) : Base(given, threads) {
         choose_sizes();
         lay_out();
     }
@@ -125,21 +103,10 @@ struct ForwardPlan {
         return own;
     }
 
-    bool resets_at(int64_t time, int64_t row) const {
-        return args.reset && args.reset[time * sizes.batch + row];
-    }
     bool carried_in_its_own() const { return drawer.hidden(); }
-    // Blocks of units kept of a step, the normalised product's behind the cell's.
-    int64_t saved_columns() const {
-        return traits.saved() + (options.layer_norm ? columns.gates : 0);
-    }
-    const Storage* peephole_weights(int64_t direction) const {
-        return static_cast<const Storage*>(args.weights[direction].weight_peephole);
-    }
 
     // ---- blocks: some vectors of units, each with all its columns ----
 
-    int64_t vectors() const { return ceil_div(sizes.hidden_size, lanes); }
     int64_t vectors_of(int64_t block) const { return smaller(group, vectors() - block * group); }
     int64_t first_unit(int64_t block) const { return block * group * lanes; }
     Range own_units(const ForwardShare<Real>& own) const {
@@ -198,7 +165,6 @@ struct ForwardPlan {
         chunk_rows = larger(most_rows, smaller(larger(fitting, 64), 1024));
         chunk_rows = smaller(chunk_rows, most_rows * sizes.steps);
 
-        given_product = args.weights[0].weight_ih == nullptr;
         // Packing a weight costs as much as multiplying some tens of rows with it.
         direct = sizes.steps * sizes.batch <= 32;
         paired = kPairs<Storage> && !direct && (given_product || sizes.input_size % 2 == 0) &&
