@@ -1,6 +1,22 @@
 # One object library per instruction set, all from the same sources; dispatch.cpp picks one at start.
-set(seqfast_isa_sources csrc/cpu/beam_search/beam_search.cpp csrc/cpu/ctc/ctc.cpp csrc/cpu/decoder/decoder.cpp csrc/cpu/rnn/rnn.cpp
-  csrc/cpu/top_k/top_k.cpp csrc/cpu/word2vec/word2vec.cpp)
+# The longest first, so that none is left for one core at the end.
+set(seqfast_isa_sources
+  csrc/cpu/rnn/backward.cpp
+  csrc/cpu/rnn/forward.cpp
+  csrc/cpu/word2vec/word2vec.cpp
+  csrc/cpu/beam_search/beam_search.cpp
+  csrc/cpu/base/gemm.cpp
+  csrc/cpu/decoder/decoder.cpp
+  csrc/cpu/ctc/ctc.cpp
+  csrc/cpu/top_k/top_k.cpp
+  csrc/cpu/dropout/dropout.cpp
+  csrc/cpu/peak/peak.cpp)
+# The passes are many cells in many types: -O3 takes half as long again for no speed that can be
+# measured. What it does for loops of constant length they need.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set_source_files_properties(csrc/cpu/rnn/backward.cpp csrc/cpu/rnn/forward.cpp
+    PROPERTIES COMPILE_OPTIONS "-O2;-fpeel-loops;-fvect-cost-model=dynamic")
+endif()
 set(seqfast_isa_libraries)
 set(seqfast_isa_definitions)
 

@@ -5,7 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/reader.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/beam_search/beam_search.h"
 #include "cuda/beam_search/beam_search.h"
 
 namespace seqfast::bindings {

@@ -7,6 +7,8 @@
 
 #include "bindings/register.h"
 #include "cpu/base/dispatch.h"
+#include "cpu/base/entry.h"
+#include "cpu/peak/peak.h"
 
 namespace py = pybind11;
 

@@ -2,7 +2,7 @@
 #include "cuda/ctc/ctc.h"
 #include "bindings/reader.h"
 #include "bindings/register.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/ctc/ctc.h"
 
 namespace py = pybind11;
 

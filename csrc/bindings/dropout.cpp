@@ -1,7 +1,7 @@
 // Dropout by counter: the GIL released, nothing checked.
 #include "bindings/reader.h"
 #include "bindings/register.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/dropout/dropout.h"
 #include "cuda/rnn/rnn.h"
 
 namespace py = pybind11;
@@ -12,7 +12,7 @@ namespace {
 void dropout(const py::handle& from) {
     const auto args = read<DropoutArgs>(from);
     py::gil_scoped_release release;
-    cpu::dropout(args.dtype, args, args.threads);
+    cpu::dropout(args);
 }
 
 void cuda_dropout(const py::handle& place, const py::handle& from) {

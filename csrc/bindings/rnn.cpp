@@ -3,7 +3,7 @@
 #include "cuda/rnn/rnn.h"
 #include "bindings/reader.h"
 #include "bindings/register.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/rnn/rnn.h"
 
 namespace py = pybind11;
 

@@ -2,7 +2,7 @@
 #include "cuda/top_k/top_k.h"
 #include "bindings/reader.h"
 #include "bindings/register.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/top_k/top_k.h"
 
 namespace py = pybind11;
 

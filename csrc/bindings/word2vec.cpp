@@ -2,7 +2,8 @@
 #include "cuda/word2vec/word2vec.h"
 #include "bindings/reader.h"
 #include "bindings/register.h"
-#include "cpu/base/dispatch.h"
+#include "cpu/base/entry.h"
+#include "cpu/word2vec/word2vec.h"
 
 namespace py = pybind11;
 

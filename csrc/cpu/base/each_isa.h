@@ -1,4 +1,5 @@
-// Declares something once for each instruction set, in its namespace.
+// Something once for each instruction set: a declaration in its namespace, the address of its
+// table.
 #pragma once
 
 #define SEQFAST_IN_EACH_ISA(declaration) \
@@ -14,3 +15,17 @@
     namespace avx512bf16 {               \
     declaration                          \
     }
+
+#ifdef SEQFAST_HAVE_AVX2
+#define SEQFAST_AVX2_TABLE(table) , &avx2::table
+#else
+#define SEQFAST_AVX2_TABLE(table)
+#endif
+#ifdef SEQFAST_HAVE_AVX512
+#define SEQFAST_AVX512_TABLES(table) , &avx512::table, &avx512bf16::table
+#else
+#define SEQFAST_AVX512_TABLES(table)
+#endif
+// Of those that were built, in the order of dispatch.cpp.
+#define SEQFAST_TABLES(table) \
+    {&baseline::table SEQFAST_AVX2_TABLE(table) SEQFAST_AVX512_TABLES(table)}

@@ -36,6 +36,19 @@ PanelLayout<Real> whole(int64_t columns, int64_t depth) {
     return {{0, ceil_div(columns, kLanes<Real>)}, columns, depth};
 }
 
+template <class Real>
+int64_t padded(int64_t columns) {
+    return ceil_div(columns, kLanes<Real>) * kLanes<Real>;
+}
+
+// f(unit, count) for every vector of a range of units.
+template <class Real, class F>
+void for_each_vector(Range units, F&& f) {
+    for (int64_t u = units.begin; u < units.end; u += kLanes<Real>) {
+        f(u, static_cast<int>(smaller(kLanes<Real>, units.end - u)));
+    }
+}
+
 // ---- compile-time sizes from run-time ones ----
 
 template <int most, class F>
@@ -226,6 +239,19 @@ __attribute__((noinline)) void multiply_direct(const DirectProduct<Real, Storage
         });
     }
 }
+
+// The products are most of what is compiled: gemm.cpp has them, for all that includes this.
+#ifndef SEQFAST_INSTANTIATE_PRODUCTS
+extern template void multiply_panel<float>(const Product<float>&, int64_t, int64_t);
+extern template void multiply_panel<double>(const Product<double>&, int64_t, int64_t);
+#if defined(__AVX512BF16__)
+extern template void multiply_panel<float, true>(const Product<float>&, int64_t, int64_t);
+#endif
+extern template void multiply_direct(const DirectProduct<float, float>&, int64_t, int64_t);
+extern template void multiply_direct(const DirectProduct<double, double>&, int64_t, int64_t);
+extern template void multiply_direct(const DirectProduct<float, BFloat16>&, int64_t, int64_t);
+extern template void multiply_direct(const DirectProduct<float, Float16>&, int64_t, int64_t);
+#endif
 
 // ---- packing ----
 

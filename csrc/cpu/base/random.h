@@ -1,11 +1,9 @@
-// Masks drawn by counter, 64 units at a time, and dropout of whole arrays by them.
+// Masks drawn by counter, 64 units at a time.
 #pragma once
 
 #include "core/random.h"
-#include "core/rnn.h"
-#include "cpu/base/gemm.h"
+#include "cpu/base/range.h"
 #include "cpu/base/simd.h"
-#include "cpu/base/team.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
@@ -66,35 +64,6 @@ void draw_units(Real* to, const DrawAt& at, Range units, double probability, Rea
 template <class Real>
 Real kept_scale(double probability) {
     return probability < 1 ? static_cast<Real>(1 / (1 - probability)) : Real(0);
-}
-
-template <class Real, class Storage>
-bool dropout_rows(const DropoutArgs& args, int threads) {
-    constexpr int lanes = kLanes<Real>;
-    const int64_t rows = args.steps * args.rows;
-    return run_team(threads, [&](int thread) {
-        const Range part = part_of(rows, threads, thread);
-        alignas(64) Real scales[kDrawUnits];
-        for (int64_t i = part.begin; i < part.end; ++i) {
-            const DrawAt at{*args.seed, static_cast<uint32_t>(i % args.rows),
-                            args.per_step ? static_cast<uint32_t>(i / args.rows) : 0, args.stream};
-            const Storage* from = static_cast<const Storage*>(args.input) + i * args.units;
-            Storage* to = static_cast<Storage*>(args.output) + i * args.units;
-            for (int64_t unit = 0; unit < args.units; unit += kDrawUnits) {
-                draw_group(scales, at, unit / kDrawUnits, event_threshold(args.probability),
-                           Real(0), kept_scale<Real>(args.probability));
-                for (int64_t u = 0; u < kDrawUnits && unit + u < args.units; u += lanes) {
-                    with_count<Real>(args.units - unit - u, [&](auto count) {
-                        const Vector<Real> x = load<Real>(from + unit + u, count);
-                        const Vector<Real> scale = load(scales + u);
-                        // Selected, not multiplied: what is dropped may be infinite.
-                        store(to + unit + u, scale == Vector<Real>{} ? Vector<Real>{} : x * scale,
-                              count);
-                    });
-                }
-            }
-        }
-    });
 }
 
 }  // namespace seqfast::cpu::SEQFAST_ISA

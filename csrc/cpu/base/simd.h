@@ -152,32 +152,41 @@ SEQFAST_INLINE Vector<float> widen_whole(const Float16* from) {
 }
 #endif
 
+// A part of a vector, out of line: inlined wherever a row may end, lane by lane, it would be most
+// of what is compiled.
+template <class Real, class Storage>
+__attribute__((noinline)) Vector<Real> load_part(const Storage* from, int count) {
+    Real lanes[kLanes<Real>] = {};
+    for (int l = 0; l < count; ++l) lanes[l] = widen(from[l]);
+    return load(lanes);
+}
+template <class Real, class Storage>
+__attribute__((noinline)) void store_part(Storage* to, Vector<Real> value, int count) {
+    Real lanes[kLanes<Real>];
+    store(lanes, value);
+    for (int l = 0; l < count; ++l) narrow(lanes[l], to[l]);
+}
+
 // Storage to accumulating type, `count` lanes.
 template <class Real, class Storage>
 SEQFAST_INLINE Vector<Real> load(const Storage* from, int count) {
+    if (count != kLanes<Real>) return load_part<Real>(from, count);
 #if defined(__AVX2__)
     if constexpr (std::is_same_v<Storage, Float16> && std::is_same_v<Real, float>) {
-        if (count == kLanes<float>) return widen_whole(from);
+        return widen_whole(from);
     }
 #endif
     Real lanes[kLanes<Real>];
-    if (count == kLanes<Real>) {
-        for (int l = 0; l < kLanes<Real>; ++l) lanes[l] = widen(from[l]);
-    } else {
-        for (int l = 0; l < kLanes<Real>; ++l) lanes[l] = l < count ? widen(from[l]) : Real(0);
-    }
+    for (int l = 0; l < kLanes<Real>; ++l) lanes[l] = widen(from[l]);
     return load(lanes);
 }
 
 template <class Real, class Storage>
 SEQFAST_INLINE void store_as(Storage* to, Vector<Real> value, int count) {
+    if (count != kLanes<Real>) return store_part<Real>(to, value, count);
     Real lanes[kLanes<Real>];
     store(lanes, value);
-    if (count == kLanes<Real>) {
-        for (int l = 0; l < kLanes<Real>; ++l) narrow(lanes[l], to[l]);
-    } else {
-        for (int l = 0; l < count; ++l) narrow(lanes[l], to[l]);
-    }
+    for (int l = 0; l < kLanes<Real>; ++l) narrow(lanes[l], to[l]);
 }
 
 #if defined(__AVX512F__)
@@ -204,27 +213,21 @@ SEQFAST_INLINE void store_as<double, double>(double* to, Vector<double> value, i
 #else
 template <>
 SEQFAST_INLINE Vector<float> load<float, float>(const float* from, int count) {
-    if (count == kLanes<float>) return load(from);
-    Vector<float> value{};
-    for (int l = 0; l < count; ++l) value[l] = from[l];
-    return value;
+    return count == kLanes<float> ? load(from) : load_part<float>(from, count);
 }
 template <>
 SEQFAST_INLINE void store_as<float, float>(float* to, Vector<float> value, int count) {
     if (count == kLanes<float>) return store(to, value);
-    for (int l = 0; l < count; ++l) to[l] = value[l];
+    store_part<float>(to, value, count);
 }
 template <>
 SEQFAST_INLINE Vector<double> load<double, double>(const double* from, int count) {
-    if (count == kLanes<double>) return load(from);
-    Vector<double> value{};
-    for (int l = 0; l < count; ++l) value[l] = from[l];
-    return value;
+    return count == kLanes<double> ? load(from) : load_part<double>(from, count);
 }
 template <>
 SEQFAST_INLINE void store_as<double, double>(double* to, Vector<double> value, int count) {
     if (count == kLanes<double>) return store(to, value);
-    for (int l = 0; l < count; ++l) to[l] = value[l];
+    store_part<double>(to, value, count);
 }
 #endif
 

@@ -11,6 +11,15 @@ namespace seqfast::cpu::SEQFAST_ISA {
 template <class Storage>
 using RealOf = std::conditional_t<std::is_same_v<Storage, double>, double, float>;
 
+// As it would be read back.
+template <class Storage, class Real = RealOf<Storage>>
+SEQFAST_INLINE Vector<Real> rounded_to(Vector<Real> x) {
+    if constexpr (std::is_same_v<Storage, Real>) return x;
+    Storage stored[kLanes<Real>];
+    store(stored, x, kLanes<Real>);
+    return load<Real>(stored, kLanes<Real>);
+}
+
 // f(a number of the format).
 template <class F>
 auto with_storage(DType dtype, F&& f) {

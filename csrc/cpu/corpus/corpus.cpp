@@ -15,7 +15,7 @@
 #include <system_error>
 #include <thread>
 
-#include "cpu/base/dispatch.h"
+#include "cpu/base/entry.h"
 
 namespace seqfast::cpu {
 namespace {

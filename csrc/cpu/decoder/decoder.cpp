@@ -1,9 +1,7 @@
 // Whole steps of a beam search over a recurrent decoder with attention.
 #include "core/decoder.h"
 
-#include "core/cells/gru_cell.h"
-#include "core/cells/lstm_cell.h"
-#include "core/cells/rnn_cell.h"
+#include "core/cells/cells.h"
 #include "cpu/base/exponentials.h"
 #include "cpu/base/gemm.h"
 #include "cpu/base/simd.h"
@@ -429,8 +427,8 @@ class Decoder {
                 product.left = fed_parents_;
                 product.depth = layer.of_fed;
                 product.target = fed;
-                // Of gru the reset gate must not see the input's share of the candidate.
-                if (args_.cell == CellKind::gru) {
+                // The state's share of a split candidate stands apart from what is fed.
+                if (traits_of(args_.cell).has_split_candidate) {
                     product.start = nullptr;
                 } else {
                     product.start = product.target = recurrent;
@@ -438,24 +436,22 @@ class Decoder {
                 }
                 multiply_panel(product, parents_, vectors);
             }
-            switch (args_.cell) {
-                case CellKind::lstm:
-                    run_cells<CellKind::lstm>(l, b, recurrent, input, fed);
-                    break;
-                case CellKind::gru:
-                    run_cells<CellKind::gru>(l, b, recurrent, input, fed);
-                    break;
-                default:
-                    run_cells<CellKind::rnn>(l, b, recurrent, input, fed);
-            }
+            with_cell(args_.cell, [&](auto kind) {
+                // Options are none of a decoder's, so that only cells without them are compiled.
+                if constexpr (decltype(kind)::traits().has_plain_kernels) {
+                    run_cells<decltype(kind)>(l, b, recurrent, input, fed);
+                }
+            });
         }
     }
 
-    template <CellKind cell>
+    template <class Kind>
     void run_cells(int64_t l, int64_t block, const Real* recurrent, const Real* input,
                    const Real* fed) {
+        using Cell = typename Kind::template Cell<M, false>;
         const Layer& layer = layers_[l];
-        constexpr int gates = gates_of(cell);
+        constexpr int gates = Kind::traits().gates, saved = Kind::traits().saved();
+        constexpr bool split = Kind::traits().has_split_candidate;
         const int now = progress_->parity, then = now ^ 1;
         CellOptions<Real> options;
         options.activation = args_.activation;
@@ -469,32 +465,32 @@ class Decoder {
                 const int64_t to = i * layer.stride + unit;
                 const int64_t at = v * gates * lanes;
                 StepInputs<Vector<Real>> inputs;
-                Vector<Real> h;
-                if constexpr (cell == CellKind::lstm) {
-                    using Cell = LstmCell<M, false, false>;
-                    Vector<Real> gate[gates];
-                    for (int g = 0; g < gates; ++g) {
-                        gate[g] = load(x + at + g * lanes) + load(u + at + g * lanes);
+                Vector<Real> gate[saved];
+                for (int g = 0; g < gates; ++g) {
+                    const Vector<Real> of_state = load(u + at + g * lanes);
+                    gate[g] = load(x + at + g * lanes);
+                    // A split candidate's share of the state stays apart, behind the gates.
+                    if (split && g == gates - 1) {
+                        gate[saved - 1] = of_state;
+                    } else {
+                        gate[g] += of_state;
                     }
+                }
+                if (split && layer.of_fed) {
+                    const Real* f = fed + row.parent_index * width() + at;
+                    for (int g = 0; g < gates; ++g) gate[g] += load(f + g * lanes);
+                }
+                Vector<Real> h;
+                if constexpr (Kind::traits().has_cell_state) {
                     Vector<Real> c = inputs.previous_cell = load(layer.cell[now] + from);
                     const Vector<Real> seen = Cell::move_cell(options, inputs, gate, c);
                     store(layer.cell[then] + to, c);
                     h = Cell::output(gate, seen);
-                } else if constexpr (cell == CellKind::gru) {
-                    Vector<Real> r = load(x + at) + load(u + at);
-                    Vector<Real> z = load(x + at + lanes) + load(u + at + lanes);
-                    Vector<Real> n = load(x + at + 2 * lanes);
-                    if (layer.of_fed) {
-                        const Real* f = fed + row.parent_index * width() + at;
-                        r += load(f);
-                        z += load(f + lanes);
-                        n += load(f + 2 * lanes);
-                    }
-                    inputs.previous_hidden = load(layer.hidden[now] + from);
-                    h = GruCell<M, false>::forward(options, inputs, r, z, n,
-                                                   load(u + at + 2 * lanes));
                 } else {
-                    h = RnnCell<M>::forward(options, load(x + at) + load(u + at));
+                    if constexpr (Kind::traits().carries_hidden) {
+                        inputs.previous_hidden = load(layer.hidden[now] + from);
+                    }
+                    h = Cell::forward(options, inputs, gate);
                 }
                 store(layer.hidden[then] + to, h);
             }

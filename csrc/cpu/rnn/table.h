@@ -1,24 +1,24 @@
-// The table of recurrent kernels that every instruction set fills in; plain types only, so that no
+// The tables of recurrent kernels that every instruction set fills in; plain types only, so that no
 // inline code is shared.
 #pragma once
 
-#include "core/random.h"
 #include "core/rnn.h"
 #include "cpu/base/each_isa.h"
 
 namespace seqfast::cpu {
 
-struct Kernels {
-    const char* name;
+struct RnnForwardKernels {
     // Of arguments that need no arrays yet, but for which of them there are.
-    size_t (*rnn_forward_workspace)(RnnForwardArgs);
-    size_t (*rnn_backward_workspace)(RnnBackwardArgs);
-    void (*rnn_forward)(const RnnForwardArgs&);
-    void (*rnn_backward)(const RnnBackwardArgs&);
-    void (*dropout)(DType dtype, const DropoutArgs&, int threads);
-    double (*measure_fma_peak)(double seconds, int threads);  // GFLOP/s in float32
+    size_t (*workspace)(RnnForwardArgs);
+    void (*run)(const RnnForwardArgs&);
 };
 
-SEQFAST_IN_EACH_ISA(extern const Kernels kernels;)
+struct RnnBackwardKernels {
+    size_t (*workspace)(RnnBackwardArgs);
+    void (*run)(const RnnBackwardArgs&);
+};
+
+SEQFAST_IN_EACH_ISA(extern const RnnForwardKernels rnn_forward;)
+SEQFAST_IN_EACH_ISA(extern const RnnBackwardKernels rnn_backward;)
 
 }  // namespace seqfast::cpu

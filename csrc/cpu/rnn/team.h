@@ -9,11 +9,6 @@
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
-template <class Real>
-int64_t padded(int64_t columns) {
-    return ceil_div(columns, kLanes<Real>) * kLanes<Real>;
-}
-
 // How threads share a sequence: rows over row_groups, units over the unit_groups threads of each.
 // Row groups never wait for each other; the threads of one meet at a barrier every step.
 struct Team {

@@ -1,22 +1,22 @@
 // What this instruction set's multiply-adds reach at best, to measure the kernels against.
-#pragma once
-
 #include <time.h>
 
 #include "cpu/base/gemm.h"
 #include "cpu/base/simd.h"
 #include "cpu/base/team.h"
+#include "cpu/peak/table.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
+namespace {
 
-inline double now() {
+double now() {
     timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 // GFLOP/s of independent multiply-adds in registers, as many as the tile of the product has.
-inline double measure_fma_peak(double seconds, int threads) {
+double measure_fma_peak(double seconds, int threads) {
     constexpr int64_t kRounds = 200000;
     double best = 0;
     const double end = now() + seconds;
@@ -55,5 +55,9 @@ inline double measure_fma_peak(double seconds, int threads) {
     }
     return best;
 }
+
+}  // namespace
+
+extern const PeakKernels peak = {&measure_fma_peak};
 
 }  // namespace seqfast::cpu::SEQFAST_ISA

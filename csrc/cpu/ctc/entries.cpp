@@ -1,0 +1,46 @@
+// CTC decoding: what is prepared before the kernels of the active instruction set.
+#include "cpu/base/entry.h"
+#include "cpu/ctc/ctc.h"
+#include "cpu/ctc/table.h"
+
+namespace seqfast::cpu {
+namespace {
+
+const CtcKernels& kernels() {
+    static constexpr const CtcKernels* tables[] = SEQFAST_TABLES(ctc);
+    return active_table(tables);
+}
+
+// A row is worth a thread, and no more.
+int row_threads(const CtcInput& input, int threads) {
+    const int64_t rows = std::max<int64_t>(input.batch, 1);
+    return static_cast<int>(std::min<int64_t>(usable_threads(threads), rows));
+}
+
+}  // namespace
+
+size_t ctc_greedy_workspace_size(CtcGreedyArgs args) {
+    args.threads = usable_threads(args.threads);
+    return kAlignment + kernels().greedy_workspace(args);
+}
+
+void ctc_greedy(CtcGreedyArgs args) {
+    const CtcInput& input = args.input;
+    args.threads = worthwhile_threads(row_threads(input, args.threads),
+                                      input.batch * input.frames * input.vocab);
+    args.workspace = aligned(args.workspace);
+    kernels().greedy(args);
+}
+
+size_t ctc_beam_search_workspace_size(CtcBeamArgs args) {
+    args.threads = row_threads(args.input, args.threads);
+    return kAlignment + kernels().beam_workspace(args);
+}
+
+void ctc_beam_search(CtcBeamArgs args) {
+    args.threads = row_threads(args.input, args.threads);
+    args.workspace = aligned(args.workspace);
+    kernels().beam_search(args);
+}
+
+}  // namespace seqfast::cpu
