@@ -4,37 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/cells/cells.h"
 #include "core/config.h"
 #include "core/dtype.h"
 
 namespace seqfast {
-
-enum class CellKind : int {
-    lstm = 0,
-    lstm_three_gates = 1,  // i g o: forget gate coupled to the input gate, or none
-    gru = 2,               // reset after the product
-    gru_reset_before = 3,
-    gru_update_gate = 4,  // z n: no reset gate
-    rnn = 5,
-};
-
-enum class Activation : int { identity = 0, tanh = 1, relu = 2, sigmoid = 3 };
-
-// Blocks of rows of weight_ih, weight_hh and the biases: of lstm i f g o, of gru r z n.
-SEQFAST_INLINE constexpr int gates_of(CellKind cell) {
-    return cell == CellKind::lstm              ? 4
-           : cell == CellKind::gru_update_gate ? 2
-           : cell == CellKind::rnn             ? 1
-                                               : 3;
-}
-// Numbers a unit keeps of each step: its activated gates; of gru r z n and the recurrent product's
-// share of n, of rnn its result.
-SEQFAST_INLINE constexpr int saved_of(CellKind cell) {
-    return cell == CellKind::gru ? 4 : gates_of(cell);
-}
-SEQFAST_INLINE constexpr bool has_cell_state(CellKind cell) {
-    return cell == CellKind::lstm || cell == CellKind::lstm_three_gates;
-}
 
 // What a layer does beyond its sizes; equations in docs/equations.md.
 struct RnnOptions {

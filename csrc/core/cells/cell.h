@@ -1,10 +1,38 @@
-// What the cells share: options of a layer, and what one unit meets at one step.
+// What the cells share: what a cell tells of itself, options of a layer, and what one unit meets at
+// one step.
 #pragma once
 
 #include "core/config.h"
-#include "core/rnn.h"
 
 namespace seqfast {
+
+enum class Activation : int { identity = 0, tanh = 1, relu = 2, sigmoid = 3 };
+
+// All that a pass over a sequence has to know of a cell beside its equations. Gates stand in the
+// order of the rows of weight_ih, weight_hh and the biases.
+struct CellTraits {
+    const char* name = "";       // of its CellKind, in Python too
+    const char* operation = "";  // whose options ask for it
+    int gates = 0;               // blocks of rows of weight_ih, weight_hh and the biases
+    bool has_cell_state = false;
+    // Part of h[t-1] reaches h[t] past the products.
+    bool carries_hidden = false;
+    // Of the last gate the recurrent product's share is not added to the input's: it is kept behind
+    // the gates, and has a gradient of its own.
+    bool has_split_candidate = false;
+    // Of the last gate the recurrent product is the second of a step: of what the other gates leave
+    // of h[t-1].
+    bool has_second_product = false;
+    // Common enough for kernels without options beside those with all of them.
+    bool has_plain_kernels = false;
+
+    // Numbers a unit keeps of each step: its activated gates, and the split candidate's share.
+    SEQFAST_INLINE constexpr int saved() const { return gates + (has_split_candidate ? 1 : 0); }
+    // Gates in the first recurrent product of a step.
+    SEQFAST_INLINE constexpr int first_gates() const {
+        return gates - (has_second_product ? 1 : 0);
+    }
+};
 
 // The same for all units of a layer. Where a cell is compiled as not `general`, none of it counts
 // but `activation`.

@@ -55,4 +55,116 @@ struct GruCell {
     }
 };
 
+// The same as the passes call it: `gate` holds r z n n_h, pre-activations before and activated
+// gates after; grad receives the gradients of the pre-activations in that order.
+template <class Math, bool general>
+struct GruResetAfterCell {
+    using Equations = GruCell<Math, general>;
+    using V = typename Equations::V;
+
+    static SEQFAST_INLINE V forward(const typename Equations::Options& options,
+                                    const typename Equations::Inputs& at, V (&gate)[4]) {
+        return Equations::forward(options, at, gate[0], gate[1], gate[2], gate[3]);
+    }
+    static SEQFAST_INLINE V backward(const typename Equations::Options& options,
+                                     const typename Equations::Inputs& at, const V (&gate)[4],
+                                     V grad_hidden, V (&grad)[4]) {
+        return Equations::backward(options, at, gate[0], gate[1], gate[2], gate[3], grad_hidden,
+                                   grad[0], grad[1], grad[2], grad[3]);
+    }
+};
+
+// `gate` holds r z n. The reset gate works first, on what the candidate's product multiplies;
+// `forward` finds it activated, and `backward` leaves its gradient to `backward_factor`.
+template <class Math, bool general>
+struct GruResetBeforeCell {
+    using Equations = GruCell<Math, general>;
+    using V = typename Equations::V;
+
+    static SEQFAST_INLINE V forward_factor(V (&gate)[2], V hidden) {
+        gate[0] = Math::sigmoid(gate[0]);
+        return gate[0] * hidden;
+    }
+    static SEQFAST_INLINE V forward(const typename Equations::Options& options,
+                                    const typename Equations::Inputs& at, V (&gate)[3]) {
+        return Equations::forward(options, at, gate[1], gate[2]);
+    }
+    static SEQFAST_INLINE V backward(const typename Equations::Options& options,
+                                     const typename Equations::Inputs& at, const V (&gate)[3],
+                                     V grad_hidden, V (&grad)[3]) {
+        grad[0] = V{};
+        return Equations::backward(options, at, gate[1], gate[2], grad_hidden, grad[1], grad[2]);
+    }
+    // grad_factor: of what `forward_factor` returned; returns what goes to the hidden state.
+    static SEQFAST_INLINE V backward_factor(V r, V hidden, V grad_factor, V& grad_r) {
+        grad_r = grad_factor * hidden * r * (1 - r);
+        return grad_factor * r;
+    }
+};
+
+// `gate` holds z n.
+template <class Math, bool general>
+struct GruUpdateGateCell {
+    using Equations = GruCell<Math, general>;
+    using V = typename Equations::V;
+
+    static SEQFAST_INLINE V forward(const typename Equations::Options& options,
+                                    const typename Equations::Inputs& at, V (&gate)[2]) {
+        return Equations::forward(options, at, gate[0], gate[1]);
+    }
+    static SEQFAST_INLINE V backward(const typename Equations::Options& options,
+                                     const typename Equations::Inputs& at, const V (&gate)[2],
+                                     V grad_hidden, V (&grad)[2]) {
+        return Equations::backward(options, at, gate[0], gate[1], grad_hidden, grad[0], grad[1]);
+    }
+};
+
+namespace cells {
+
+// Reset after the product.
+struct Gru {
+    static SEQFAST_INLINE constexpr CellTraits traits() {
+        CellTraits traits;
+        traits.name = "gru";
+        traits.operation = "gru";
+        traits.gates = 3;
+        traits.carries_hidden = true;
+        traits.has_split_candidate = true;
+        traits.has_plain_kernels = true;
+        return traits;
+    }
+    template <class Math, bool general>
+    using Cell = GruResetAfterCell<Math, general>;
+};
+
+struct GruResetBefore {
+    static SEQFAST_INLINE constexpr CellTraits traits() {
+        CellTraits traits;
+        traits.name = "gru_reset_before";
+        traits.operation = "gru";
+        traits.gates = 3;
+        traits.carries_hidden = true;
+        traits.has_second_product = true;
+        return traits;
+    }
+    template <class Math, bool general>
+    using Cell = GruResetBeforeCell<Math, general>;
+};
+
+// No reset gate.
+struct GruUpdateGate {
+    static SEQFAST_INLINE constexpr CellTraits traits() {
+        CellTraits traits;
+        traits.name = "gru_update_gate";
+        traits.operation = "gru";
+        traits.gates = 2;
+        traits.carries_hidden = true;
+        return traits;
+    }
+    template <class Math, bool general>
+    using Cell = GruUpdateGateCell<Math, general>;
+};
+
+}  // namespace cells
+
 }  // namespace seqfast

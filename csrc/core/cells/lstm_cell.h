@@ -14,6 +14,7 @@ struct LstmCell {
     using Inputs = StepInputs<V>;
     static constexpr int gates = three_gates ? 3 : 4;
     static constexpr int I = 0, F = 1, G = three_gates ? 1 : 2, O = three_gates ? 2 : 3;
+    static constexpr int output_gate = O;
 
     // Takes pre-activations, leaves activated gates. Moves `cell` on and returns what c[t] would be
     // without zoneout, which is what the output sees.
@@ -53,6 +54,14 @@ struct LstmCell {
     // `cell`: what move_cell returned, or with layer normalisation what became of it.
     static SEQFAST_INLINE V output(const V (&gate)[gates], V cell) {
         return gate[O] * Math::tanh(cell);
+    }
+
+    // The same with the tanh at hand, and how it changes with that tanh's argument.
+    static SEQFAST_INLINE V output_of_tanh(const V (&gate)[gates], V tanh_cell) {
+        return gate[O] * tanh_cell;
+    }
+    static SEQFAST_INLINE V output_slope(const V (&gate)[gates], V tanh_cell) {
+        return gate[O] * (1 - tanh_cell * tanh_cell);
     }
 
     // What move_cell returned, out of what was kept: the cell after zoneout, the activated gates.
@@ -140,5 +149,36 @@ struct LstmCell {
         return Math::between(gate, options.sigmoid_low, options.sigmoid_high);
     }
 };
+
+namespace cells {
+
+struct Lstm {
+    static SEQFAST_INLINE constexpr CellTraits traits() {
+        CellTraits traits;
+        traits.name = "lstm";
+        traits.operation = "lstm";
+        traits.gates = 4;
+        traits.has_cell_state = true;
+        traits.has_plain_kernels = true;
+        return traits;
+    }
+    template <class Math, bool general>
+    using Cell = LstmCell<Math, false, general>;
+};
+
+// i g o: forget gate coupled to the input gate, or none.
+struct LstmThreeGates {
+    static SEQFAST_INLINE constexpr CellTraits traits() {
+        CellTraits traits = Lstm::traits();
+        traits.name = "lstm_three_gates";
+        traits.gates = 3;
+        traits.has_plain_kernels = false;
+        return traits;
+    }
+    template <class Math, bool general>
+    using Cell = LstmCell<Math, true, general>;
+};
+
+}  // namespace cells
 
 }  // namespace seqfast
