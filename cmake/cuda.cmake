@@ -27,7 +27,15 @@ set(seqfast_cuda_sources
   csrc/cuda/rnn/stepwise.cu
   csrc/cuda/top_k/top_k.cu
   csrc/cuda/word2vec/word2vec.cu)
-set(seqfast_host_executor_sources csrc/host_executor/executor.cpp)
+set(seqfast_host_executor_sources
+  csrc/host_executor/barriers.cpp
+  csrc/host_executor/copies.cpp
+  csrc/host_executor/executor.cpp
+  csrc/host_executor/fibre.cpp
+  csrc/host_executor/launch.cpp
+  csrc/host_executor/report.cpp
+  csrc/host_executor/scheduler.cpp
+  csrc/host_executor/stores.cpp)
 
 set(seqfast_cuda_state "off")
 set(seqfast_cuda_architectures)

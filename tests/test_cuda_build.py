@@ -194,7 +194,7 @@ def test_every_stub_names_operation_and_what_is_missing(
         timeout=120,
     )  # fmt: skip
     done = subprocess.run([tmp_path / "a"], capture_output=True, text=True, check=True, timeout=60)
-    recurrent = [f"rnn_{name}" for name in ("workspace_size", "way", "forward", "backward")]
+    recurrent = [f"rnn_{name}" for name in ("workspace_size", "strategy", "forward", "backward")]
     assert done.stdout.splitlines() == [
         f"{name}: seqfast was built without {missing}"
         for name in [*recurrent, "zero_padding", "dropout"]
