@@ -4,6 +4,8 @@ PYTHON ?= python3
 ARGS ?=
 # AUTO, ON, OFF or HOST (cmake/cuda.cmake); HOST lets the tests run the CUDA kernels on the CPU.
 SEQFAST_CUDA ?= HOST
+# What nvcc compiles for. Two fifths of its time is sm_80, which .ci/run and wheels build as well: "80-real;90".
+SEQFAST_CUDA_ARCHITECTURES ?= 90
 SEQFAST_WERROR ?= OFF
 # Orders in which the host executor runs each test's threads.
 export SEQFAST_HOST_SEEDS ?= 2
@@ -11,8 +13,9 @@ export SEQFAST_HOST_SEEDS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 SANITIZE := build/sanitize
-DEFINES := SEQFAST_CUDA=$(SEQFAST_CUDA) SEQFAST_WERROR=$(SEQFAST_WERROR)
-PIP_DEFINES := $(DEFINES:%=--config-settings=cmake.define.%)
+DEFINES := SEQFAST_CUDA=$(SEQFAST_CUDA) SEQFAST_WERROR=$(SEQFAST_WERROR) \
+    CMAKE_CUDA_ARCHITECTURES=$(SEQFAST_CUDA_ARCHITECTURES)
+PIP_DEFINES := $(DEFINES:%=--config-settings='cmake.define.%')
 
 # Every pip below installs the pinned versions.
 export PIP_CONSTRAINT := constraints.txt

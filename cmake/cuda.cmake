@@ -10,24 +10,53 @@ if(NOT SEQFAST_CUDA MATCHES "^(AUTO|ON|OFF|HOST)$")
   message(FATAL_ERROR "SEQFAST_CUDA must be AUTO, ON, OFF or HOST, got ${SEQFAST_CUDA}")
 endif()
 
-set(seqfast_cuda_sources
+# The kernels of whole sequences: a file for each family of cells and direction, so that all cores have work.
+set(seqfast_cuda_sources)
+set(families_header ${CMAKE_CURRENT_SOURCE_DIR}/csrc/cuda/rnn/families.h)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${families_header})
+file(STRINGS ${families_header} line REGEX "^using SequenceFamilies")
+string(REGEX MATCH "<([A-Za-z, ]+)>" line "${line}")
+string(REPLACE ", " ";" families "${CMAKE_MATCH_1}")
+set(params_forward ForwardParams)
+set(params_backward BackwardParams)
+foreach(family IN LISTS families)
+  foreach(direction forward backward)
+    set(source ${CMAKE_CURRENT_BINARY_DIR}/cuda/persistent_${family}_${direction}.cu)
+    set(params ${params_${direction}})
+    file(CONFIGURE OUTPUT ${source} CONTENT [=[
+// Whole sequences of the cells of @family@, @direction@.
+#include "cuda/rnn/persistent.cuh"
+
+namespace seqfast::SEQFAST_CUDA_NAMESPACE {
+template const PersistentPass<@params@>& persistent_@direction@<@family@>();
+}
+]=] @ONLY)
+    list(APPEND seqfast_cuda_sources ${source})
+  endforeach()
+endforeach()
+# The rest, what takes longest first.
+list(APPEND seqfast_cuda_sources
   csrc/cuda/beam_search/beam_search.cu
-  csrc/cuda/ctc/ctc.cu
-  csrc/cuda/rnn/rnn.cu
-  csrc/cuda/rnn/layer_norm.cu
-  csrc/cuda/rnn/persistent_gru_backward.cu
-  csrc/cuda/rnn/persistent_gru_forward.cu
-  csrc/cuda/rnn/persistent_lstm_backward.cu
-  csrc/cuda/rnn/persistent_lstm_forward.cu
-  csrc/cuda/rnn/persistent_lstm_plain_backward.cu
-  csrc/cuda/rnn/persistent_lstm_plain_forward.cu
-  csrc/cuda/rnn/persistent_rnn_backward.cu
-  csrc/cuda/rnn/persistent_rnn_forward.cu
-  csrc/cuda/rnn/reset_before.cu
   csrc/cuda/rnn/stepwise.cu
+  csrc/cuda/rnn/layer_norm.cu
+  csrc/cuda/rnn/second_product.cu
+  csrc/cuda/word2vec/word2vec.cu
+  csrc/cuda/rnn/projection.cu
+  csrc/cuda/ctc/ctc.cu
   csrc/cuda/top_k/top_k.cu
-  csrc/cuda/word2vec/word2vec.cu)
-set(seqfast_host_executor_sources csrc/host_executor/executor.cpp)
+  csrc/cuda/rnn/packing.cu
+  csrc/cuda/rnn/rnn.cu
+  csrc/cuda/rnn/padding.cu
+  csrc/cuda/dropout/dropout.cu)
+set(seqfast_host_executor_sources
+  csrc/host_executor/barriers.cpp
+  csrc/host_executor/copies.cpp
+  csrc/host_executor/executor.cpp
+  csrc/host_executor/fibre.cpp
+  csrc/host_executor/launch.cpp
+  csrc/host_executor/report.cpp
+  csrc/host_executor/scheduler.cpp
+  csrc/host_executor/stores.cpp)
 
 set(seqfast_cuda_state "off")
 set(seqfast_cuda_architectures)
@@ -150,7 +179,7 @@ if(SEQFAST_CUDA STREQUAL "HOST")
   foreach(source IN LISTS seqfast_cuda_sources)
     get_filename_component(name ${source} NAME_WE)
     set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/host_executor/${name}.cpp)
-    cmake_path(RELATIVE_PATH source BASE_DIRECTORY csrc OUTPUT_VARIABLE header)
+    string(REGEX REPLACE "^csrc/" "" header ${source})
     file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${header}\"\n")
     list(APPEND wrappers ${wrapper})
   endforeach()

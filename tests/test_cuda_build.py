@@ -275,12 +275,12 @@ PERSISTENT = re.compile(
 STEPWISE = re.compile(r"rnn_(\w+)_stepwise_kernel<\S*?(\w+), \S*?(\w+)Product")
 # Two launches a step; what stands for a cell there, besides the product.
 IN_PAIRS = re.compile(
-    r"(projection_\w+_stepwise|reset_before_\w+|layer_norm_\w+|raw_product)_kernel<.*?(\w+)Product"
+    r"(projection_\w+_stepwise|second_product_\w+|layer_norm_\w+|raw_product)_kernel<.*?(\w+)Product"
 )
 
 
 @needs_cuda_build
-def test_every_cell_direction_way_and_dtype_is_reported(report: list[dict[str, str]]) -> None:
+def test_every_cell_direction_strategy_and_dtype_is_reported(report: list[dict[str, str]]) -> None:
     names = [row["kernel"] for row in report]
     persistent = {match.groups() for name in names if (match := PERSISTENT.search(name))}
     stepwise = {match.groups() for name in names if (match := STEPWISE.search(name))}
@@ -291,7 +291,7 @@ def test_every_cell_direction_way_and_dtype_is_reported(report: list[dict[str, s
     assert stepwise == set(itertools.product(directions, cells[1:], (*narrow, "Float64")))
     kinds = [
         *(f"projection_{direction}_stepwise" for direction in directions),
-        *(f"reset_before_{direction}" for direction in directions),
+        *(f"second_product_{direction}" for direction in directions),
         *(f"layer_norm_{direction}" for direction in directions),
         "raw_product",
     ]

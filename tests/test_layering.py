@@ -68,7 +68,7 @@ HARDWARE = re.compile(
 )
 # The executor's fibres are switched by hand; cpu keeps the optimiser away from what it times.
 ASSEMBLY = re.compile(r"\b(?:asm|__asm__)\b")
-ASSEMBLY_HOMES = (HARDWARE_HOME, "cpu/", "host_executor/fibre.h")
+ASSEMBLY_HOMES = (HARDWARE_HOME, "cpu/", "host_executor/fibre.cpp")
 # What is no call to a GPU: how nvcc is told that a function is for both.
 BOTH_SIDES = {"core/config.h"}
 # Modules that work without torch, so importing them must not load it.
@@ -311,7 +311,7 @@ PLANTED_HARDWARE = [
     ("core/a.h", 'void f() { __asm__("nop"); }', "__asm__"),
     ("host_executor/a.cpp", 'void f() { asm("nop"); }', "asm"),
     ("cuda/base/primitives.cuh", '__global__ void f() { asm(""); cudaMalloc(); }', None),
-    ("host_executor/fibre.h", 'void f() { asm("nop"); }', None),
+    ("host_executor/fibre.cpp", 'void f() { asm("nop"); }', None),
     ("core/config.h", "#define BOTH __host__ __device__", None),
     ("cuda/a.cu", '// __global__ <<<\nconst char* f = "cudaMalloc: threadIdx";', None),
     ("cuda/a.cu", "int cuda_lstm = lstm(cuda::strategy), asmodeus = thread_index();", None),

@@ -41,6 +41,12 @@ struct Style {
     uint16_t poison;       // what shared memory is filled with
 };
 
+// Of the launch under way.
+struct Chance {
+    Random random{0};
+    Style style{};
+};
+
 inline Style draw_style(uint64_t turn, Random& random) {
     Style style{};
     style.lanes = LaneOrder(turn % 3);

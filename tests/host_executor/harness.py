@@ -19,7 +19,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
-EXECUTOR = CSRC / "host_executor" / "executor.cpp"
+EXECUTOR = sorted((CSRC / "host_executor").glob("*.cpp"))
 KERNELS = [HERE / "planted_bugs.cu", HERE / "primitive_cases.cu"]
 # Schedules in which every planted bug must show, and no correct kernel may fail.
 SEEDS = 20
@@ -160,7 +160,7 @@ class Library:
 
 @functools.cache
 def load() -> Library:
-    return Library(build("library.so", [*KERNELS, HERE / "library.cpp", EXECUTOR], "-O1"))
+    return Library(build("library.so", [*KERNELS, HERE / "library.cpp", *EXECUTOR], "-O1"))
 
 
 def line_of(source: str, text: str) -> int:

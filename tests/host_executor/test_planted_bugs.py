@@ -106,7 +106,7 @@ def sanitized() -> Path:
     )
     if probe.returncode:
         pytest.skip("needs a compiler with the address sanitizer")
-    return build("sanitized", [KERNELS[0], program, EXECUTOR], *flags)
+    return build("sanitized", [KERNELS[0], program, *EXECUTOR], *flags)
 
 
 def test_address_sanitizer() -> None:

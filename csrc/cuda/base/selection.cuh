@@ -106,4 +106,98 @@ class SelectionOf {
 using SelectionMemory = SelectionMemoryOf<uint64_t>;
 using Selection = SelectionOf<uint64_t>;
 
+// ---- Keys: a number and what tells equal ones apart, larger for whoever comes first -------------
+
+struct WideKey {
+    uint64_t value, rest;
+};
+SEQFAST_DEVICE bool operator<(WideKey a, WideKey b) {
+    return a.value < b.value || (a.value == b.value && a.rest < b.rest);
+}
+
+template <class Real>
+struct Keys;
+
+template <>
+struct Keys<float> {
+    using Key = uint64_t;
+    static SEQFAST_DEVICE float lowest() { return float_of(0xFF7FFFFFu); }  // that is finite
+    static SEQFAST_DEVICE float minus_infinity() { return float_of(0xFF800000u); }
+    static SEQFAST_DEVICE float nan() { return float_of(0x7FFFFFFFu); }
+    static SEQFAST_DEVICE Key make(float value, uint32_t place) {
+        const uint32_t bits = value == 0 ? 0 : bits_of(value);  // -0 is 0
+        return uint64_t(ordered_bits(bits)) << 32 | ~place;
+    }
+    static SEQFAST_DEVICE float value(Key key) { return float_of(score_bits(key)); }
+    static SEQFAST_DEVICE float next_value(Key key) { return float_of(next_score_bits(key)); }
+    static SEQFAST_DEVICE uint32_t place(Key key) { return ~uint32_t(key); }
+};
+
+template <>
+struct Keys<double> {
+    using Key = WideKey;
+    static constexpr uint64_t sign = uint64_t(1) << 63;
+    static SEQFAST_DEVICE double lowest() { return double_of(0xFFFFFFFFu, 0xFFEFFFFFu); }
+    static SEQFAST_DEVICE double minus_infinity() { return double_of(0, 0xFFF00000u); }
+    static SEQFAST_DEVICE double nan() { return double_of(0xFFFFFFFFu, 0x7FFFFFFFu); }
+    static SEQFAST_DEVICE Key make(double value, uint64_t place) {
+        const uint64_t bits = value == 0 ? 0 : bits_of(value);
+        return {bits & sign ? ~bits : bits | sign, ~place};
+    }
+    static SEQFAST_DEVICE double number(uint64_t ordered) {
+        const uint64_t bits = ordered & sign ? ordered & ~sign : ~ordered;
+        return double_of(uint32_t(bits), uint32_t(bits >> 32));
+    }
+    static SEQFAST_DEVICE double value(Key key) { return number(key.value); }
+    static SEQFAST_DEVICE double next_value(Key key) { return number(key.value + 1); }
+    static SEQFAST_DEVICE uint64_t place(Key key) { return ~key.rest; }
+};
+
+template <class Real>
+SEQFAST_DEVICE Real larger(Real a, Real b) {
+    return b > a ? b : a;
+}
+
+// ---- A tile: `count` numbers of each thread -----------------------------------------------------
+
+// A limit that `wanted` numbers of the tile reach, at most a quarter of them: each is the largest
+// of some. place_of(i): of a thread's i-th number.
+template <class Real, int count, class Selection, class PlaceOf>
+SEQFAST_DEVICE Real first_limit(int wanted, Selection& selection, const Real (&numbers)[count],
+                                const PlaceOf& place_of) {
+    const bool one_each = wanted <= kSelectionThreads / 2;
+    Real largest = Keys<Real>::minus_infinity();
+    SEQFAST_UNROLL
+    for (int i = 0; i < count; ++i) {
+        largest = larger(largest, numbers[i]);
+        if (one_each ? i + 1 < count : (i + 1) % 4 != 0) continue;
+        selection.offer(Keys<Real>::make(largest, place_of(i)), true);
+        largest = Keys<Real>::minus_infinity();
+    }
+    selection.compact();
+    const Real limit = Keys<Real>::value(selection.key(wanted - 1));
+    selection.clear();
+    return limit;
+}
+
+// Offers what reaches the limit, which rises when the selection is full. NaN reaches none.
+template <class Real, int count, class Selection, class PlaceOf>
+SEQFAST_DEVICE void offer_tile(int wanted, Selection& selection, const Real (&numbers)[count],
+                               const PlaceOf& place_of, Real& limit) {
+    constexpr int batches = count * kSelectionThreads / kSelectionBatch, each = count / batches;
+    SEQFAST_UNROLL
+    for (int batch = 0; batch < batches; ++batch) {
+        bool reached = false;
+        SEQFAST_UNROLL
+        for (int i = batch * each; i < (batch + 1) * each; ++i) reached |= numbers[i] >= limit;
+        if (warp_any(reached)) {
+            SEQFAST_UNROLL
+            for (int i = batch * each; i < (batch + 1) * each; ++i)
+                selection.offer(Keys<Real>::make(numbers[i], place_of(i)), numbers[i] >= limit);
+        }
+        // What comes later loses against an equal one.
+        if (selection.compact_if_full()) limit = Keys<Real>::next_value(selection.key(wanted - 1));
+    }
+}
+
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

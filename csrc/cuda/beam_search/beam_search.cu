@@ -5,18 +5,15 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/base/sizes.h"
 #include "cuda/beam_search/merge.cuh"
 #include "cuda/beam_search/scan.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 namespace {
 
-constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-constexpr int64_t parts_of(int64_t x, int64_t of) { return (x + of - 1) / of; }
 // Blocks of a multiprocessor that hide latency.
 constexpr int64_t scan_blocks = 4;
-constexpr int64_t most_blocks = int64_t(1) << 20;
 
 void refuse(const char* what, int64_t limit, int64_t got) {
     throw std::invalid_argument(std::string("beam_step: ") + what + " must be at most " +
@@ -52,38 +49,24 @@ Layout lay_out(const GpuPlace& place, const BeamStepArgs& args) {
         (penalises ? least(o.vocabulary, args.history_capacity) : 0) + (any ? o.eos_count : 0);
     plan.edited = plan.late > 0 || o.min_length > 0 || o.no_repeat_ngram > 0 ||
                   o.banned_count > 0 || o.force_eos || o.noise || args.allowed != nullptr;
-    size_t bytes = 0;
-    const auto take = [&](int64_t size) {
-        const size_t begin = bytes;
-        bytes += size_t(parts_of(size, 256) * 256);
-        return args.workspace == nullptr ? nullptr : static_cast<char*>(args.workspace) + begin;
-    };
-    const auto integers = [&](int64_t count) {
-        return reinterpret_cast<uint32_t*>(take(count * 4));
-    };
-    plan.finished = integers(1);  // these four are what beam_step_counter_bytes counts
-    plan.bad_row = reinterpret_cast<uint64_t*>(integers(2));
-    plan.arrived = integers(rows);
-    plan.late_counts = integers(rows);
-    plan.counts = reinterpret_cast<int32_t*>(integers(rows));
-    plan.late_tokens = integers(rows * plan.late);
-    plan.sums = take(rows * plan.tiles * kBeamWarps * 2 * real);
-    plan.keys = take(plan.splits > 1 ? rows * plan.splits * plan.proposals * key : 0);
-    plan.totals = take(rows * plan.width * real);
-    plan.orders = take(rows * plan.width * real);
-    plan.logprobs = take(rows * plan.width * real);
-    plan.tokens = reinterpret_cast<int32_t*>(integers(rows * plan.width));
-    return {plan, bytes};
+    Arena arena(args.workspace);
+    plan.finished = arena.take<uint32_t>(1);  // these four are what beam_step_counter_bytes counts
+    plan.bad_row = arena.take<uint64_t>(1);
+    plan.arrived = arena.take<uint32_t>(rows);
+    plan.late_counts = arena.take<uint32_t>(rows);
+    plan.counts = arena.take<int32_t>(rows);
+    plan.late_tokens = arena.take<uint32_t>(rows * plan.late);
+    plan.sums = arena.take(rows * plan.tiles * kBeamWarps * 2 * real);
+    plan.keys = arena.take(plan.splits > 1 ? rows * plan.splits * plan.proposals * key : 0);
+    plan.totals = arena.take(rows * plan.width * real);
+    plan.orders = arena.take(rows * plan.width * real);
+    plan.logprobs = arena.take(rows * plan.width * real);
+    plan.tokens = arena.take<int32_t>(rows * plan.width);
+    return {plan, size_t(arena.used())};
 }
 
 LaunchShape shape_for(int64_t blocks, size_t shared) {
-    return {int(least(most(blocks, 1), most_blocks)),
-            1,
-            1,
-            kSelectionThreads,
-            1,
-            int64_t(shared),
-            false};
+    return shape_of_blocks(blocks, kSelectionThreads, int64_t(shared));
 }
 
 template <class T>
@@ -151,16 +134,7 @@ void beam_step(const GpuPlace& place, const BeamStepArgs& args) {
         throw std::invalid_argument("beam_step: workspace must be " + std::to_string(layout.bytes) +
                                     " bytes, got " + std::to_string(args.workspace_size));
     const BeamParams p{args, layout.plan};
-    switch (args.dtype) {
-        case DType::float32:
-            return launch_step<float>(p, place.stream);
-        case DType::float64:
-            return launch_step<double>(p, place.stream);
-        case DType::bfloat16:
-            return launch_step<BFloat16>(p, place.stream);
-        case DType::float16:
-            return launch_step<Float16>(p, place.stream);
-    }
+    with_type(args.dtype, [&](auto number) { launch_step<decltype(number)>(p, place.stream); });
 }
 
 void beam_backtrack(const GpuPlace& place, const BeamBacktrackArgs& args) {

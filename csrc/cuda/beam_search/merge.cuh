@@ -191,17 +191,8 @@ SEQFAST_DEVICE void write_pooled(const BeamGroup<Real>& g, int64_t place, const 
 // How many of `count` falling numbers are larger, or with `equal` not smaller.
 template <class Real>
 SEQFAST_DEVICE int64_t count_ahead(const Real* falling, int64_t count, Real number, bool equal) {
-    int64_t low = 0, high = count;
-    while (low < high) {
-        const int64_t middle = (low + high) / 2;
-        const Real other = falling[middle];
-        if (other > number || (equal && other == number)) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
+    return count_front(
+        count, [&](int64_t i) { return falling[i] > number || (equal && falling[i] == number); });
 }
 
 // Puts the chunk's `entrants` into the pool, behind equal ones, where they are good enough.
@@ -374,17 +365,9 @@ SEQFAST_DEVICE void compete(const BeamGroup<Real>& g) {
         int64_t to = from;
         bool stays = false;
         if (from < old) {
-            int low = 0, high = count;  // candidates with a larger key
-            while (low < high) {
-                const int middle = (low + high) / 2;
-                if (key_at(middle) > keys[from]) {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            to += g.memory.ended[low];
-            stays = from + low < g.own && to < o.pool;
+            const int ahead = count_front(count, [&](int i) { return key_at(i) > keys[from]; });
+            to += g.memory.ended[ahead];
+            stays = from + ahead < g.own && to < o.pool;
             kept += stays;
         }
         block_sync();

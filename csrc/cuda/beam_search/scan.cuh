@@ -275,27 +275,6 @@ SEQFAST_DEVICE void finish_edits(const BeamParams& p, const BeamRow<T>& r, uint3
     }
 }
 
-// A limit that `proposals` numbers of the tile reach: each is the largest of some of them.
-template <bool edited, class Real>
-SEQFAST_DEVICE Real first_limit(int proposals, BeamSelection<Real>& selection,
-                                const Real (&x)[kBeamPerThread]) {
-    const Real lowest = Keys<Real>::lowest();
-    if (proposals > kBeamTile / 4) return lowest;
-    const bool each = proposals <= kSelectionThreads / 2;
-    Real largest = Keys<Real>::minus_infinity();
-    SEQFAST_UNROLL
-    for (int i = 0; i < kBeamPerThread; ++i) {
-        largest = larger(largest, x[i]);
-        if (each ? i + 1 < kBeamPerThread : (i + 1) % 4 != 0) continue;
-        selection.offer(Keys<Real>::make(largest, beam_column<edited>(i)), true);
-        largest = Keys<Real>::minus_infinity();
-    }
-    selection.compact();
-    const Real limit = Keys<Real>::value(selection.key(proposals - 1));
-    selection.clear();
-    return larger(limit, lowest);
-}
-
 // ---- A row --------------------------------------------------------------------------------------
 
 struct BeamEntry {
@@ -452,7 +431,9 @@ SEQFAST_DEVICE void propose(const BeamParams& p, const BeamRow<T>& r, Real* larg
     const int64_t late = !edited || p.plan.late == 0 ? 0 : int64_t(p.plan.late_counts[r.row]);
     if (edited && late > 0) add_late<edited>(p, r, sum, late, selection);
     const int found = selection.count();
-    const auto entry_at = [&](int i) { return beam_entry(Keys<Real>::place(selection.key(i))); };
+    const auto entry_at = [&](int i) {
+        return beam_entry(uint32_t(Keys<Real>::place(selection.key(i))));
+    };
     Real largest = none;
     if (edited && o.noise) {
         for (int i = thread_index(); i < found; i += kSelectionThreads)
@@ -494,7 +475,6 @@ template <class T, bool edited>
 SEQFAST_KERNEL(kSelectionThreads, (sizeof(T) == 8 ? 2 : 4) - (edited ? 1 : 0))
 beam_scan_kernel(SEQFAST_GRID_CONSTANT BeamParams p) {
     using Real = typename RealOf<T>::type;
-    constexpr int batches = kBeamTile / kSelectionBatch, per_batch = kBeamPerThread / batches;
     const BeamStepArgs& args = p.args;
     const BeamOptions& o = args.options;
     const BeamPlan& plan = p.plan;
@@ -541,24 +521,12 @@ beam_scan_kernel(SEQFAST_GRID_CONSTANT BeamParams p) {
                 }
                 finish_edits(p, r, tile, memory.flags, edits.late, x);
             }
-            if (tile == begin) limit = first_limit<edited>(proposals, selection, x);
-            SEQFAST_UNROLL
-            for (int batch = 0; batch < batches; ++batch) {
-                bool reached = false;
-                SEQFAST_UNROLL
-                for (int i = batch * per_batch; i < (batch + 1) * per_batch; ++i)
-                    reached |= x[i] >= limit;
-                if (warp_any(reached)) {
-                    SEQFAST_UNROLL
-                    for (int i = batch * per_batch; i < (batch + 1) * per_batch; ++i) {
-                        const uint32_t token = tile + beam_column<edited>(i);
-                        selection.offer(Keys<Real>::make(x[i], token * 2), x[i] >= limit);
-                    }
-                }
-                // What comes later loses against an equal one.
-                if (selection.compact_if_full())
-                    limit = Keys<Real>::next_value(selection.key(proposals - 1));
-            }
+            if (tile == begin && proposals <= kBeamTile / 4)
+                limit = larger(first_limit(proposals, selection, x,
+                                           [](int i) { return beam_column<edited>(i); }),
+                               Keys<Real>::lowest());
+            const auto place_of = [&](int i) { return (tile + beam_column<edited>(i)) * 2; };
+            offer_tile(proposals, selection, x, place_of, limit);
         }
         selection.compact();
         bool last = true;

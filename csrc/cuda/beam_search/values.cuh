@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/beam_search.h"
+#include "cuda/base/search.cuh"
 #include "cuda/base/selection.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
@@ -11,53 +12,6 @@ constexpr int kBeamPerThread = 16;  // logits that a thread has on their way at 
 constexpr int kBeamTile = kSelectionThreads * kBeamPerThread;
 constexpr int64_t kBeamMost = 1024;                      // beams of a sentence
 constexpr int64_t kBeamMostProposals = kSelectionBatch;  // of a row
-
-// ---- Keys: a number and what tells equal ones apart, larger for whoever comes first -------------
-
-struct WideKey {
-    uint64_t value, rest;
-};
-SEQFAST_DEVICE bool operator<(WideKey a, WideKey b) {
-    return a.value < b.value || (a.value == b.value && a.rest < b.rest);
-}
-
-template <class Real>
-struct Keys;
-
-template <>
-struct Keys<float> {
-    using Key = uint64_t;
-    static SEQFAST_DEVICE float lowest() { return float_of(0xFF7FFFFFu); }  // that is finite
-    static SEQFAST_DEVICE float minus_infinity() { return float_of(0xFF800000u); }
-    static SEQFAST_DEVICE float nan() { return float_of(0x7FFFFFFFu); }
-    static SEQFAST_DEVICE Key make(float value, uint32_t place) {
-        const uint32_t bits = value == 0 ? 0 : bits_of(value);  // -0 is 0
-        return uint64_t(ordered_bits(bits)) << 32 | ~place;
-    }
-    static SEQFAST_DEVICE float value(Key key) { return float_of(score_bits(key)); }
-    static SEQFAST_DEVICE float next_value(Key key) { return float_of(next_score_bits(key)); }
-    static SEQFAST_DEVICE uint32_t place(Key key) { return ~uint32_t(key); }
-};
-
-template <>
-struct Keys<double> {
-    using Key = WideKey;
-    static constexpr uint64_t sign = uint64_t(1) << 63;
-    static SEQFAST_DEVICE double lowest() { return double_of(0xFFFFFFFFu, 0xFFEFFFFFu); }
-    static SEQFAST_DEVICE double minus_infinity() { return double_of(0, 0xFFF00000u); }
-    static SEQFAST_DEVICE double nan() { return double_of(0xFFFFFFFFu, 0x7FFFFFFFu); }
-    static SEQFAST_DEVICE Key make(double value, uint32_t place) {
-        const uint64_t bits = value == 0 ? 0 : bits_of(value);
-        return {bits & sign ? ~bits : bits | sign, uint64_t(~place)};
-    }
-    static SEQFAST_DEVICE double number(uint64_t ordered) {
-        const uint64_t bits = ordered & sign ? ordered & ~sign : ~ordered;
-        return double_of(uint32_t(bits), uint32_t(bits >> 32));
-    }
-    static SEQFAST_DEVICE double value(Key key) { return number(key.value); }
-    static SEQFAST_DEVICE double next_value(Key key) { return number(key.value + 1); }
-    static SEQFAST_DEVICE uint32_t place(Key key) { return ~uint32_t(key.rest); }
-};
 
 template <class Real>
 using KeyOf = typename Keys<Real>::Key;
@@ -119,23 +73,10 @@ template <class Real>
 SEQFAST_DEVICE Real* reals(void* array) {
     return static_cast<Real*>(array);
 }
-template <class Real>
-SEQFAST_DEVICE Real larger(Real a, Real b) {
-    return b > a ? b : a;
-}
-
 // Whether a token stands among rising ones.
 SEQFAST_DEVICE bool is_among(const int32_t* tokens, int64_t count, int32_t token) {
-    int64_t low = 0, high = count;
-    while (low < high) {
-        const int64_t middle = (low + high) / 2;
-        if (tokens[middle] < token) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < count && tokens[low] == token;
+    const int64_t at = count_front(count, [&](int64_t i) { return tokens[i] < token; });
+    return at < count && tokens[at] == token;
 }
 
 // The largest of a block; `memory` has a place for each warp, and is free before and after.

@@ -2,7 +2,9 @@
 // lies in global memory, what competes for the next beam in shared memory.
 #include "cuda/ctc/ctc.h"
 
+#include "cuda/base/search.cuh"
 #include "cuda/base/selection.cuh"
+#include "cuda/base/sizes.h"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 namespace {
@@ -10,27 +12,8 @@ namespace {
 constexpr int kThreads = kSelectionThreads;
 constexpr int kWarps = kThreads / 32;
 
-// A candidate's score, its bits so that they compare as numbers do, and its negated place.
-struct CandidateKey {
-    uint64_t score, place;
-};
-SEQFAST_DEVICE bool operator<(const CandidateKey& a, const CandidateKey& b) {
-    return a.score < b.score || (a.score == b.score && a.place < b.place);
-}
-
-SEQFAST_DEVICE CandidateKey key_of(double score, int64_t place) {
-    uint64_t bits;
-    score += 0.0;  // makes -0 into 0
-    memcpy(&bits, &score, sizeof bits);
-    constexpr uint64_t sign = uint64_t(1) << 63;
-    return {bits & sign ? ~bits : bits | sign, ~uint64_t(place)};
-}
-SEQFAST_DEVICE double score_of(const CandidateKey& key) {
-    constexpr uint64_t sign = uint64_t(1) << 63;
-    const uint64_t bits = key.score & sign ? key.score & ~sign : ~key.score;
-    return double_of(uint32_t(bits), uint32_t(bits >> 32));
-}
-SEQFAST_DEVICE int64_t place_of(const CandidateKey& key) { return int64_t(~key.place); }
+// A candidate's score, and its place: what comes later loses.
+using CandidateKeys = Keys<double>;
 
 // Prefixes by their hash: whoever counts first has the place, later ones look further.
 struct TablePlace {
@@ -39,7 +22,7 @@ struct TablePlace {
 };
 
 struct BlockMemory {
-    SelectionMemoryOf<CandidateKey> selection;
+    SelectionMemoryOf<WideKey> selection;
     double least[kWarps];
 };
 
@@ -202,20 +185,20 @@ class Search {
         for (int begin = 0; begin < count_; begin += kThreads) {
             const int k = begin + thread_index();
             const double score = k < count_ ? stays_.total[k] + now_.lm[k] : kNone;
-            selection_.offer(key_of(score, k), score > kNone);
+            selection_.offer(CandidateKeys::make(score, k), score > kNone);
         }
         selection_.compact_if_full();
         const int64_t cells = args_.lm ? count_ * args_.ranks : cells_[count_];
         for (int64_t begin = 0; begin < cells; begin += kSelectionBatch) {
             for (int64_t at = begin; at < begin + kSelectionBatch && at < cells; at += kThreads) {
-                CandidateKey key{};
+                WideKey key{};
                 const bool offered =
                     at + thread_index() < cells && extension(at + thread_index(), key);
                 selection_.offer(key, offered);
             }
             // What comes later loses against an equal score.
             if (selection_.compact_if_full()) {
-                const double last = score_of(selection_.key(int(beam_size_) - 1));
+                const double last = CandidateKeys::value(selection_.key(int(beam_size_) - 1));
                 limit_ = last > limit_ ? last : limit_;
             }
         }
@@ -225,20 +208,11 @@ class Search {
     // Which prefix and which of the frame's tokens a cell is.
     SEQFAST_DEVICE int prefix_of(int64_t cell) const {
         if (args_.lm) return int(cell / args_.ranks);
-        int low = 0, high = count_ - 1;
-        while (low < high) {
-            const int middle = (low + high + 1) / 2;
-            if (cells_[middle] <= cell) {
-                low = middle;
-            } else {
-                high = middle - 1;
-            }
-        }
-        return low;
+        return count_front(count_, [&](int k) { return cells_[k] <= cell; }) - 1;
     }
 
     // Whether the cell is a candidate, and its key.
-    SEQFAST_DEVICE bool extension(int64_t cell, CandidateKey& key) const {
+    SEQFAST_DEVICE bool extension(int64_t cell, WideKey& key) const {
         const int k = prefix_of(cell);
         const int64_t rank = cell - (args_.lm ? k * args_.ranks : cells_[k]);
         const CtcRanked entry = ranked(rank);
@@ -249,7 +223,7 @@ class Search {
         if (!(score > limit_)) return false;
         const int32_t child = find(node, token);
         if (child != 0 && nodes_[child].slot >= 0) return false;  // it stays
-        key = key_of(score, beam_size_ + k * args_.ranks + rank);
+        key = CandidateKeys::make(score, beam_size_ + k * args_.ranks + rank);
         return true;
     }
 
@@ -265,7 +239,7 @@ class Search {
         block_sync();
         const int64_t first_new = 1 + t * beam_size_;
         for (int k = thread_index(); k < chosen; k += kThreads) {
-            const int64_t place = place_of(selection_.key(k));
+            const int64_t place = int64_t(CandidateKeys::place(selection_.key(k)));
             int64_t from = place, token = -1;
             if (place < beam_size_) {
                 ctc_keep(now_, stays_, from, next_, k);
@@ -304,18 +278,11 @@ class Search {
     }
 
     SEQFAST_DEVICE int count_within_threshold() const {
-        int low = 0, high = selection_.count();
-        if (high == 0) return 0;
-        const double lowest = score_of(selection_.key(0)) - args_.beam_threshold;
-        while (low < high) {
-            const int middle = (low + high) / 2;
-            if (score_of(selection_.key(middle)) < lowest) {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        return low;
+        const int count = selection_.count();
+        if (count == 0) return 0;
+        const double lowest = CandidateKeys::value(selection_.key(0)) - args_.beam_threshold;
+        return count_front(
+            count, [&](int k) { return !(CandidateKeys::value(selection_.key(k)) < lowest); });
     }
 
     SEQFAST_DEVICE int32_t new_link(int64_t number, int32_t previous, int64_t t) {
@@ -365,7 +332,7 @@ class Search {
 
     const CtcBeamArgs& args_;
     BlockMemory& memory_;
-    SelectionOf<CandidateKey> selection_;
+    SelectionOf<WideKey> selection_;
     const int64_t row_, beam_size_, length_;
     char* const row_memory_;
     CtcState& state_;
@@ -421,12 +388,7 @@ void ctc_beam_search(const GpuPlace& place, const CtcBeamArgs& args) {
                       row_size_of(args),
                       reinterpret_cast<TablePlace*>(args.workspace)};
     if (args.frame_begin == 0) fill_zero(args.workspace, size_t(tables), place.stream);
-    constexpr int64_t most = 1 << 20;
-    LaunchShape shape{};
-    shape.grid_x = int(args.input.batch < most ? args.input.batch : most);
-    shape.grid_y = shape.grid_z = shape.cluster = 1;
-    shape.threads = kThreads;
-    shape.shared_bytes = sizeof(BlockMemory);
+    const LaunchShape shape = shape_of_blocks(args.input.batch, kThreads, sizeof(BlockMemory));
     const auto kernel = args.input.dtype == DType::float64 ? ctc_beam_search_kernel<double>
                                                            : ctc_beam_search_kernel<float>;
     launch("ctc_beam_search_kernel", kernel, shape, place.stream, p);

@@ -1,12 +1,10 @@
-// What all kernels of a recurrence share: their arguments, rows by length, random draws, and which
-// numbers the cells have.
+// What all kernels of a recurrence share: their arguments, rows by length, random draws.
 #pragma once
 
-#include "core/cells/gru_cell.h"
-#include "core/cells/lstm_cell.h"
-#include "core/cells/rnn_cell.h"
 #include "core/random.h"
+#include "core/rnn.h"
 #include "cuda/base/tile_product.cuh"
+#include "cuda/rnn/families.h"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 
@@ -55,6 +53,12 @@ struct RowsByLength {
     }
 };
 
+// A row's own step s, the s-th that a pass does of it.
+struct RowStep {
+    int64_t row;
+    int s, length;
+    SEQFAST_DEVICE bool is_last() const { return s == length - 1; }
+};
 // The step of the sequence that row `length` long does at its own step s.
 SEQFAST_DEVICE int64_t time_of(int s, int length, bool reversed) {
     return reversed ? length - 1 - s : s;
@@ -74,7 +78,8 @@ struct RealVariant {
 struct Variant {
     CellKind kind;
     int gates, saved;
-    int kept;                      // blocks of a direction in the array of gates
+    int kept;  // blocks of a direction in the array of gates
+    bool has_split_candidate;
     Activation output_activation;  // of the projection
     const uint8_t* reset;          // [steps, batch] or nullptr
     const int64_t* seed;           // nullptr: evaluation
@@ -125,36 +130,6 @@ template <class Real>
 SEQFAST_DEVICE Real cell_share(const Variant& v, uint32_t events) {
     return !v.seed ? v.real<Real>().zoneout_cell : events & cell_kept ? Real(1) : Real(0);
 }
-
-// ---- Cells: which numbers a kernel is compiled for
-// -----------------------------------------------------
-
-// slots: products of a unit in a step, and gradients it hands to the step before. Planes hold what
-// a unit carries from step to step: its cell (backward: the gradient of it), its hidden state (what
-// reaches it past the product), the mask of what is multiplied. bounded: |h| <= 1 from the first
-// step on.
-struct PlainLstm {
-    static constexpr int slots = 4, inputs = 4, saved = 4;
-    static constexpr bool has_cell = true, general = false, bounded = true;
-    static constexpr int cell_plane = 0, hidden_plane = 0, mask_plane = 0, planes = 1;
-};
-// With options, of three or four gates.
-struct Lstm {
-    static constexpr int slots = 4, inputs = 4, saved = 4;
-    static constexpr bool has_cell = true, general = true, bounded = false;
-    static constexpr int cell_plane = 0, hidden_plane = 1, mask_plane = 2, planes = 3;
-};
-// Reset after the product, or no reset gate.
-struct Gru {
-    static constexpr int slots = 4, inputs = 3, saved = 4;
-    static constexpr bool has_cell = false, general = true, bounded = false;
-    static constexpr int cell_plane = 0, hidden_plane = 0, mask_plane = 1, planes = 2;
-};
-struct Rnn {
-    static constexpr int slots = 1, inputs = 1, saved = 1;
-    static constexpr bool has_cell = false, general = true, bounded = false;
-    static constexpr int cell_plane = 0, hidden_plane = 0, mask_plane = 1, planes = 2;
-};
 
 // A unit's planes.
 template <class Acc>
@@ -307,17 +282,21 @@ struct CellOf {
         }
         return result;
     }
-    template <class Cell>
+    template <class Family>
     SEQFAST_DEVICE int gate_count() const {
-        return Cell::general && Cell::slots > 1 ? p.variant.gates : Cell::slots;
+        return Family::general && Family::slots > 1 ? p.variant.gates : Family::slots;
     }
-    template <class Cell>
+    template <class Family>
     SEQFAST_DEVICE int saved_count() const {
-        return Cell::general && Cell::slots > 1 ? p.variant.saved : Cell::saved;
+        return Family::general && Family::slots > 1 ? p.variant.saved : Family::saved;
     }
-    template <class Cell>
+    template <class Family>
     SEQFAST_DEVICE int kept_count() const {
-        return Cell::general ? p.variant.kept : Cell::saved;
+        return Family::general ? p.variant.kept : Family::saved;
+    }
+    template <class Family>
+    SEQFAST_DEVICE bool splits_candidate() const {
+        return Family::split_gate >= 0 && p.variant.has_split_candidate;
     }
 };
 
@@ -387,5 +366,24 @@ SEQFAST_DEVICE typename QuadWords<T>::Type quad_words(T value) {
     return words_of<marked, T>(shuffle(bits, quad), shuffle(bits, quad + 1),
                                shuffle(bits, quad + 2), shuffle(bits, quad + 3));
 }
+
+// Of options that both directions of a cell take.
+template <class Acc>
+SEQFAST_DEVICE void set_inputs(const Variant& v, const CellOptions<Acc>& options, uint32_t events,
+                               const Gates4<Acc>* peephole, StepInputs<Acc>& inputs) {
+    if (options.update_dropout) inputs.update_scale = update_scale<Acc>(v, events);
+    if (options.zoneout_cell) inputs.zoneout_cell = cell_share<Acc>(v, events);
+    if (options.peephole) {
+        SEQFAST_UNROLL
+        for (int i = 0; i < 3; ++i) inputs.peephole[i] = peephole->at[i];
+    }
+}
+
+// What a thread keeps of its unit for all steps.
+template <class Acc>
+struct UnitWeights {
+    const Gates4<Acc>* bias;
+    const Gates4<Acc>* peephole;
+};
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

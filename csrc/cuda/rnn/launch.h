@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "cuda/base/sizes.h"
 #include "cuda/rnn/persistent_block.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
@@ -17,10 +18,6 @@ struct PersistentShape {
     int passes;  // of a slab
 };
 
-constexpr int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-constexpr int size_of(DType dtype) {
-    return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
-}
 // Chunks of k where k is made of units of so many bytes, shared out over blocks of so many units.
 constexpr int chunks_of(int64_t units, int block_units, int unit_bytes) {
     return int(round_up(round_up(units, block_units) * unit_bytes, chunk_bytes) / chunk_bytes);
@@ -81,8 +78,8 @@ struct WeightsAt {
         ever_in_registers && fit(chunks_of(most, units, k_slots* bytes));
 };
 
-template <class At, class Way_, class Product, class Use>
-auto with_weights_at(Way_ strategy, Product product, int chunks, Use use) {
+template <class At, class Strategy_, class Product, class Use>
+auto with_weights_at(Strategy_ strategy, Product product, int chunks, Use use) {
     using InRegisters = typename At::InRegisters;
     using Streamed = typename At::Streamed;
     if constexpr (At::always_in_registers) {
@@ -96,9 +93,15 @@ auto with_weights_at(Way_ strategy, Product product, int chunks, Use use) {
 
 // Two row tiles, weights that all stay in registers and options of a cell are too much together
 // where rows come through global memory.
-template <class Cell>
+template <class Family>
 constexpr int most_n_tiles(Strategy strategy) {
-    return Cell::general && strategy == Strategy::grid ? 1 : 2;
+    return Family::general && strategy == Strategy::grid ? 1 : 2;
+}
+
+// Without clusters only a block alone is launched as one.
+template <Strategy strategy, class G>
+constexpr bool is_launched() {
+    return strategy == Strategy::grid || G::units == 64 || has_clusters;
 }
 
 // Calls use(strategy, product, geometry) with their types. Only what some layer needs is compiled.
@@ -112,7 +115,7 @@ auto with_persistent_kernel(const PersistentShape& shape, Use use) {
                 strategy, product, shape.chunks, use);
         };
         const auto with_rows = [&](auto strategy, auto units) {
-            if constexpr (most_n_tiles<typename Kernels::Cell>(strategy) == 2)
+            if constexpr (most_n_tiles<typename Kernels::Family>(strategy) == 2)
                 if (shape.n_tiles == 2)
                     return with_all(strategy, units, std::integral_constant<int, 2>{});
             return with_all(strategy, units, std::integral_constant<int, 1>{});
@@ -140,30 +143,28 @@ struct PersistentPass {
     void (*run)(const PersistentShape& shape, const LaunchShape& launch_shape, const Params& params,
                 Stream stream);
 };
-template <class Cell>
+// Instantiated for each of SequenceFamilies, in files that cmake/cuda.cmake writes.
+template <class Family>
 const PersistentPass<ForwardParams>& persistent_forward();
-template <class Cell>
+template <class Family>
 const PersistentPass<BackwardParams>& persistent_backward();
-// Each in a file of its own.
-#define SEQFAST_PERSISTENT_PASSES(Cell)                              \
-    template <>                                                      \
-    const PersistentPass<ForwardParams>& persistent_forward<Cell>(); \
-    template <>                                                      \
-    const PersistentPass<BackwardParams>& persistent_backward<Cell>();
-SEQFAST_PERSISTENT_PASSES(PlainLstm)
-SEQFAST_PERSISTENT_PASSES(Lstm)
-SEQFAST_PERSISTENT_PASSES(Gru)
-SEQFAST_PERSISTENT_PASSES(Rnn)
-#undef SEQFAST_PERSISTENT_PASSES
+template <class Family, class Params>
+const PersistentPass<Params>& persistent_pass_of() {
+    if constexpr (std::is_same_v<Params, BackwardParams>)
+        return persistent_backward<Family>();
+    else
+        return persistent_forward<Family>();
+}
 
-// Kernels: Cell, outputs, k_slots, name(strategy), kernel<strategy, Product, G>().
-template <class Kernels, class Params>
-constexpr PersistentPass<Params> persistent_pass() {
-    return {
+// Kernels: Family, Params, outputs, k_slots, name(strategy), kernel<strategy, Product, G>().
+template <class Kernels>
+constexpr auto persistent_pass() {
+    using Params = typename Kernels::Params;
+    return PersistentPass<Params>{
         [](const PersistentShape& shape) {
             return with_persistent_kernel<Kernels>(shape, [&](auto strategy, auto product,
                                                               auto geometry) {
-                return persistent_layout<typename Kernels::Cell, decltype(product),
+                return persistent_layout<typename Kernels::Family, decltype(product),
                                          decltype(geometry)>(strategy, shape.chunks, shape.passes);
             });
         },
@@ -201,6 +202,10 @@ void launch_stepwise_forward(DType dtype, const ForwardParams& params, int next_
 void launch_stepwise_backward(DType dtype, const BackwardParams& params, int next_chunks,
                               Stream stream);
 
+// What a projection carries from step to step.
+struct ProjectionState {
+    static constexpr int hidden_plane = 0, mask_plane = 1, planes = 2;
+};
 // The projection after a cell: output = activation(weights * rows + bias), zoneout.
 struct ProjectionForwardParams {
     RecurrenceParams recurrence;  // hidden_size: that of the output
@@ -209,7 +214,7 @@ struct ProjectionForwardParams {
     const void* hidden;   // as in RnnRecurrenceForwardArgs
     void* output;
     void* hidden_n;
-    void* state;  // [plane][direction][pass][row][unit], planes as Rnn has them
+    void* state;  // [plane][direction][pass][row][unit], planes of ProjectionState
 };
 void launch_stepwise_projection_forward(DType dtype, const ProjectionForwardParams& params,
                                         int next_chunks, Stream stream);
@@ -230,19 +235,23 @@ struct ProjectionBackwardParams {
 void launch_stepwise_projection_backward(DType dtype, const ProjectionBackwardParams& params,
                                          int next_chunks, Stream stream);
 
-// The GRU with its reset gate before the product, two launches a step. Forward: r, z and r * m; n
-// and h[t]. Backward: the gradients of z and n; that of r.
-void launch_reset_before_forward(DType dtype, const ForwardParams& params, bool second,
-                                 int next_chunks, Stream stream);
-void launch_reset_before_backward(DType dtype, const BackwardParams& params, bool second,
-                                  int next_chunks, Stream stream);
+// A cell whose step has a second product, two launches a step. Forward: all gates but the candidate
+// and what the second product multiplies; the candidate and h[t]. Backward: the gradients of all
+// gates but the factor; that of the factor.
+void launch_second_product_forward(DType dtype, const ForwardParams& params, bool second,
+                                   int next_chunks, Stream stream);
+void launch_second_product_backward(DType dtype, const BackwardParams& params, bool second,
+                                    int next_chunks, Stream stream);
 
 // A step with layer normalisation: its product, then one block for each row of the batch.
+struct NormWeights {
+    const void* product[2];  // per direction
+    const void* cell[2];
+    const void* cell_bias[2];
+};
 struct LayerNormForwardParams {
     ForwardParams forward;
-    const void* weight_norm_hh[2];
-    const void* weight_norm_cell[2];
-    const void* bias_norm_cell[2];
+    NormWeights weights;
     void* statistics;  // as in RnnRecurrenceForwardArgs
     void* raw;         // the product, accumulating type [direction][row of all passes][gate][unit]
 };
@@ -251,9 +260,7 @@ void launch_layer_norm_forward(DType dtype, const LayerNormForwardParams& params
 
 struct LayerNormBackwardParams {
     BackwardParams backward;
-    const void* weight_norm_hh[2];
-    const void* weight_norm_cell[2];
-    const void* bias_norm_cell[2];
+    NormWeights weights;
     const void* statistics;
     void* grad_product;
     void* grad_norm_cell;

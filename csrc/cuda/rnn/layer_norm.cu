@@ -2,12 +2,12 @@
 // row of the batch, which has to see all of a row before the cell.
 #include "cuda/rnn/backward_cell.cuh"
 #include "cuda/rnn/forward_cell.cuh"
-#include "cuda/rnn/stepwise_product.cuh"
+#include "cuda/rnn/stepwise.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 namespace {
 
-// Planes beyond those of Lstm: the cell before it is normalised, the output gate.
+// Planes beyond those of a family with a cell: the cell before it is normalised, the output gate.
 constexpr int unzoned_plane = 3, gate_plane = 4;
 
 // The product alone, to raw [direction][row of all passes][output][unit].
@@ -15,23 +15,18 @@ template <class Product, class G>
 SEQFAST_KERNEL(256, 1)
 raw_product_kernel(SEQFAST_GRID_CONSTANT RecurrenceParams r, void* raw) {
     using Acc = typename Product::Acc;
-    Acc* partial = reinterpret_cast<Acc*>(dynamic_shared());
-    const int unit = thread_index() % G::units, at = block_x() * G::units + unit;
-    for (int64_t pass = block_y(); pass < r.all_passes; pass += grid_y()) {
-        if (r.staged) multiply_streamed<Product, G>(r, block_z(), pass, partial);
-        block_sync();
-        for (int n = thread_index() / G::units; n < G::rows; n += G::threads / G::units) {
-            if (at >= r.hidden_size) continue;
-            Gates4<Acc> sum{};
-            if (r.staged) sum = sum_outputs<G>(partial, n, unit);
-            const int64_t row = (int64_t(block_z()) * r.all_passes + pass) * G::rows + n;
-            Acc* to = static_cast<Acc*>(raw) + row * G::outputs * r.hidden_size + at;
-            SEQFAST_UNROLL
-            for (int output = 0; output < G::outputs; ++output)
-                to[int64_t(output) * r.hidden_size] = sum.at[output];
-        }
-        block_sync();
-    }
+    const StepBlock<Product, G> block(r);
+    block.for_each_place([&](int64_t pass, int n) {
+        const int at = block.layer_unit();
+        if (at >= r.hidden_size) return;
+        Gates4<Acc> sum{};
+        if (r.staged) sum = sum_outputs<G>(block.partial, n, block.unit);
+        const int64_t row = (int64_t(block.direction) * r.all_passes + pass) * G::rows + n;
+        Acc* to = static_cast<Acc*>(raw) + row * G::outputs * r.hidden_size + at;
+        SEQFAST_UNROLL
+        for (int output = 0; output < G::outputs; ++output)
+            to[int64_t(output) * r.hidden_size] = sum.at[output];
+    });
 }
 
 // Sums over a block of 8 warps, always in the same order; all threads get them.
@@ -83,23 +78,27 @@ SEQFAST_DEVICE Acc weight_at(const void* weights, int64_t i) {
     return to_float(static_cast<const T*>(weights)[i]);
 }
 
-// Gates that are normalised together with the first one; of gru the candidate stands alone.
-SEQFAST_DEVICE int first_group(const Variant& v) { return v.kind == CellKind::gru ? 2 : v.gates; }
+// Gates that are normalised together with the first one; a split candidate stands alone.
+SEQFAST_DEVICE int first_group(const Variant& v) {
+    return v.has_split_candidate ? v.gates - 1 : v.gates;
+}
 
-template <class Cell_, class Product>
-SEQFAST_KERNEL(256, 1)
-layer_norm_forward_kernel(SEQFAST_GRID_CONSTANT LayerNormForwardParams q, int pass_rows,
-                          int next_chunks) {
-    using T = typename Product::T;
-    using Acc = typename Product::Acc;
-    using Cell = ForwardCell<Cell_, Product>;
-    const ForwardParams& p = q.forward;
-    const RecurrenceParams& r = p.recurrence;
-    const Variant& v = p.variant;
+// A row that runs, as one block has it.
+template <class Acc>
+struct NormRow {
+    RowStep at;
+    int64_t position, direction_row;  // among the rows by length; in arrays of all passes
+    Acc* planes;
+    int64_t stride;
+    SEQFAST_DEVICE Planes<Acc> state(int unit) const { return {planes + unit, stride}; }
+};
+// Calls use(row) for each row that runs.
+template <class Cell, class Use>
+SEQFAST_DEVICE void for_each_row(Cell& cell, int pass_rows, const Use& use) {
+    using Acc = typename Cell::Acc;
+    const RecurrenceParams& r = cell.p.recurrence;
     const int direction = block_z(), s = r.step, size = r.hidden_size;
     const int64_t all_rows = int64_t(r.all_passes) * pass_rows;
-    Cell cell(p);
-
     for (int64_t position = block_x(); position < r.rows.batch; position += grid_x()) {
         const int64_t row = r.rows.row(position), direction_row = direction * all_rows + position;
         const int length = r.rows.length(row);
@@ -110,88 +109,109 @@ layer_norm_forward_kernel(SEQFAST_GRID_CONSTANT LayerNormForwardParams q, int pa
             }
             continue;
         }
-        const bool last = s == length - 1;
-        const int64_t t = time_of(s, length, direction == 1);
-        const int64_t next = last ? -1 : time_of(s + 1, length, direction == 1);
-        const Acc* raw = static_cast<const Acc*>(q.raw) + direction_row * Cell_::slots * size;
+        use(NormRow<Acc>{{row, s, length},
+                         position,
+                         direction_row,
+                         static_cast<Acc*>(cell.p.state) + direction_row * size,
+                         int64_t(r.directions) * all_rows * size});
+        block_sync();
+    }
+}
+// Where the next product finds the numbers of a unit, `slots` of each.
+template <class T>
+SEQFAST_DEVICE T* next_of(const RecurrenceParams& r, int next_chunks, int pass_rows,
+                          int64_t position, int unit, int slots) {
+    return row_element<T>(r.exchange, next_chunks, pass_rows,
+                          int64_t(block_z()) * r.all_passes + position / pass_rows,
+                          int(position % pass_rows), int64_t(slots) * unit);
+}
+
+template <class Family, class Product>
+SEQFAST_KERNEL(256, 1)
+layer_norm_forward_kernel(SEQFAST_GRID_CONSTANT LayerNormForwardParams q, int pass_rows,
+                          int next_chunks) {
+    using T = typename Product::T;
+    using Acc = typename Product::Acc;
+    using Cell = ForwardCell<Family, Product>;
+    const ForwardParams& p = q.forward;
+    const RecurrenceParams& r = p.recurrence;
+    const Variant& v = p.variant;
+    const int direction = block_z(), s = r.step, size = r.hidden_size;
+    Cell cell(p);
+
+    for_each_row(cell, pass_rows, [&](const NormRow<Acc>& of) {
+        const int64_t row = of.at.row, t = time_of(s, of.at.length, direction == 1);
+        const bool last = of.at.is_last();
+        const Acc* raw = static_cast<const Acc*>(q.raw) + of.direction_row * Family::slots * size;
         const int group = first_group(v);
         const Moments<Acc> first = moments_of(raw, int64_t(group) * size);
         Moments<Acc> candidate{};
         if (group < v.gates) candidate = moments_of(raw + int64_t(group) * size, size);
-        Acc* planes = static_cast<Acc*>(p.state) + direction_row * size;
-        const int64_t stride = int64_t(r.directions) * all_rows * size;
         const auto send = [&](int unit, T value) {
-            *row_element_of<T>(r.exchange, next_chunks, pass_rows,
-                               direction * r.all_passes + position / pass_rows,
-                               int(position % pass_rows), unit) = value;
+            *next_of<T>(r, next_chunks, pass_rows, of.position, unit, 1) = value;
         };
 
         for (int unit = thread_index(); unit < size; unit += thread_count()) {
             cell.start(direction, unit);
-            const Planes<Acc> state{planes + unit, stride};
-            if (s == 0) cell.begin(row, t, state);
+            const Planes<Acc> state = of.state(unit);
+            if (s == 0) cell.begin(row, of.at.length, state);
             typename Cell::Ahead ahead;
-            cell.load(ahead, t, row, next);
+            cell.load(ahead, of.at);
             T* kept =
                 p.gates ? static_cast<T*>(p.gates) + cell.at(t, row, int64_t(v.kept) * size) + unit
                         : nullptr;
             Gates4<Acc> sum{};
             SEQFAST_UNROLL
-            for (int gate = 0; gate < Cell_::inputs; ++gate)
+            for (int gate = 0; gate < Family::inputs; ++gate)
                 if (gate < v.gates) {
                     const Moments<Acc> m = gate < group ? first : candidate;
                     const int64_t i = int64_t(gate) * size;
                     const Acc normal = (raw[i + unit] - m.mean) * m.rstd;
                     if (kept) kept[v.saved * int64_t(size) + i] = round_to<T>(normal);
                     sum.at[gate] =
-                        normal * weight_at<T, Acc>(q.weight_norm_hh[direction], i + unit);
+                        normal * weight_at<T, Acc>(q.weights.product[direction], i + unit);
                 }
-            const Gates4<Acc> bias = cell.bias(), peephole = cell.template peephole<Acc, T>();
-            if constexpr (Cell_::has_cell) {
+            Gates4<Acc> bias{}, peephole{};
+            cell.load_weights(bias, peephole);
+            const UnitWeights<Acc> weights{&bias, &peephole};
+            if constexpr (Family::has_cell) {
                 Acc before[4], output_gate;
                 StepInputs<Acc> inputs{};
                 typename Cell::Result result{};
-                cell.prepare(ahead, sum, bias, &peephole, state, before, inputs);
-                const CellOptions<Acc>& options = v.template real<Acc>().cell;
-                state[unzoned_plane] = v.kind == CellKind::lstm_three_gates
-                                           ? Cell::template move_cell<true>(options, inputs, before,
-                                                                            result, output_gate)
-                                           : Cell::template move_cell<false>(
-                                                 options, inputs, before, result, output_gate);
+                cell.prepare(ahead, sum, weights, state, before, inputs);
+                state[unzoned_plane] = cell.move_cell(inputs, before, result, output_gate);
                 state[gate_plane] = output_gate;
-                state[Cell_::cell_plane] = ahead.events & cleared ? Acc(0) : result.cell;
+                state[Family::cell_plane] = ahead.events & cleared ? Acc(0) : result.cell;
                 for (int k = 0; kept && k < v.saved; ++k)
                     kept[int64_t(k) * size] = round_to<T>(result.saved[k]);
                 if (p.cells) static_cast<Acc*>(p.cells)[cell.at(t, row, size) + unit] = result.cell;
                 if (last) static_cast<T*>(p.cell_n)[cell.state_at(row)] = round_to<T>(result.cell);
             } else {
-                const auto result = cell.step(ahead, sum, bias, &peephole, state);
+                const auto result = cell.step(ahead, sum, weights, state, of.at);
                 const T sent = cell.advance(result, ahead, state);
-                cell.write(result, t, row, last);
+                cell.write(result, of.at);
                 send(unit, sent);
             }
         }
         Moments<Acc> of_cell{};
-        if constexpr (Cell_::has_cell) {
+        if constexpr (Family::has_cell) {
             block_sync();
-            of_cell = moments_of(planes + unzoned_plane * stride, size);
+            of_cell = moments_of(of.planes + unzoned_plane * of.stride, size);
             for (int unit = thread_index(); unit < size; unit += thread_count()) {
                 cell.start(direction, unit);
-                const Planes<Acc> state{planes + unit, stride};
+                const Planes<Acc> state = of.state(unit);
                 typename Cell::Ahead ahead;
-                ahead.events =
-                    cell.draw(t, row) | (next >= 0 && cell.resets(next, row) ? cleared : 0u);
+                ahead.events = cell.events_of(of.at);
                 const Acc normal = (state[unzoned_plane] - of_cell.mean) * of_cell.rstd;
                 const Acc hidden =
                     state[gate_plane] *
-                    GpuMath<Acc>::tanh(normal *
-                                           weight_at<T, Acc>(q.weight_norm_cell[direction], unit) +
-                                       weight_at<T, Acc>(q.bias_norm_cell[direction], unit));
+                    GpuMath<Acc>::tanh(normal * weight_at<T, Acc>(q.weights.cell[direction], unit) +
+                                       weight_at<T, Acc>(q.weights.cell_bias[direction], unit));
                 typename Cell::Result result{};
-                result.hidden = cell.zoned(ahead, hidden, state[Cell_::hidden_plane]);
+                result.hidden = cell.zoned(ahead, hidden, state[Family::hidden_plane]);
                 static_cast<T*>(p.output)[cell.at(t, row, size) + unit] = result.hidden;
                 if (last) static_cast<T*>(p.hidden_n)[cell.state_at(row)] = result.hidden;
-                result.cell = state[Cell_::cell_plane];
+                result.cell = state[Family::cell_plane];
                 send(unit, cell.advance(result, ahead, state));
             }
         }
@@ -202,71 +222,58 @@ layer_norm_forward_kernel(SEQFAST_GRID_CONSTANT LayerNormForwardParams q, int pa
             to[mean_cell] = of_cell.mean;
             to[rstd_cell] = of_cell.rstd;
         }
-        block_sync();
-    }
+    });
 }
 
-template <class Cell_, class Product>
+template <class Family, class Product>
 SEQFAST_KERNEL(256, 1)
 layer_norm_backward_kernel(SEQFAST_GRID_CONSTANT LayerNormBackwardParams q, int pass_rows,
                            int next_chunks) {
     using T = typename Product::T;
     using Acc = typename Product::Acc;
-    using Cell = BackwardCell<Cell_, Product>;
+    using Cell = BackwardCell<Family, Product>;
     const BackwardParams& p = q.backward;
     const RecurrenceParams& r = p.recurrence;
     const Variant& v = p.variant;
     const int direction = block_z(), s = r.step, size = r.hidden_size;
-    const int64_t all_rows = int64_t(r.all_passes) * pass_rows;
     Cell cell(p);
 
-    for (int64_t position = block_x(); position < r.rows.batch; position += grid_x()) {
-        const int64_t row = r.rows.row(position), direction_row = direction * all_rows + position;
-        const int length = r.rows.length(row);
-        if (s >= length) {
-            for (int unit = thread_index(); s == 0 && unit < size; unit += thread_count()) {
-                cell.start(direction, unit);
-                cell.finish_empty(row);
-            }
-            continue;
-        }
-        const bool first = s == length - 1;
-        const int64_t t = time_of(s, length, direction == 0);
-        const Acc* raw = static_cast<const Acc*>(q.raw) + direction_row * size;
+    for_each_row(cell, pass_rows, [&](const NormRow<Acc>& of) {
+        const int64_t row = of.at.row, t = time_of(s, of.at.length, direction == 0);
+        const Acc* raw = static_cast<const Acc*>(q.raw) + of.direction_row * size;
         cell.start(direction, 0);
         const Acc* statistics =
             static_cast<const Acc*>(q.statistics) + cell.at(t, row, statistics_count);
-        Acc* planes = static_cast<Acc*>(p.state) + direction_row * size;
-        const int64_t stride = int64_t(r.directions) * all_rows * size;
         const int group = first_group(v);
         const T* normals = static_cast<const T*>(p.gates) +
                            cell.at(t, row, int64_t(v.kept) * size) + int64_t(v.saved) * size;
-        // Gradients as the recurrent product sees them; of gru the first block is the input's own.
+        // Gradients as the recurrent product sees them; with a split candidate the first block is
+        // the input's own.
         const T* grads = static_cast<const T*>(p.grad_gates) +
                          cell.at(t, row, int64_t(v.saved) * size) +
-                         (v.kind == CellKind::gru ? size : 0);
+                         (v.has_split_candidate ? size : 0);
 
         // What reaches the cell comes through a mean over all units.
         Acc mean_grad = 0, mean_product = 0;
         const auto normalised_cell = [&](Acc unzoned) {
             return (unzoned - statistics[mean_cell]) * statistics[rstd_cell];
         };
-        if constexpr (Cell_::has_cell) {
+        if constexpr (Family::has_cell) {
             for (int unit = thread_index(); unit < size; unit += thread_count()) {
                 cell.start(direction, unit);
-                const Planes<Acc> state{planes + unit, stride};
-                if (s == 0) cell.begin(row, state);
+                const Planes<Acc> state = of.state(unit);
+                if (s == 0) cell.begin(row, of.at.length, state);
                 typename Cell::Ahead ahead;
-                cell.load(ahead, t, row, first);
+                cell.load(ahead, of.at);
                 const auto part = cell.through_cell(
-                    ahead, s > 0 ? raw[unit] : Acc(0), state, row, s == 0, [&](Acc unzoned) {
+                    ahead, s > 0 ? raw[unit] : Acc(0), state, of.at, [&](Acc unzoned) {
                         return normalised_cell(unzoned) *
-                                   weight_at<T, Acc>(q.weight_norm_cell[direction], unit) +
-                               weight_at<T, Acc>(q.bias_norm_cell[direction], unit);
+                                   weight_at<T, Acc>(q.weights.cell[direction], unit) +
+                               weight_at<T, Acc>(q.weights.cell_bias[direction], unit);
                     });
                 const Acc normal = normalised_cell(part.unzoned);
                 const Acc grad =
-                    part.grad_normalised * weight_at<T, Acc>(q.weight_norm_cell[direction], unit);
+                    part.grad_normalised * weight_at<T, Acc>(q.weights.cell[direction], unit);
                 mean_grad += grad;
                 mean_product += grad * normal;
                 if (q.grad_norm_cell) {
@@ -284,36 +291,37 @@ layer_norm_backward_kernel(SEQFAST_GRID_CONSTANT LayerNormBackwardParams q, int 
         Acc sums[2] = {0, 0}, products[2] = {0, 0};
         for (int unit = thread_index(); unit < size; unit += thread_count()) {
             cell.start(direction, unit);
-            const Planes<Acc> state{planes + unit, stride};
-            if (!Cell_::has_cell && s == 0) cell.begin(row, state);
+            const Planes<Acc> state = of.state(unit);
+            if (!Family::has_cell && s == 0) cell.begin(row, of.at.length, state);
             typename Cell::Ahead ahead;
-            cell.load(ahead, t, row, first);
-            const Gates4<Acc> peephole = cell.template peephole<Acc, T>();
+            cell.load(ahead, of.at);
+            Gates4<Acc> bias{}, peephole{};
+            cell.load_weights(bias, peephole);
             const Acc sum = s > 0 ? raw[unit] : Acc(0);
             typename Cell::Result result;
-            if constexpr (Cell_::has_cell) {
-                const Acc weight = weight_at<T, Acc>(q.weight_norm_cell[direction], unit);
+            if constexpr (Family::has_cell) {
+                const Acc weight = weight_at<T, Acc>(q.weights.cell[direction], unit);
                 result = cell.step(
-                    ahead, sum, &peephole, state, t, row, s == 0,
+                    ahead, sum, &peephole, state, of.at,
                     [&](Acc unzoned) {
                         return normalised_cell(unzoned) * weight +
-                               weight_at<T, Acc>(q.bias_norm_cell[direction], unit);
+                               weight_at<T, Acc>(q.weights.cell_bias[direction], unit);
                     },
                     [&](Acc unzoned, Acc grad_normalised) {
                         return statistics[rstd_cell] * (grad_normalised * weight - mean_grad -
                                                         normalised_cell(unzoned) * mean_product);
                     });
             } else {
-                result = cell.step(ahead, sum, &peephole, state, t, row, s == 0);
+                result = cell.step(ahead, sum, {&bias, &peephole}, state, of.at);
             }
-            cell.advance(result, state);
-            cell.write(result, t, row, first);
+            cell.advance(result, ahead, state);
+            cell.write(result, of.at);
             SEQFAST_UNROLL
-            for (int gate = 0; gate < Cell_::slots; ++gate)
+            for (int gate = 0; gate < Family::slots; ++gate)
                 if (gate < v.gates) {
                     const int64_t i = int64_t(gate) * size + unit;
                     const Acc grad = Acc(to_float(result.gates.gate[gate])) *
-                                     weight_at<T, Acc>(q.weight_norm_hh[direction], i);
+                                     weight_at<T, Acc>(q.weights.product[direction], i);
                     const Acc product = grad * Acc(to_float(normals[i]));
                     if (gate < group) {
                         sums[0] += grad;
@@ -332,13 +340,13 @@ layer_norm_backward_kernel(SEQFAST_GRID_CONSTANT LayerNormBackwardParams q, int 
             GateGradients<T> sent{};
             T* to = static_cast<T*>(q.grad_product) + cell.at(t, row, int64_t(v.gates) * size);
             SEQFAST_UNROLL
-            for (int gate = 0; gate < Cell_::slots; ++gate)
+            for (int gate = 0; gate < Family::slots; ++gate)
                 if (gate < v.gates) {
                     const int64_t i = int64_t(gate) * size + unit;
                     const int g = gate < group ? 0 : 1;
                     const Acc count = Acc(g ? size : int64_t(group) * size);
-                    const Acc grad =
-                        Acc(to_float(grads[i])) * weight_at<T, Acc>(q.weight_norm_hh[direction], i);
+                    const Acc grad = Acc(to_float(grads[i])) *
+                                     weight_at<T, Acc>(q.weights.product[direction], i);
                     sent.gate[gate] = round_to<T>(
                         statistics[g ? rstd_candidate : rstd_product] *
                         (grad - (g ? sums[1] : sums[0]) / count -
@@ -346,26 +354,20 @@ layer_norm_backward_kernel(SEQFAST_GRID_CONSTANT LayerNormBackwardParams q, int 
                     to[i] = sent.gate[gate];
                 }
             if (cell.resets(t, row)) sent = GateGradients<T>{};
-            T* const next = row_element_of<T>(
-                r.exchange, next_chunks, pass_rows, direction * r.all_passes + position / pass_rows,
-                int(position % pass_rows), int64_t(Cell_::slots) * unit);
-            if constexpr (Cell_::slots == 4)
-                store_gradients(reinterpret_cast<char*>(next), sent);
+            T* const next = next_of<T>(r, next_chunks, pass_rows, of.position, unit, Family::slots);
+            if constexpr (Family::slots == 1)
+                store_sent(next, sent.gate[0]);
             else
-                *next = sent.gate[0];
+                store_sent(next, sent);
         }
-        block_sync();
-    }
+    });
 }
 
-// Calls use(cell, product).
+// Calls use(family, product).
 template <class Use>
-void with_cell_and_product(CellKind kind, DType dtype, Use use) {
-    with_stepwise_cell(kind, [&](auto cell) {
-        if (dtype == DType::float64)
-            use(cell, Float64Product{});
-        else
-            with_product(dtype, [&](auto product) { use(cell, product); });
+void with_family_and_product(CellKind kind, DType dtype, Use use) {
+    StepFamilies::with_family(kind, true, [&](auto family) {
+        with_any_product(dtype, [&](auto product) { use(family, product); });
     });
 }
 
@@ -375,7 +377,7 @@ void launch_product(const char* name, DType dtype, const RecurrenceParams& r, vo
     const auto kernel_of = [](auto product, auto geometry) {
         return raw_product_kernel<decltype(product), decltype(geometry)>;
     };
-    launch_stepwise<outputs>(name, dtype, kernel_of, r, raw, stream);
+    launch_step<outputs>(name, dtype, kernel_of, r, raw, stream);
 }
 
 LaunchShape row_shape(const RecurrenceParams& r) {
@@ -389,13 +391,12 @@ void launch_layer_norm_forward(DType dtype, const LayerNormForwardParams& params
                                int next_chunks, Stream stream) {
     const RecurrenceParams& r = params.forward.recurrence;
     const char* name = "rnn_forward: raw_product_kernel";
-    if (params.forward.variant.kind == CellKind::rnn)
-        launch_product<1>(name, dtype, r, params.raw, stream);
-    else
-        launch_product<4>(name, dtype, r, params.raw, stream);
-    with_cell_and_product(params.forward.variant.kind, dtype, [&](auto cell, auto product) {
+    StepFamilies::with_family(params.forward.variant.kind, true, [&](auto family) {
+        launch_product<decltype(family)::slots>(name, dtype, r, params.raw, stream);
+    });
+    with_family_and_product(params.forward.variant.kind, dtype, [&](auto family, auto product) {
         launch("rnn_forward: layer_norm_forward_kernel",
-               layer_norm_forward_kernel<decltype(cell), decltype(product)>, row_shape(r), stream,
+               layer_norm_forward_kernel<decltype(family), decltype(product)>, row_shape(r), stream,
                params, pass_rows, next_chunks);
     });
 }
@@ -405,10 +406,10 @@ void launch_layer_norm_backward(DType dtype, const LayerNormBackwardParams& para
     const RecurrenceParams& r = params.backward.recurrence;
     if (r.staged)
         launch_product<1>("rnn_backward: raw_product_kernel", dtype, r, params.raw, stream);
-    with_cell_and_product(params.backward.variant.kind, dtype, [&](auto cell, auto product) {
+    with_family_and_product(params.backward.variant.kind, dtype, [&](auto family, auto product) {
         launch("rnn_backward: layer_norm_backward_kernel",
-               layer_norm_backward_kernel<decltype(cell), decltype(product)>, row_shape(r), stream,
-               params, pass_rows, next_chunks);
+               layer_norm_backward_kernel<decltype(family), decltype(product)>, row_shape(r),
+               stream, params, pass_rows, next_chunks);
     });
 }
 

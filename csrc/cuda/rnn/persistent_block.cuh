@@ -2,12 +2,13 @@
 // trades with its group.
 #pragma once
 
+#include "cuda/base/sizes.h"
 #include "cuda/rnn/kernels.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 
 // How the blocks of a group tell each other what the next step needs: through each other's shared
-// memory, or through global memory.
+// memory, or through global memory. RnnStrategy has these two, and what else Python may ask for.
 enum class Strategy { cluster, grid };
 
 // A number that travels carries its own mark of being new, which changes with every use of its
@@ -56,29 +57,27 @@ struct LastBitMarks {
     static SEQFAST_DEVICE U32x4 read(const U32x4& v) { return {v.x & ~1u, v.y, v.z & ~1u, v.w}; }
 };
 
-template <class Cell, class Product, class G>
+template <class Family, class Product, class G>
 PersistentLayout persistent_layout(Strategy strategy, int chunks, int passes) {
     using Acc = typename Product::Acc;
     const int longest = ChunkRange::longest(chunks, G::warps_k);
     const int64_t rows = int64_t(passes) * G::rows;
     PersistentLayout layout{};
     layout.extra = longest > G::register_chunks ? longest - G::register_chunks : 0;
-    const auto place = [&](int64_t bytes) {
-        const int64_t at = layout.total;
-        layout.total += bytes;
-        return int(at);
-    };
+    Arena arena(nullptr, 1);
+    const auto place = [&](int64_t bytes) { return int(arena.place(bytes)); };
     layout.kept = place(int64_t(8) * G::m_tiles * layout.extra * 1024);
     layout.partial = place(int64_t(2) * G::partial_size * sizeof(Acc));
     layout.exchange = place(strategy == Strategy::cluster ? 2 * rows * chunks * chunk_bytes : 0);
     layout.bias = place(int64_t(G::units) * sizeof(Gates4<Acc>));
     layout.peephole =
-        place(Cell::has_cell && Cell::general ? int64_t(G::units) * sizeof(Gates4<Acc>) : 0);
-    layout.state = place(int64_t(Cell::planes) * rows * G::units * sizeof(Acc));
+        place(Family::has_cell && Family::general ? int64_t(G::units) * sizeof(Gates4<Acc>) : 0);
+    layout.state = place(int64_t(Family::planes) * rows * G::units * sizeof(Acc));
     layout.row = place(rows * sizeof(int));
     layout.length = place(rows * sizeof(int));
     layout.uses = place(int64_t(passes) * sizeof(int));
     layout.split = place(sizeof(int));
+    layout.total = arena.used();
     return layout;
 }
 

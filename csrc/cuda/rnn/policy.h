@@ -9,32 +9,22 @@
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 
-// Which kernels a layer's options take.
-inline bool is_plain(const GpuCall& call, const RnnOptions& o) {
-    return o.cell == CellKind::lstm && !call.extras && !o.layer_norm && o.gate_clip <= 0 &&
-           o.cell_clip <= 0 && o.zoneout_hidden <= 0 && o.zoneout_cell <= 0 &&
-           !(o.seed && (o.dropout_hidden > 0 || o.dropout_update > 0));
+// Whether a layer does what only kernels with options can.
+inline bool has_options(const GpuCall& call, const RnnOptions& o) {
+    return call.extras || o.layer_norm || o.gate_clip > 0 || o.cell_clip > 0 ||
+           o.zoneout_hidden > 0 || o.zoneout_cell > 0 ||
+           (o.seed && (o.dropout_hidden > 0 || o.dropout_update > 0));
 }
-// Calls use(cell) with the type of the sequence kernels' cell.
+// Calls use(family) with the family of the sequence kernels that take the layer.
 template <class Use>
-auto with_cell(const GpuCall& call, const RnnOptions& options, Use use) {
-    switch (options.cell) {
-        case CellKind::lstm:
-            if (is_plain(call, options)) return use(PlainLstm{});
-            return use(Lstm{});
-        case CellKind::lstm_three_gates:
-            return use(Lstm{});
-        case CellKind::rnn:
-            return use(Rnn{});
-        default:
-            return use(Gru{});
-    }
+auto with_sequence_family(const GpuCall& call, const RnnOptions& options, const Use& use) {
+    return SequenceFamilies::with_family(options.cell, has_options(call, options), use);
 }
 
 struct Plan {
     RnnStrategy strategy = RnnStrategy::stepwise;
     std::string refused;  // why no other strategy can be
-    // Of the persistent ways.
+    // Of the persistent strategies.
     PersistentShape shape{};
     LaunchShape launch{};
     PersistentLayout layout{};
@@ -70,7 +60,7 @@ class Policy {
           options_(options),
           backward_(backward),
           device_(device_properties(call.device)) {
-        const int slots = with_cell(call, options, [](auto cell) { return decltype(cell)::slots; });
+        const int slots = slots_of(gates_of(options.cell));
         const int outputs = backward ? 1 : slots, k_slots = backward ? slots : 1;
         const int bytes = size_of(sizes.dtype);
         units_ = units_of(outputs, k_slots, bytes, sizes.hidden_size);
@@ -86,10 +76,10 @@ class Policy {
     }
 
     PersistentLayout layout(const PersistentShape& shape) const {
-        return with_cell(call_, options_, [&](auto cell) {
-            using Cell = decltype(cell);
-            return backward_ ? persistent_backward<Cell>().layout(shape)
-                             : persistent_forward<Cell>().layout(shape);
+        return with_sequence_family(call_, options_, [&](auto family) {
+            using Family = decltype(family);
+            return backward_ ? persistent_backward<Family>().layout(shape)
+                             : persistent_forward<Family>().layout(shape);
         });
     }
 
@@ -98,10 +88,10 @@ class Policy {
         if (shape.strategy == Strategy::grid || group_ == 1)
             return device_.multiprocessors / group_;
         const LaunchShape launch{group_, 1, 1, 256, group_, shared_bytes, false};
-        return with_cell(call_, options_, [&](auto cell) {
-            using Cell = decltype(cell);
-            return backward_ ? persistent_backward<Cell>().resident(shape, launch)
-                             : persistent_forward<Cell>().resident(shape, launch);
+        return with_sequence_family(call_, options_, [&](auto family) {
+            using Family = decltype(family);
+            return backward_ ? persistent_backward<Family>().resident(shape, launch)
+                             : persistent_forward<Family>().resident(shape, launch);
         });
     }
 
@@ -109,7 +99,7 @@ class Policy {
         if (sizes_.dtype == DType::float64) return refuse(plan, "float64 goes step by step");
         if (sizes_.proj_size) return refuse(plan, "a projection goes step by step");
         if (options_.layer_norm) return refuse(plan, "layer normalisation goes step by step");
-        if (options_.cell == CellKind::gru_reset_before)
+        if (traits_of(options_.cell).has_second_product)
             return refuse(plan, "a reset gate before the product goes step by step");
         const int max_cluster = std::min(device_.max_cluster, largest_cluster);
         if (strategy == Strategy::cluster && group_ > max_cluster)
@@ -133,9 +123,9 @@ class Policy {
 
         const int64_t per_direction = std::max<int64_t>(1, groups / sizes_.directions);
         const int64_t rows = (sizes_.batch + per_direction - 1) / per_direction;
-        const int most = with_cell(
-            call_, options_, [&](auto cell) { return most_n_tiles<decltype(cell)>(strategy); });
-        shape.n_tiles = units_ == 64 || rows <= 8 ? 1 : most;
+        const int most_tiles = with_sequence_family(
+            call_, options_, [&](auto family) { return most_n_tiles<decltype(family)>(strategy); });
+        shape.n_tiles = units_ == 64 || rows <= 8 ? 1 : most_tiles;
         for (; shape.n_tiles >= 1; --shape.n_tiles) {
             shape.passes =
                 int(std::min<int64_t>(64, (rows + 8 * shape.n_tiles - 1) / (8 * shape.n_tiles)));

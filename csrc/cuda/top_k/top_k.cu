@@ -3,14 +3,13 @@
 #include "cuda/top_k/top_k.h"
 
 #include "cuda/base/selection.cuh"
+#include "cuda/base/sizes.h"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 namespace {
 
 constexpr int kPerThread = 16;  // scores that a thread has on their way at once
 constexpr int kTile = kSelectionThreads * kPerThread;
-constexpr int kBatches = kTile / kSelectionBatch;
-constexpr int kPerBatch = kPerThread / kBatches;
 
 struct TopKParams {
     TopKArgs args;
@@ -45,27 +44,6 @@ SEQFAST_DEVICE void load_tile(const TopKParams& p, const float* row, int64_t beg
             }
         }
     }
-}
-
-// A limit that `selected` scores of the tile reach: each is the largest of some of them.
-SEQFAST_DEVICE float first_limit(const TopKParams& p, Selection& selection,
-                                 const float (&scores)[kPerThread]) {
-    const float lowest = float_of(0xFF800000u);
-    const int groups = p.selected <= kSelectionThreads / 2 ? 1 : 4;
-    float largest = lowest;
-    SEQFAST_UNROLL
-    for (int i = 0; i < kPerThread; ++i) {
-        largest = scores[i] > largest ? scores[i] : largest;
-        if (groups == 1 ? i + 1 < kPerThread : (i + 1) % 4 != 0) continue;
-        // The column only tells equal ones apart.
-        selection.offer(
-            top_k_key(bits_of(largest), uint32_t(i * kSelectionThreads + thread_index())), true);
-        largest = lowest;
-    }
-    selection.compact();
-    const float limit = float_of(score_bits(selection.key(p.selected - 1)));
-    selection.clear();
-    return limit;
 }
 
 // The keys of the row that are not excluded, the k largest of them, to the results.
@@ -120,24 +98,15 @@ top_k_scan_kernel(SEQFAST_GRID_CONSTANT TopKParams p) {
         for (int64_t tile = begin; tile < end; tile += kTile) {
             float scores[kPerThread];
             load_tile(p, from, tile, end, scores);
-            if (tile == begin) limit = first_limit(p, selection, scores);
-            SEQFAST_UNROLL
-            for (int batch = 0; batch < kBatches; ++batch) {
-                bool reached = false;
-                SEQFAST_UNROLL
-                for (int i = batch * kPerBatch; i < (batch + 1) * kPerBatch; ++i)
-                    reached |= scores[i] >= limit;
-                if (warp_any(reached)) {
-                    SEQFAST_UNROLL
-                    for (int i = batch * kPerBatch; i < (batch + 1) * kPerBatch; ++i) {
-                        const uint32_t column = uint32_t(tile + tile_column(p.aligned, i));
-                        selection.offer(top_k_key(bits_of(scores[i]), column), scores[i] >= limit);
-                    }
-                }
-                // What comes later loses against an equal score.
-                if (selection.compact_if_full())
-                    limit = float_of(next_score_bits(selection.key(p.selected - 1)));
-            }
+            if (tile == begin)
+                limit = first_limit(p.selected, selection, scores, [](int i) {
+                    // It only tells equal ones apart.
+                    return uint32_t(i * kSelectionThreads + thread_index());
+                });
+            const auto column_of = [&](int i) {
+                return uint32_t(tile + tile_column(p.aligned, i));
+            };
+            offer_tile(p.selected, selection, scores, column_of, limit);
         }
         selection.compact();
         if (args.parts == 1) {
@@ -174,13 +143,7 @@ top_k_merge_kernel(SEQFAST_GRID_CONSTANT TopKParams p) {
 }
 
 LaunchShape shape_for(int64_t blocks) {
-    constexpr int64_t most = 1 << 20;
-    LaunchShape shape{};
-    shape.grid_x = int(blocks < most ? blocks : most);
-    shape.grid_y = shape.grid_z = shape.cluster = 1;
-    shape.threads = kSelectionThreads;
-    shape.shared_bytes = sizeof(SelectionMemory);
-    return shape;
+    return shape_of_blocks(blocks, kSelectionThreads, sizeof(SelectionMemory));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "core/random.h"
 #include "core/word2vec.h"
 #include "cuda/base/primitives.cuh"
+#include "cuda/base/search.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 
@@ -60,14 +61,11 @@ class KeptTokens {
     // `last` - 1 is in. How many before `first` there are.
     SEQFAST_DEVICE int begin(int64_t first, int64_t last, int reach) {
         state.last = last;
-        int64_t low = 0, high = args_.sentences;
-        while (high - low > 1) {
-            const int64_t middle = low + (high - low) / 2;
-            (args_.offsets[middle] <= first ? low : high) = middle;
-        }
-        state.sentence = low;
-        state.end = args_.offsets[low + 1];
-        const int64_t start = args_.offsets[low];
+        const int64_t at =
+            count_front(args_.sentences, [&](int64_t i) { return args_.offsets[i] <= first; }) - 1;
+        state.sentence = at;
+        state.end = args_.offsets[at + 1];
+        const int64_t start = args_.offsets[at];
         state.at = first;
         int found = 0;
         while (state.at > start && found < reach) {

@@ -4,17 +4,13 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/base/sizes.h"
 #include "cuda/word2vec/batches.cuh"
 #include "cuda/word2vec/plain.cuh"
 
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 namespace {
 
-constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-constexpr int64_t parts_of(int64_t x, int64_t of) { return (x + of - 1) / of; }
-constexpr int64_t up_to_16(int64_t x) { return parts_of(x, 16) * 16; }
-constexpr int64_t up_to_256(int64_t x) { return parts_of(x, 256) * 256; }
 constexpr int64_t up_to_power(int64_t x) {
     int64_t power = 1;
     while (power < x) power *= 2;
@@ -63,26 +59,22 @@ void lay_out(const Word2VecArgs& args, const Device& device, PlainKernel kernel,
                              : kernel == PlainKernel::any     ? AnyTile::targets
                              : kernel == PlainKernel::vectors ? VectorsTile::targets
                                                               : WindowsTile::targets;
-    int64_t place = 0;
-    const auto take = [&place](int64_t bytes) {
-        const int64_t begin = place;
-        place += up_to_16(bytes);
-        return begin;
-    };
+    Arena memory(nullptr, 16);
     const bool waits = is_softmax(args) || plan.targets > tile_targets;
     const int64_t contexts = 2 * int64_t(plan.reach);
     const int64_t changes = args.cbow || !args.shared_negatives ? 1 : waits ? contexts : 0;
     const int64_t row = int64_t(plan.row_vectors) * 16;
-    take(sizeof(KeptTokens::State));
-    plan.then_rows = take(plan.slots * row);
-    plan.now_rows = take((plan.slots + (args.cbow ? 1 : 0)) * row);
-    plan.change_rows = take(changes * row);
-    plan.tokens = take(plan.queue * int64_t(sizeof(KeptToken)));
-    plan.owners = take(plan.slots * int64_t(sizeof(RingSlot)));
-    plan.contexts = take((contexts + 1) * int64_t(sizeof(Context)));
-    plan.target_list = take(plan.targets * int64_t(sizeof(Target)));
-    plan.ahead = take(plan.draws_ahead ? centres_ahead * (1 + int64_t(args.negative)) * 4 : 0);
-    plan.warp_bytes = place;
+    memory.place(sizeof(KeptTokens::State));
+    plan.then_rows = memory.place(plan.slots * row);
+    plan.now_rows = memory.place((plan.slots + (args.cbow ? 1 : 0)) * row);
+    plan.change_rows = memory.place(changes * row);
+    plan.tokens = memory.place(plan.queue * int64_t(sizeof(KeptToken)));
+    plan.owners = memory.place(plan.slots * int64_t(sizeof(RingSlot)));
+    plan.contexts = memory.place((contexts + 1) * int64_t(sizeof(Context)));
+    plan.target_list = memory.place(plan.targets * int64_t(sizeof(Target)));
+    plan.ahead =
+        memory.place(plan.draws_ahead ? centres_ahead * (1 + int64_t(args.negative)) * 4 : 0);
+    plan.warp_bytes = memory.used();
 
     const int64_t shared = plain_shared_bytes(plan.warps);
     const int64_t all_shared = shared + plan.warps * plan.warp_bytes;
@@ -190,32 +182,27 @@ BatchesChoice choose_batches(const Word2VecArgs& args) {
     plan.most_sets = plan.by_pairs ? plan.most_pairs : windows;
     plan.most_examples = args.cbow ? windows : plan.most_tokens;
 
-    int64_t place = 0;
-    const auto take = [&place](int64_t bytes) {
-        const int64_t begin = place;
-        place += up_to_256(bytes);
-        return begin;
-    };
+    Arena table, workspace;
     const int64_t entries = plan.most_sets * plan.targets;
-    take(sizeof(BatchHead));
-    plan.ids = take(plan.most_tokens * 4);
-    plan.firsts = take(plan.most_tokens * 4);
-    plan.windows = take(windows * int64_t(sizeof(BatchWindow)));
-    plan.pair_windows = take(plan.most_pairs * 4);
-    plan.codes = take(entries * 4);
-    plan.weights = take(entries * 4);
-    plan.target_keys = take(up_to_power(entries) * 8);
-    plan.input_keys = take(up_to_power(plan.most_tokens) * 8);
-    plan.batch_bytes = place;
+    table.place(sizeof(BatchHead));
+    plan.ids = table.place(plan.most_tokens * 4);
+    plan.firsts = table.place(plan.most_tokens * 4);
+    plan.windows = table.place(windows * int64_t(sizeof(BatchWindow)));
+    plan.pair_windows = table.place(plan.most_pairs * 4);
+    plan.codes = table.place(entries * 4);
+    plan.weights = table.place(entries * 4);
+    plan.target_keys = table.place(up_to_power(entries) * 8);
+    plan.input_keys = table.place(up_to_power(plan.most_tokens) * 8);
+    plan.batch_bytes = table.used();
     plan.group = most(1, least(least(batches_in(args), 256), ample / plan.batch_bytes));
 
-    place = plan.group * plan.batch_bytes;
-    choice.examples = take(plan.most_examples * args.stride * 4);
-    choice.changes = take(plan.most_examples * args.stride * 4);
-    choice.errors = take(4 * (is_softmax(args) ? plan.most_examples * args.vocabulary
-                                               : plan.most_pairs * plan.targets));
-    choice.loss = take(8 * most(plan.most_pairs, plan.most_examples));
-    choice.workspace = place;
+    workspace.place(plan.group * plan.batch_bytes);
+    choice.examples = workspace.place(plan.most_examples * args.stride * 4);
+    choice.changes = workspace.place(plan.most_examples * args.stride * 4);
+    choice.errors = workspace.place(4 * (is_softmax(args) ? plan.most_examples * args.vocabulary
+                                                          : plan.most_pairs * plan.targets));
+    choice.loss = workspace.place(8 * most(plan.most_pairs, plan.most_examples));
+    choice.workspace = workspace.used();
     return choice;
 }
 
