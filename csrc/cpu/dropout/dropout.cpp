@@ -36,11 +36,11 @@ bool dropout_rows(const DropoutArgs& args, int threads) {
     });
 }
 
-void run(DType dtype, const DropoutArgs& args, int threads) {
-    with_storage(dtype, [&](auto storage) {
+void run(const DropoutArgs& args) {
+    with_storage(args.dtype, [&](auto storage) {
         using Storage = decltype(storage);
         using Real = RealOf<Storage>;
-        if (!dropout_rows<Real, Storage>(args, threads)) dropout_rows<Real, Storage>(args, 1);
+        if (!dropout_rows<Real, Storage>(args, args.threads)) dropout_rows<Real, Storage>(args, 1);
     });
 }
 

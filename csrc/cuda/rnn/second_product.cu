@@ -52,7 +52,7 @@ second_product_forward_kernel(SEQFAST_GRID_CONSTANT ForwardParams p, int next_ch
                 for (int k = 0; k < gates - 1; ++k) gate[k] = sum.at[k] + input(k);
                 const T multiplied =
                     round_to<T>(state[Family::hidden_plane] * state[Family::mask_plane]);
-                sent = round_to<T>(Unit::forward_factor(gate, Acc(to_float(multiplied))));
+                sent = round_to<T>(Unit::forward_factor(gate[0], Acc(to_float(multiplied))));
                 state[extra] = gate[1];
                 // The candidate's place may still hold its input, which the second launch needs.
                 if (saved) saved[0] = round_to<T>(gate[0]);
