@@ -123,9 +123,10 @@ class Recurrent(Module):
             if option.name not in vars(cls):
                 setattr(cls, option.name, option.default)
         cls._option_names = options.names()
-        cls._kernel_names = tuple(
-            name for name in Options._fields if name != "zoneout" and hasattr(cls, name)
-        )
+        own = {*cls._option_names} - {"zoneout"}
+        if cls._cell == "rnn":
+            own.add("nonlinearity")  # an argument of torch.nn's
+        cls._kernel_names = tuple(name for name in Options._fields if name in own)
 
     def _set_options(self, options: RecurrentOptions) -> None:
         """Checks and keeps what a constructor was given beyond torch's arguments."""
@@ -172,11 +173,11 @@ class Recurrent(Module):
         return self.recurrent_dropout > 0 or self._zoneouts() != (0.0, 0.0)
 
     def _kernel_options(self, layer: int = 0) -> Options:
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {"zoneout": self._zoneouts(), "layer": layer}
         for name in self._kernel_names:
             value = getattr(self, name)
             values[name] = 0.0 if value is None else value  # 0 is the operation's word for none
-        return Options(**values, zoneout=self._zoneouts(), layer=layer)
+        return Options(**values)
 
     def _normalised_product(self, input: Tensor, weights: list[Weights]) -> Tensor:
         """The input's share of the pre-activations with layer_norm, one direction behind another.
