@@ -206,15 +206,7 @@ MAY_NAME_A_CELL = {
     "core/cells/gru_cell.h",
     "core/cells/lstm_cell.h",
     "core/cells/rnn_cell.h",
-    # The GPU's dispatch and the kernels behind it.
-    "cuda/rnn/backward_cell.cuh",
-    "cuda/rnn/forward_cell.cuh",
-    "cuda/rnn/kernels.cuh",
-    "cuda/rnn/layer_norm.cu",
-    "cuda/rnn/policy.h",
-    "cuda/rnn/reset_before.cu",
-    "cuda/rnn/rnn.cu",
-    "cuda/rnn/stepwise_product.cuh",
+    "cuda/rnn/families.h",  # the GPU's dispatch
 }
 
 
@@ -231,3 +223,20 @@ def test_no_other_file_names_a_cell() -> None:
         if name.search(code) and path.relative_to(CSRC).as_posix() not in MAY_NAME_A_CELL:
             found.append(f"{path.relative_to(CSRC)}: {sorted(set(name.findall(code)))}")
     assert found == []
+
+
+# The same in Python: of kinds that are not an operation by themselves.
+MAY_NAME_A_KIND = {"ops/rnn/cells.py"}
+
+
+def test_no_other_python_file_names_a_kind_of_cell() -> None:
+    kinds = set(listed_cells()) - {"lstm", "gru", "rnn"}
+    assert kinds, "no kind has a name of its own"
+    name = re.compile(rf"[\"'](?:{'|'.join(kinds)})[\"']|\b(?:{'|'.join(kinds).upper()})\b")
+    source = ROOT / "seqfast"
+    found = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if "reference" not in path.parts and name.search(path.read_text())
+    }
+    assert found == MAY_NAME_A_KIND

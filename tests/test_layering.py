@@ -226,6 +226,58 @@ def test_imports_point_down() -> None:
     assert import_violations(source) == []
 
 
+def import_graph(source: Path) -> dict[str, set[str]]:
+    """Module -> the modules below the directory that it imports, wherever in the file."""
+    files = {
+        ".".join(path.relative_to(source.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for path in source.rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {}
+    for module, path in files.items():
+        package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+        graph[module] = set()
+        for name in imported_modules(ast.parse(path.read_text()), package):
+            while name and name not in files:
+                name = name.rpartition(".")[0]
+            if name and name != module:
+                graph[module].add(name)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The modules that import each other, if only in the end."""
+    reached = {module: set(imports) for module, imports in graph.items()}
+    for middle in graph:
+        for imports in reached.values():
+            if middle in imports:
+                imports |= reached[middle]
+    together = {
+        frozenset(other for other in imports if module in reached[other])
+        for module, imports in reached.items()
+        if module in imports
+    }
+    return sorted(sorted(modules) for modules in together)
+
+
+def test_no_two_files_import_each_other() -> None:
+    graph = import_graph(ROOT / "seqfast")
+    assert len(graph) > 50
+    assert circles(graph) == []
+
+
+def test_checker_catches_a_circle(tmp_path: Path) -> None:
+    package = tmp_path / "seqfast"
+    (package / "ops").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "ops" / "__init__.py").write_text("from seqfast.ops.a import f\n")
+    (package / "ops" / "a.py").write_text("def f():\n    from seqfast.ops import b\n")
+    (package / "ops" / "b.py").write_text("from . import c\n")
+    (package / "ops" / "c.py").write_text("if TYPE_CHECKING:\n    from seqfast.ops.a import f\n")
+    assert circles(import_graph(package)) == [["seqfast.ops.a", "seqfast.ops.b", "seqfast.ops.c"]]
+
+
 def test_every_operation_is_a_twin() -> None:
     fast = operations(ROOT / "seqfast" / "ops")
     reference = operations(ROOT / "seqfast" / "reference")

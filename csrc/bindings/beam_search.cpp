@@ -1,7 +1,7 @@
 // Beam search: the GIL released, nothing checked.
+#include "cpu/beam_search/beam_search.h"
 #include "bindings/beam_step_call.h"
 #include "bindings/register.h"
-#include "cpu/beam_search/beam_search.h"
 
 namespace py = pybind11;
 

@@ -1,7 +1,7 @@
 // Decoders: the GIL released, nothing checked.
+#include "cpu/decoder/decoder.h"
 #include "bindings/beam_step_call.h"
 #include "bindings/register.h"
-#include "cpu/decoder/decoder.h"
 
 namespace py = pybind11;
 

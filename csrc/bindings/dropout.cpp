@@ -1,8 +1,8 @@
 // Dropout by counter: the GIL released, nothing checked.
+#include "cpu/dropout/dropout.h"
 #include "bindings/reader.h"
 #include "bindings/register.h"
-#include "cpu/dropout/dropout.h"
-#include "cuda/rnn/rnn.h"
+#include "cuda/dropout/dropout.h"
 
 namespace py = pybind11;
 
@@ -18,13 +18,8 @@ void dropout(const py::handle& from) {
 void cuda_dropout(const py::handle& place, const py::handle& from) {
     const auto where = read<GpuPlace>(place);
     const auto args = read<DropoutArgs>(from);
-    GpuCall call{};
-    call.device = where.device;
-    call.stream = where.stream;
     py::gil_scoped_release release;
-    (where.on_host ? cuda_host::dropout : cuda::dropout)(
-        call, args.dtype, args.steps, args.rows, args.units, args.input, args.output,
-        args.probability, args.seed, args.stream, args.per_step);
+    (where.on_host ? cuda_host::dropout : cuda::dropout)(where, args);
 }
 
 }  // namespace

@@ -60,13 +60,34 @@ void zero_padding(const py::handle& call, const py::handle& from) {
     const auto where = read<GpuCall>(call);
     const auto args = read<ZeroPaddingArgs>(from);
     py::gil_scoped_release release;
-    (where.on_host ? cuda_host::zero_padding : cuda::zero_padding)(
-        where, args.array, args.row_bytes, args.steps, args.batch, args.lengths);
+    (where.on_host ? cuda_host::zero_padding : cuda::zero_padding)(where, args);
+}
+
+// What Python has to know of each cell, by the names of CellTraits.
+py::list cell_traits() {
+    py::list result;
+    for_each_cell([&](CellKind kind, auto cell) {
+        constexpr CellTraits traits = decltype(cell)::traits();
+        py::dict of;
+        of["kind"] = static_cast<int>(kind);
+        of["name"] = traits.name;
+        of["operation"] = traits.operation;
+        of["gates"] = traits.gates;
+        of["saved"] = traits.saved();
+        of["first_gates"] = traits.first_gates();
+        of["has_cell_state"] = traits.has_cell_state;
+        of["carries_hidden"] = traits.carries_hidden;
+        of["has_split_candidate"] = traits.has_split_candidate;
+        of["has_second_product"] = traits.has_second_product;
+        result.append(of);
+    });
+    return result;
 }
 
 }  // namespace
 
 void register_rnn(py::module_& module) {
+    module.def("cell_traits", &cell_traits);
     module.def("rnn_forward_workspace_size", &forward_workspace_size);
     module.def("rnn_forward", &forward);
     module.def("rnn_backward_workspace_size", &backward_workspace_size);

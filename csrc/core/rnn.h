@@ -43,6 +43,24 @@ void visit(RnnOptions& options, F&& f) {
     f("seed", options.seed);
     f("layer", options.layer);
 }
+// Whether a layer is more than its plain cell, by its options alone.
+SEQFAST_INLINE bool has_options(const RnnOptions& o) {
+    return o.layer_norm || o.gate_clip > 0 || o.cell_clip > 0 || o.zoneout_hidden > 0 ||
+           o.zoneout_cell > 0 || (o.seed && (o.dropout_hidden > 0 || o.dropout_update > 0));
+}
+// What a cell has to know of them.
+template <class Real>
+SEQFAST_INLINE CellOptions<Real> cell_options(const RnnOptions& o, bool peephole) {
+    CellOptions<Real> result;
+    result.activation = o.activation;
+    result.peephole = peephole;
+    result.coupled = o.coupled;
+    result.zoneout_cell = o.zoneout_cell > 0;
+    result.update_dropout = o.seed && o.dropout_update > 0;
+    result.gate_clip = Real(o.gate_clip);
+    result.cell_clip = Real(o.cell_clip);
+    return result;
+}
 constexpr double kNormEpsilon = 1e-5;
 
 struct RnnSizes {

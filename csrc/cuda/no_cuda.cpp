@@ -5,6 +5,7 @@
 
 #include "cuda/beam_search/beam_search.h"
 #include "cuda/ctc/ctc.h"
+#include "cuda/dropout/dropout.h"
 #include "cuda/rnn/rnn.h"
 #include "cuda/top_k/top_k.h"
 #include "cuda/word2vec/word2vec.h"
@@ -27,13 +28,8 @@ RnnStrategy rnn_strategy(const GpuCall&, const RnnSizes&, const RnnOptions&, boo
 }
 void rnn_forward(const RnnRecurrenceForwardArgs&) { refuse("rnn_forward"); }
 void rnn_backward(const RnnRecurrenceBackwardArgs&) { refuse("rnn_backward"); }
-void dropout(const GpuCall&, DType, int64_t, int64_t, int64_t, const void*, void*, double,
-             const int64_t*, uint32_t, bool) {
-    refuse("dropout");
-}
-void zero_padding(const GpuCall&, void*, int64_t, int64_t, int64_t, const int64_t*) {
-    refuse("zero_padding");
-}
+void dropout(const GpuPlace&, const DropoutArgs&) { refuse("dropout"); }
+void zero_padding(const GpuCall&, const ZeroPaddingArgs&) { refuse("zero_padding"); }
 size_t word2vec_workspace_size(const GpuPlace&, const Word2VecArgs&) {
     refuse("word2vec_workspace_size");
 }

@@ -24,7 +24,7 @@ from seqfast.ops.base.arrays import (
 from seqfast.ops.base.backend import backend_of
 from seqfast.ops.base.checks import check_array, check_contiguous
 from seqfast.ops.beam_search.beams import Beams, raise_status
-from seqfast.ops.rnn.cells import GATES, cell_of
+from seqfast.ops.rnn.cells import cell_of
 from seqfast.ops.rnn.options import PLAIN
 
 MOST_LAYERS = 16
@@ -178,7 +178,7 @@ class _Call:
         options = PLAIN
         if decoder.cell == "rnn":
             options = PLAIN._replace(nonlinearity=decoder.nonlinearity)
-        native = cell_of(decoder.cell, options, False).native
+        cell = cell_of(decoder.cell, options, False)
         layers: list[DecoderLayer] = []
         size = embedding_size + (attentional_size if decoder.input_feeding else 0)
         has_cell = decoder.cell == "lstm"
@@ -187,7 +187,7 @@ class _Call:
         self._count("fed", state.fed, int(decoder.input_feeding))
         for k, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(decoder.layers):
             _, hidden_size = self._matrix(f"weight_hh of layer {k}", weight_hh)
-            rows = GATES[native.cell] * hidden_size
+            rows = cell.gates * hidden_size
             states = (batch, hidden_size)
             layer = DecoderLayer(
                 hidden_size=hidden_size,
@@ -215,8 +215,8 @@ class _Call:
         combine_shape = (attentional_size, size + memory_size)
         self.args = DecoderArgs(
             dtype=dtype,
-            cell=native.cell,
-            activation=native.activation,
+            cell=cell.native.cell,
+            activation=cell.native.activation,
             input_feeding=decoder.input_feeding,
             batch=batch,
             beams=width,

@@ -31,14 +31,7 @@ struct CellColumns {
 
 template <class Real, class Storage>
 CellOptions<Real> cell_options_of(const RnnOptions& options, bool peephole) {
-    CellOptions<Real> result;
-    result.activation = options.activation;
-    result.peephole = peephole;
-    result.coupled = options.coupled;
-    result.zoneout_cell = options.zoneout_cell > 0;
-    result.update_dropout = options.seed && options.dropout_update > 0;
-    result.gate_clip = static_cast<Real>(options.gate_clip);
-    result.cell_clip = static_cast<Real>(options.cell_clip);
+    CellOptions<Real> result = cell_options<Real>(options, peephole);
     // Two copies of a function may round differently: the bounds lie a few roundings further in.
     constexpr Real kRoundings = sizeof(Real) == 8 ? Real(0x1p-50) : Real(0x1p-21);
     const auto saved = [](Vector<Real> x, Real factor) {
@@ -55,9 +48,7 @@ CellOptions<Real> cell_options_of(const RnnOptions& options, bool peephole) {
 
 // Whether a layer is more than its plain cell.
 inline bool is_general(const RnnOptions& options, bool peephole, bool reset) {
-    return options.layer_norm || peephole || reset || options.gate_clip > 0 ||
-           options.cell_clip > 0 || options.zoneout_hidden > 0 || options.zoneout_cell > 0 ||
-           (options.seed && (options.dropout_hidden > 0 || options.dropout_update > 0));
+    return peephole || reset || has_options(options);
 }
 
 // What the j-th row of a thread brings to a vector of units, but for its states. peephole:

@@ -26,18 +26,17 @@ dropout_kernel(const T* x, T* y, int64_t count, int64_t rows, int64_t units, dou
 
 }  // namespace
 
-void dropout(const GpuCall& call, DType dtype, int64_t steps, int64_t rows, int64_t units,
-             const void* input, void* output, double probability, const int64_t* seed,
-             uint32_t stream, bool per_step) {
-    const int64_t count = steps * rows * units;
+void dropout(const GpuPlace& place, const DropoutArgs& args) {
+    const int64_t count = args.steps * args.rows * args.units;
     if (count == 0) return;
-    const DeviceGuard guard(call.device);
-    const double kept = probability < 1 ? 1 / (1 - probability) : 0;
-    with_type(dtype, [&](auto number) {
+    const DeviceGuard guard(place.device);
+    const double kept = args.probability < 1 ? 1 / (1 - args.probability) : 0;
+    with_type(args.dtype, [&](auto number) {
         using T = decltype(number);
-        launch("dropout: dropout_kernel", dropout_kernel<T>, flat_shape(count), call.stream,
-               static_cast<const T*>(input), static_cast<T*>(output), count, rows, units, kept,
-               seed, event_threshold(probability), stream, per_step);
+        launch("dropout: dropout_kernel", dropout_kernel<T>, flat_shape(count), place.stream,
+               static_cast<const T*>(args.input), static_cast<T*>(args.output), count, args.rows,
+               args.units, kept, args.seed, event_threshold(args.probability), args.stream,
+               args.per_step);
     });
 }
 

@@ -21,20 +21,20 @@ zero_padding_kernel(E* array, int64_t row_count, int64_t steps, int64_t batch,
 
 }  // namespace
 
-void zero_padding(const GpuCall& call, void* array, int64_t row_bytes, int64_t steps, int64_t batch,
-                  const int64_t* lengths) {
-    if (steps * batch * row_bytes == 0) return;
+void zero_padding(const GpuCall& call, const ZeroPaddingArgs& args) {
+    const int64_t rows = args.steps * args.batch;
+    if (rows * args.row_bytes == 0) return;
     const DeviceGuard guard(call.device);
     const auto run = [&](auto element) {
         using E = decltype(element);
-        launch("rnn: zero_padding_kernel", zero_padding_kernel<E>, flat_shape(steps * batch, 8),
-               call.stream, static_cast<E*>(array), row_bytes / int64_t(sizeof(E)), steps, batch,
-               lengths);
+        launch("rnn: zero_padding_kernel", zero_padding_kernel<E>, flat_shape(rows, 8), call.stream,
+               static_cast<E*>(args.array), args.row_bytes / int64_t(sizeof(E)), args.steps,
+               args.batch, args.lengths);
     };
-    const auto address = reinterpret_cast<uintptr_t>(array);
-    if (row_bytes % 16 == 0 && address % 16 == 0)
+    const auto address = reinterpret_cast<uintptr_t>(args.array);
+    if (args.row_bytes % 16 == 0 && address % 16 == 0)
         run(U32x4{});
-    else if (row_bytes % 4 == 0 && address % 4 == 0)
+    else if (args.row_bytes % 4 == 0 && address % 4 == 0)
         run(uint32_t{});
     else
         run(uint16_t{});

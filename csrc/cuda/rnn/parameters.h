@@ -21,13 +21,7 @@ template <class Real>
 RealVariant<Real> real_of(const RnnOptions& o, bool peephole) {
     const auto kept = [](double p) { return p < 1 ? Real(1 / (1 - p)) : Real(0); };
     RealVariant<Real> v{};
-    v.cell.activation = o.activation;
-    v.cell.peephole = peephole;
-    v.cell.coupled = o.coupled;
-    v.cell.zoneout_cell = o.zoneout_cell > 0;
-    v.cell.update_dropout = o.seed && o.dropout_update > 0;
-    v.cell.gate_clip = Real(o.gate_clip);
-    v.cell.cell_clip = Real(o.cell_clip);
+    v.cell = cell_options<Real>(o, peephole);
     v.kept_hidden = kept(o.dropout_hidden);
     v.kept_update = kept(o.dropout_update);
     v.zoneout_hidden = Real(o.zoneout_hidden);

@@ -10,15 +10,13 @@
 namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 
 // Whether a layer does what only kernels with options can.
-inline bool has_options(const GpuCall& call, const RnnOptions& o) {
-    return call.extras || o.layer_norm || o.gate_clip > 0 || o.cell_clip > 0 ||
-           o.zoneout_hidden > 0 || o.zoneout_cell > 0 ||
-           (o.seed && (o.dropout_hidden > 0 || o.dropout_update > 0));
+inline bool needs_options(const GpuCall& call, const RnnOptions& options) {
+    return call.extras || has_options(options);
 }
 // Calls use(family) with the family of the sequence kernels that take the layer.
 template <class Use>
 auto with_sequence_family(const GpuCall& call, const RnnOptions& options, const Use& use) {
-    return SequenceFamilies::with_family(options.cell, has_options(call, options), use);
+    return SequenceFamilies::with_family(options.cell, needs_options(call, options), use);
 }
 
 struct Plan {

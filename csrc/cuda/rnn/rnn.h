@@ -3,7 +3,6 @@
 #pragma once
 
 #include "core/rnn.h"
-#include "cuda/dropout/dropout.h"
 
 // clang-format off
 #define SEQFAST_CUDA_RNN_ENTRIES                                                              \
@@ -15,9 +14,7 @@
                              const RnnOptions& options, bool backward);                       \
     void rnn_forward(const RnnRecurrenceForwardArgs& args);                                   \
     void rnn_backward(const RnnRecurrenceBackwardArgs& args);                                 \
-    /* array [steps, batch, row_bytes]: zeros at every step past its row's length. */         \
-    void zero_padding(const GpuCall& call, void* array, int64_t row_bytes, int64_t steps,     \
-                      int64_t batch, const int64_t* lengths);
+    void zero_padding(const GpuCall& call, const ZeroPaddingArgs& args);
 // clang-format on
 
 namespace seqfast::cuda {

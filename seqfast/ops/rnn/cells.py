@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from seqfast import _C
 from seqfast.ops.base.checks import (
     NOT_NEGATIVE,
     PROBABILITY,
@@ -16,12 +17,28 @@ from seqfast.ops.base.checks import (
 )
 from seqfast.ops.rnn.options import CHOICES, CLIPS, FLAGS, OWNERS, PLAIN, Options, RnnOptions
 
-# The codes of csrc/core/rnn.h.
-LSTM, LSTM_THREE_GATES, GRU, GRU_RESET_BEFORE, GRU_UPDATE_GATE, RNN = range(6)
 
-GATES = {LSTM: 4, LSTM_THREE_GATES: 3, GRU: 3, GRU_RESET_BEFORE: 3, GRU_UPDATE_GATE: 2, RNN: 1}
+class Traits(NamedTuple):
+    """What is to be known of a cell beside its equations: CellTraits in csrc/core/cells/cell.h."""
 
-_OPERATIONS = ("lstm", "gru", "rnn")
+    kind: int  # the kernels' code
+    name: str
+    operation: str  # lstm, gru or rnn
+    gates: int  # blocks of rows of weight_ih, weight_hh and the biases
+    saved: int  # numbers a unit keeps of each step
+    first_gates: int  # gates in the first recurrent product of a step
+    has_cell_state: bool
+    carries_hidden: bool  # part of h[t-1] reaches h[t] past the products
+    has_split_candidate: bool  # the recurrent share of the last gate has a gradient of its own
+    has_second_product: bool  # the last gate's recurrent product comes after the first gate
+
+    def saved_with(self, layer_norm: bool) -> int:
+        """`saved`, and with layer normalisation the normalised products."""
+        return self.saved + self.gates if layer_norm else self.saved
+
+
+_CELLS = {traits["name"]: Traits(**traits) for traits in _C.cell_traits()}
+_OPERATIONS = tuple(dict.fromkeys(traits.operation for traits in _CELLS.values()))
 
 _CLIPS = Numbers("a finite number above 0, or 0 for none", NOT_NEGATIVE.hold)
 
@@ -29,11 +46,18 @@ _CLIPS = Numbers("a finite number above 0, or 0 for none", NOT_NEGATIVE.hold)
 class Cell(NamedTuple):
     """A cell with its options, checked."""
 
-    kind: int  # the kernels' code
-    gates: int  # blocks of rows of weight_ih, weight_hh and the biases
-    saved: int  # numbers a unit keeps of each step in the array `gates`, normalised products too
+    traits: Traits
     layer_norm: bool
     native: RnnOptions  # without a seed
+
+    @property
+    def gates(self) -> int:
+        return self.traits.gates
+
+    @property
+    def saved(self) -> int:
+        """Numbers a unit keeps of each step in the array `gates`, normalised products too."""
+        return self.traits.saved_with(self.layer_norm)
 
 
 def cell_of(operation: str, options: Options, layer_norm: bool) -> Cell:
@@ -47,34 +71,32 @@ def cell_of(operation: str, options: Options, layer_norm: bool) -> Cell:
 
 def _checked_cell(operation: str, options: Options, layer_norm: bool) -> Cell:
     _check_options(operation, options)
-    kind = kind_of(operation, options)
-    if layer_norm and kind == GRU_RESET_BEFORE:
+    traits = traits_of(operation, options)
+    if layer_norm and traits.has_second_product:
         raise ValueError(
             f"{operation}: weight_norm_hh must be None with reset_after=False, got layer "
             "normalisation of what the reset gate has already changed"
         )
-    native = RnnOptions.of(kind, options, layer_norm)
-    return Cell(kind, GATES[kind], saved_of(kind, layer_norm), layer_norm, native)
+    return Cell(traits, layer_norm, RnnOptions.of(traits.kind, options, layer_norm))
 
 
 _cell_of = lru_cache(_checked_cell)
 
 
-def kind_of(operation: str, options: Options) -> int:
-    """The kernels' code of the cell that options which need not be checked ask for."""
-    if operation == "lstm":
-        return LSTM if options.forget_gate and not options.coupled_gates else LSTM_THREE_GATES
-    if operation == "rnn":
-        return RNN
-    if not options.reset_gate:
-        return GRU_UPDATE_GATE
-    return GRU if options.reset_after else GRU_RESET_BEFORE
+def traits_of(operation: str, options: Options) -> Traits:
+    """Of the cell that options which need not be checked ask for."""
+    return _CELLS[_name_of(operation, options)]
 
 
-def saved_of(kind: int, layer_norm: bool) -> int:
-    """`Cell.saved`: of the GRU the recurrent product's share of n as well as its gates."""
-    saved = 4 if kind == GRU else GATES[kind]
-    return saved + GATES[kind] if layer_norm else saved
+def _name_of(operation: str, options: Options) -> str:
+    """The dispatch of cells: a new one gets its line here."""
+    if operation == "lstm" and (options.coupled_gates or not options.forget_gate):
+        return "lstm_three_gates"
+    if operation == "gru" and not options.reset_gate:
+        return "gru_update_gate"
+    if operation == "gru" and not options.reset_after:
+        return "gru_reset_before"
+    return operation
 
 
 def _check_options(operation: str, options: Options) -> None:

@@ -10,7 +10,6 @@ from seqfast.ops.rnn.arguments import (
     RnnWeights,
     SequenceView,
 )
-from seqfast.ops.rnn.cells import GRU
 from seqfast.ops.rnn.layer import (
     STATISTICS,
     Gradients,
@@ -148,7 +147,7 @@ def _empty_weights(layer: Layer, weights: RnnWeights) -> RnnWeights:
     """Room for one direction's gradients; biases share theirs where their gradients are equal."""
     empty = layer.xp.zeros if layer.is_empty else layer.xp.empty
     both = weights.bias_ih is not None and weights.bias_hh is not None
-    one_bias = both and layer.cell_kind.kind != GRU
+    one_bias = both and not layer.cell_kind.traits.has_split_candidate
     if one_bias:
         weights = weights._replace(bias_hh=None)
     grads = RnnWeights._make(

@@ -24,7 +24,6 @@ from seqfast.ops.rnn.arguments import (
     SequenceView,
     ZeroPaddingArgs,
 )
-from seqfast.ops.rnn.cells import GRU, GRU_RESET_BEFORE
 from seqfast.ops.rnn.layer import (
     STATISTICS,
     Gradients,
@@ -112,7 +111,9 @@ class _Backward:
         self.layer, self.sizes = layer, layer.sizes
         self.grads, self.kept = grads, kept
         self.run = _Run(layer, backward=True)
-        self.has_split_candidate = layer.cell_kind.kind == GRU  # n's gradients by its two products
+        self.has_split_candidate = (
+            layer.cell_kind.traits.has_split_candidate
+        )  # n's gradients by its two products
         self.blocks = (
             4 if self.has_split_candidate else layer.cell_kind.gates
         )  # of a direction in grad_gates
@@ -144,7 +145,9 @@ class _Backward:
         if needs.weights and _has_peepholes(layer):
             self.grad_peephole = run.accumulator(steps, batch, directions * 3 * hidden_size)
         # All but these pass on to the state before through the product alone.
-        if needs.states and (layer.operation == "gru" or layer.options.zoneout_hidden > 0):
+        if needs.states and (
+            layer.cell_kind.traits.carries_hidden or layer.options.zoneout_hidden > 0
+        ):
             self.direct = run.empty(directions, batch, layer.output_size)
         if needs.states and layer.has_cell:
             grad_cell = run.empty(directions, batch, hidden_size)
@@ -236,7 +239,7 @@ class _Backward:
     def of_hidden(self) -> Tensor:
         layer = self.layer
         count = self.sizes.hidden_size * layer.cell_kind.gates
-        if layer.cell_kind.kind == GRU_RESET_BEFORE:
+        if layer.cell_kind.traits.has_second_product:
             count = 2 * self.sizes.hidden_size  # the kernel adds what comes through the third gate
         grads = []
         weights_hh: list[Any] = [weights.weight_hh for weights in layer.weights]
@@ -327,7 +330,7 @@ class _Backward:
         grads = self.product_gradients(d)
         if self.grad_product is not None:
             grads = self.part(self.grad_product, d)
-        if layer.cell_kind.kind == GRU_RESET_BEFORE:
+        if layer.cell_kind.traits.has_second_product:
             size = self.sizes.hidden_size
             multiplied = self.multiplied(d)
             reset_gate = self.part(self.kept.gates, d)[..., :size]

@@ -44,7 +44,7 @@ class Layer(NamedTuple):
 
     @property
     def has_cell(self) -> bool:
-        return self.operation == "lstm"
+        return self.cell_kind.traits.has_cell_state
 
     @property
     def gates_size(self) -> int:

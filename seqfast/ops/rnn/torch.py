@@ -15,7 +15,7 @@ from seqfast.ops.base.torch_dispatch import can_skip_dispatcher, is_batched, nee
 from seqfast.ops.base.torch_schema import flat, grouped, schema_of
 from seqfast.ops.rnn import dispatch, torch_plain
 from seqfast.ops.rnn.arguments import RnnWeights
-from seqfast.ops.rnn.cells import GATES, GRU, kind_of, saved_of
+from seqfast.ops.rnn.cells import Traits, traits_of
 from seqfast.ops.rnn.layer import (
     STATISTICS,
     Kept,
@@ -103,17 +103,17 @@ class _Cell(NamedTuple):
     options: Options
 
     @property
-    def kind(self) -> int:
-        return kind_of(self.name, self.options)
+    def traits(self) -> Traits:
+        return traits_of(self.name, self.options)
 
     @property
     def has_state(self) -> bool:
-        return self.name == "lstm"
+        return self.traits.has_cell_state
 
     @property
     def has_split_bias(self) -> bool:
         """Whether the two biases have gradients of their own."""
-        return self.kind == GRU
+        return self.traits.has_split_candidate
 
     def checked(self, inputs: Inputs, rows: Rows) -> Layer:
         input, hidden, cell_state, lengths, reset, seed = inputs
@@ -231,9 +231,9 @@ def _forward_fake(*arguments: Any) -> tuple[Tensor, ...]:
         raise TypeError(f"{cell.name}: weight_hh must be a torch tensor, got NoneType")
     steps, batch, _ = input.shape
     gate_rows, output_size = weight_hh.shape
-    hidden_size = gate_rows // GATES[cell.kind]
+    hidden_size = gate_rows // cell.traits.gates
     layer_norm = call.weights.weight_norm_hh is not None
-    saved = saved_of(cell.kind, layer_norm)
+    saved = cell.traits.saved_with(layer_norm)
 
     def sequence(features: int, there: bool) -> tuple[int, ...]:
         return (steps, batch, len(rows) * features) if there else (0,)
@@ -481,7 +481,7 @@ def _backward_fake(*arguments: Any) -> tuple[Tensor, ...]:
     input = call.inputs.input
     gate_rows, output_size = call.weights.weight_hh.shape
     _, batch, _ = input.shape
-    hidden_size = gate_rows // GATES[cell.kind]
+    hidden_size = gate_rows // cell.traits.gates
     has_cell = needs.states and cell.has_state
 
     def of(weights: RnnWeights) -> RnnWeights:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from seqfast.ops.dropout import torch as torch_random
 from seqfast.ops.dropout.torch import events, kept_scale
 from seqfast.ops.rnn.arguments import RnnWeights
-from seqfast.ops.rnn.cells import GATES, GRU, GRU_RESET_BEFORE, LSTM, kind_of
+from seqfast.ops.rnn.cells import traits_of
 from seqfast.ops.rnn.options import Options
 
 _ACTIVATIONS = {
@@ -84,7 +84,7 @@ class _Direction:
     ) -> None:
         self.input, self.direction, self.options = input, direction, options
         self.operation = operation
-        self.kind = kind_of(operation, options)
+        self.traits = traits_of(operation, options)
         self.dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
         weights = RnnWeights._make(
             None if weight is None else weight.to(self.dtype) for weight in row
@@ -95,7 +95,7 @@ class _Direction:
         self.norm_hh = weights.weight_norm_hh
         self.norm_cell, self.bias_cell = weights.weight_norm_cell, weights.bias_norm_cell
         self.rows, self.output_size = self.weight_hh.shape
-        self.hidden_size = self.rows // GATES[self.kind]
+        self.hidden_size = self.rows // self.traits.gates
         zeros = self.weight_hh.new_zeros(self.rows)
         self.bias_ih = zeros if weights.bias_ih is None else weights.bias_ih
         self.bias_hh = zeros if weights.bias_hh is None else weights.bias_hh
@@ -201,13 +201,13 @@ class _Direction:
         return self.rounded(h_next), c_next
 
     def lstm(self, t: int, x: Tensor, m: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i, *maybe_f, g, o = (x + self.product(m)).chunk(GATES[self.kind], -1)
+        i, *maybe_f, g, o = (x + self.product(m)).chunk(self.traits.gates, -1)
         if self.peephole is not None:
             of_i, of_f, of_o = self.peephole
             i = i + of_i * c
             maybe_f = [f + of_f * c for f in maybe_f]
         i, g = self.clipped(i).sigmoid(), self.clipped(g).tanh()
-        if self.kind == LSTM:
+        if maybe_f:
             (f,) = maybe_f
             kept = self.clipped(f).sigmoid() * c
         else:
@@ -227,11 +227,11 @@ class _Direction:
 
     def gru(self, t: int, x: Tensor, m: Tensor, h: Tensor) -> Tensor:
         size = self.hidden_size
-        if self.kind == GRU:
+        if self.traits.has_split_candidate:
             u = self.product(m)
             r, z = (x + u)[..., : 2 * size].sigmoid().chunk(2, -1)
             n = x[..., 2 * size :] + r * u[..., 2 * size :]
-        elif self.kind == GRU_RESET_BEFORE:
+        elif self.traits.has_second_product:
             gates, candidate = slice(2 * size), slice(2 * size, None)
             u = m @ self.weight_hh[gates].T + self.bias_hh[gates]
             r, z = (x[..., gates] + u).sigmoid().chunk(2, -1)
@@ -247,7 +247,7 @@ class _Direction:
         u = m @ self.weight_hh.T
         if self.norm_hh is not None:
             size = self.hidden_size
-            parts = [2 * size, size] if self.kind == GRU else [self.rows]
+            parts = [2 * size, size] if self.traits.has_split_candidate else [self.rows]
             normal = [F.layer_norm(p, p.shape[-1:], eps=_EPSILON) for p in u.split(parts, -1)]
             u = self.norm_hh * torch.cat(normal, -1)
         result: Tensor = u + self.bias_hh
