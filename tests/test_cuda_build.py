@@ -157,6 +157,33 @@ def test_sanitizers_leave_nvcc_out(tmp_path: Path) -> None:
     assert "the same kernels for the host executor" in text
 
 
+# ---- Cells --------------------------------------------------------------------------------------
+
+CELLS = re.findall(
+    r"CELL\((\w+), (\w+)\)", (ROOT / "csrc" / "core" / "cells" / "cells.h").read_text()
+)
+
+
+def test_only_the_dispatch_names_a_cell() -> None:
+    assert len(CELLS) >= 6
+    kinds, structs = zip(*CELLS, strict=True)
+    name = re.compile(rf"CellKind::({'|'.join(kinds)})\b|\bcells::({'|'.join(structs)})\b")
+    sources = [*(ROOT / "csrc" / "cuda").rglob("*.*"), ROOT / "cmake" / "cuda.cmake"]
+    assert {path.name for path in sources if name.search(path.read_text())} == {"families.h"}
+
+
+def test_every_family_has_its_files(tmp_path: Path) -> None:
+    status, text = configure(tmp_path, "HOST", "/nowhere/nvcc")
+    assert status == 0, text
+    header = (ROOT / "csrc" / "cuda" / "rnn" / "families.h").read_text()
+    listed = re.search(r"using SequenceFamilies = FamilyList<([^>]+)>;", header)
+    assert listed is not None
+    wanted = itertools.product(listed[1].split(", "), ("forward", "backward"))
+    assert {path.name for path in (tmp_path / "cuda").iterdir()} == {
+        f"persistent_{family}_{direction}.cu" for family, direction in wanted
+    }
+
+
 # ---- The stubs ----------------------------------------------------------------------------------
 
 STUB_CALLER = """

@@ -94,7 +94,7 @@ struct NormRow {
 };
 // Calls use(row) for each row that runs.
 template <class Cell, class Use>
-SEQFAST_DEVICE void for_each_row(Cell& cell, int pass_rows, const Use& use) {
+SEQFAST_DEVICE void for_each_row(Cell& cell, int pass_rows, Use use) {
     using Acc = typename Cell::Acc;
     const RecurrenceParams& r = cell.p.recurrence;
     const int direction = block_z(), s = r.step, size = r.hidden_size;
@@ -239,7 +239,7 @@ layer_norm_backward_kernel(SEQFAST_GRID_CONSTANT LayerNormBackwardParams q, int 
     Cell cell(p);
 
     for_each_row(cell, pass_rows, [&](const NormRow<Acc>& of) {
-        const int64_t row = of.at.row, t = time_of(s, of.at.length, direction == 0);
+        const int64_t row = of.at.row, t = cell.time(s, of.at.length);
         const Acc* raw = static_cast<const Acc*>(q.raw) + of.direction_row * size;
         cell.start(direction, 0);
         const Acc* statistics =

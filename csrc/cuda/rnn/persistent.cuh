@@ -113,7 +113,7 @@ SEQFAST_DEVICE void walk_sequence(const typename Cell::Params& p) {
                             block.send(words, int64_t(cell.unit & ~3) * k_bytes, pass, n, use,
                                        lane_index() % 4, 4);
                     }
-                    if (runs) cell.write(result, at_step);
+                    if (runs) cell.write(result, {block.slab_row()[i], s, length});
                 }
                 const bool more = s < block.pass_steps(pass + 1);
                 load_ahead(more ? s : s + 1, more ? pass + 1 : 0);
