@@ -184,6 +184,8 @@ if(SEQFAST_CUDA STREQUAL "HOST")
     list(APPEND wrappers ${wrapper})
   endforeach()
   add_library(seqfast_host_executor OBJECT ${wrappers} ${seqfast_host_executor_sources})
+  # Kernels spend their time between switches: -O1 runs them as fast, and compiles in two thirds of the time.
+  set_source_files_properties(${wrappers} PROPERTIES COMPILE_OPTIONS -O1)
   target_compile_definitions(seqfast_host_executor PRIVATE
     SEQFAST_HOST_EXECUTOR SEQFAST_CUDA_NAMESPACE=cuda_host)
   # What a kernel loads ahead it uses under the same condition, which GCC does not see.
