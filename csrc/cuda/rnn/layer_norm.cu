@@ -239,7 +239,7 @@ layer_norm_backward_kernel(SEQFAST_GRID_CONSTANT LayerNormBackwardParams q, int 
     Cell cell(p);
 
     for_each_row(cell, pass_rows, [&](const NormRow<Acc>& of) {
-        const int64_t row = of.at.row, t = cell.time(s, of.at.length);
+        const int64_t row = of.at.row, t = time_of(s, of.at.length, direction == 0);
         const Acc* raw = static_cast<const Acc*>(q.raw) + of.direction_row * size;
         cell.start(direction, 0);
         const Acc* statistics =
