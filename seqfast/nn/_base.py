@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,25 +13,32 @@ from torch.nn import Module
 from torch.nn import functional as F
 
 from seqfast.ops.base.checks import PROBABILITY, check_choice, check_flag, check_number
+from seqfast.ops.rnn.arguments import RnnWeights
 from seqfast.ops.rnn.options import Options
 
-# In the order of the operation's weights; the last is the module's own.
-WEIGHTS = (
-    "weight_ih",
-    "weight_hh",
-    "bias_ih",
-    "bias_hh",
-    "weight_hr",
-    "bias_hr",
-    "weight_peephole",
-    "weight_norm_hh",
-    "weight_norm_cell",
-    "bias_norm_cell",
-    "weight_norm_ih",
-)
-NORM_IH = WEIGHTS.index("weight_norm_ih")
+WEIGHTS = (*RnnWeights._fields, "weight_norm_ih")  # what a direction may have; the last is ours
 
-Weights = list[Tensor | None]  # of one direction, in that order
+
+class Weights(NamedTuple):
+    """Of one direction."""
+
+    recurrence: RnnWeights  # what the operation takes
+    weight_norm_ih: Tensor | None
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Weights:
+        """Of as many values as `WEIGHTS`, None where there is none."""
+        *recurrence, weight_norm_ih = values
+        return cls(RnnWeights._make(recurrence), weight_norm_ih)
+
+    def cast(self, cast: Callable[[Tensor], Tensor]) -> Weights:
+        """Each that there is, by that function."""
+        every = (*self.recurrence, self.weight_norm_ih)
+        return Weights.of([None if weight is None else cast(weight) for weight in every])
+
+    def without_input_product(self) -> Weights:
+        """For an input that is its product with weight_ih already."""
+        return self._replace(recurrence=self.recurrence._replace(weight_ih=None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +187,7 @@ class Recurrent(Module):
             values[name] = 0.0 if value is None else value  # 0 is the operation's word for none
         return Options(**values)
 
-    def _normalised_product(self, input: Tensor, weights: list[Weights]) -> Tensor:
+    def _normalised_product(self, input: Tensor, weights: Sequence[Weights]) -> Tensor:
         """The input's share of the pre-activations with layer_norm, one direction behind another.
 
         Ba et al. 2016, supplementary: of a GRU the gates are normalised together and the candidate
@@ -187,8 +195,7 @@ class Recurrent(Module):
         """
         shares = []
         for row in weights:
-            weight, gain = row[0], row[NORM_IH]
-            assert weight is not None
+            weight, gain = row.recurrence.weight_ih, row.weight_norm_ih
             assert gain is not None
             rows = gain.shape[0]
             split = self._cell == "gru" and self.reset_gate

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from seqfast.nn._base import NORM_IH, WEIGHTS, Recurrent, RecurrentOptions, Weights, initialise
+from seqfast.nn._base import WEIGHTS, Recurrent, RecurrentOptions, Weights, initialise
 from seqfast.nn._checks import (
     autocast,
     autocast_dtype,
@@ -20,6 +20,7 @@ from seqfast.nn._checks import (
 )
 from seqfast.nn._random import draw_seed
 from seqfast.ops.rnn import torch as torch_rnn
+from seqfast.ops.rnn.arguments import RnnWeights
 
 
 class RecurrentCell(Recurrent):
@@ -90,26 +91,26 @@ class RecurrentCell(Recurrent):
                 like = input if states is None else states[-1]
                 dtype, cast = torch.promote_types(dtype, like.dtype), Tensor.to
             input = cast(input, dtype)
-            row = [None if weight is None else cast(weight, dtype) for weight in row]
+            row = row.cast(lambda weight: cast(weight, dtype))
             states = None if states is None else [cast(state, dtype) for state in states]
-        self._check(input, row[0], states)
+        self._check(input, row.recurrence.weight_ih, states)
 
         seed = draw_seed(input) if self.training and self._kernel_draws() else None
         input = input.unsqueeze(0)
         if self.layer_norm:
             input = self._normalised_product(input, [row])
-            row = [None, *row[1:]]
+            row = row.without_input_product()
         hidden, cell = None, None
         if states is not None:
             hidden = states[0].unsqueeze(0)
             cell = states[1].unsqueeze(0) if len(states) > 1 else None
-        save = torch.is_grad_enabled() and requires_grad(input, hidden, cell, *row)
+        save = torch.is_grad_enabled() and requires_grad(input, hidden, cell, *row.recurrence)
         _, h, c, _ = torch_rnn.layer(
             self._cell,
             input,
             hidden,
             cell,
-            [row if len(row) <= NORM_IH else row[:NORM_IH]],
+            [row.recurrence],
             None,
             seed=seed,
             options=self._kernel_options(),
@@ -119,10 +120,10 @@ class RecurrentCell(Recurrent):
         return found if batched else [state.squeeze(0) for state in found]
 
     def _weights(self) -> Weights:
-        weights: Weights = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, None]
         if self.peephole or self.layer_norm:
-            weights += [getattr(self, name, None) for name in WEIGHTS[5:]]
-        return weights
+            return Weights.of([getattr(self, name, None) for name in WEIGHTS])
+        plain = RnnWeights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, None)
+        return Weights(plain, None)
 
     def _check_rank(self, input: object) -> None:
         check_tensor(self._name, "input", input)

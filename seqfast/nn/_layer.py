@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from seqfast.nn._base import (
-    NORM_IH,
     WEIGHTS,
     Recurrent,
     RecurrentOptions,
@@ -177,14 +176,13 @@ class RecurrentLayer(Recurrent):
         """Read anew at each call: hooks, parametrizations and functional_call may replace them."""
         directions = self._directions
         parameters, slots = self._parameters, self._slots
-        plain = max(slots) < 5
         weights = []
         for names in self._all_weights[layer * directions : (layer + 1) * directions]:
-            row: Weights = [None] * (5 if plain else len(WEIGHTS))
+            values: list[Any] = [None] * len(WEIGHTS)
             for slot, name in zip(slots, names, strict=True):
                 weight = parameters.get(name)
-                row[slot] = getattr(self, name) if weight is None else weight
-            weights.append(row)
+                values[slot] = getattr(self, name) if weight is None else weight
+            weights.append(Weights.of(values))
         return weights
 
     def extra_repr(self) -> str:
@@ -296,10 +294,15 @@ class RecurrentLayer(Recurrent):
         """All layers on a time-major batch: output, flat states and, where asked for, cells."""
         weights = [self._layer_weights(layer) for layer in range(self.num_layers)]
         dtype = autocast_dtype(input)
-        self._check_input(input, weights[0][0][0], states, dtype is not None)
+        first, *_ = weights[0]
+        self._check_input(input, first.recurrence.weight_ih, states, dtype is not None)
         if dtype is not None:
             input = autocast(input, dtype)
-            weights = [[_cast(row, dtype) for row in rows] for rows in weights]
+
+            def cast(weight: Tensor) -> Tensor:
+                return autocast(weight, dtype)
+
+            weights = [[row.cast(cast) for row in rows] for rows in weights]
             states = None if states is None else [autocast(state, dtype) for state in states]
         if mask is None:
             return self._run_layers(input, states, weights, lengths, reset, return_cells)
@@ -369,17 +372,17 @@ class RecurrentLayer(Recurrent):
                     rows = self._drop_weights(rows, seed, layer)
             if self.layer_norm:
                 shared = self._normalised_product(shared, rows)
-                rows = [[None, *row[1:NORM_IH]] for row in rows]
+                rows = [row.without_input_product() for row in rows]
             elif given_product and layer == 0:
-                rows = [[None, *row[1:]] for row in rows]
-            tensors = (tensor for row in rows for tensor in row)
+                rows = [row.without_input_product() for row in rows]
+            tensors = (tensor for row in rows for tensor in row.recurrence)
             save = return_cells or (grad and requires_grad(shared, hidden, cell, *tensors))
             output, h, c, every_c = torch_rnn.layer(
                 self._cell,
                 shared,
                 hidden,
                 cell,
-                rows if len(rows[0]) <= NORM_IH else [row[:NORM_IH] for row in rows],
+                [row.recurrence for row in rows],
                 lengths,
                 reset=reset,
                 seed=kernel_seed,
@@ -418,12 +421,16 @@ class RecurrentLayer(Recurrent):
     def _drop_weights(self, rows: list[Weights], seed: Tensor, layer: int) -> list[Weights]:
         dropped = []
         for direction, row in enumerate(rows):
-            weight_hh = row[1]
-            assert weight_hh is not None
             masked = dropout(
-                weight_hh[None], self.weight_dropout, seed, WEIGHT_DROPOUT, layer, direction
+                row.recurrence.weight_hh[None],
+                self.weight_dropout,
+                seed,
+                WEIGHT_DROPOUT,
+                layer,
+                direction,
             )
-            dropped.append([row[0], masked[0], *row[2:]])
+            recurrence = row.recurrence._replace(weight_hh=masked.squeeze(0))
+            dropped.append(row._replace(recurrence=recurrence))
         return dropped
 
     def _pass_highway(self, output: Tensor, below: Tensor, layer: int) -> Tensor:
@@ -635,10 +642,6 @@ class RecurrentLayer(Recurrent):
         if self.layer_norm and (self.proj_size or self.feedback == "output"):
             given = f"proj_size={self.proj_size}" if self.proj_size else "feedback='output'"
             raise ValueError(f"{name}: layer_norm needs a cell without a projection, got {given}")
-
-
-def _cast(row: Weights, dtype: torch.dtype) -> Weights:
-    return [None if weight is None else autocast(weight, dtype) for weight in row]
 
 
 def refuse_projection(name: str, proj_size: object) -> None:

@@ -78,7 +78,16 @@ def native_weights(decoder: DecoderModules) -> operation.Decoder | None:
         return None
     layers = []
     for layer in range(rnn.num_layers):
-        layers.append(tuple(_detached(w) for w in rnn._layer_weights(layer)[0][:4]))
+        (row,) = rnn._layer_weights(layer)
+        weights_of_layer = row.recurrence
+        layers.append(
+            (
+                _detached(weights_of_layer.weight_ih),
+                _detached(weights_of_layer.weight_hh),
+                _detached(weights_of_layer.bias_ih),
+                _detached(weights_of_layer.bias_hh),
+            )
+        )
     query = None
     if attention.kind == "additive":
         query = tuple(

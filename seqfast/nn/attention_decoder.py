@@ -448,12 +448,12 @@ class _Steps:
         weights = [rnn._layer_weights(layer) for layer in range(rnn.num_layers)]
         self.dtype = autocast_dtype(like)
         if self.dtype is not None:
-            weights = [[[self._cast(w) for w in row] for row in rows] for rows in weights]
+            weights = [[row.cast(self._cast) for row in rows] for rows in weights]
         self.weights = weights
         # A norm of the first product needs it whole, and so do layers that see all below.
         self.splits = not (rnn.layer_norm or rnn.dense)
-        weight_ih = weights[0][0][0]
-        assert weight_ih is not None
+        (first,) = weights[0]
+        weight_ih = first.recurrence.weight_ih
         width = decoder.embedding.embedding_dim
         self.embedded_part, self.fed_part = weight_ih[:, :width], weight_ih[:, width:]
 

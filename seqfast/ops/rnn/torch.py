@@ -141,7 +141,7 @@ def layer(
     like; `weights` has five to ten per direction. cell_n and cells are None but for an LSTM.
     `save`: keep what the backward pass needs; without it `cells` is None.
     """
-    rows = tuple([RnnWeights(*row) for row in weights])
+    rows = tuple([row if type(row) is RnnWeights else RnnWeights(*row) for row in weights])
     if needs_plain_torch():
         return torch_plain.layer(
             cell, input, hidden, cell_state, rows, lengths, reset, seed, options
