@@ -10,24 +10,23 @@ namespace py = pybind11;
 namespace seqfast::bindings {
 namespace {
 
-size_t forward_workspace_size(const py::handle& args) {
-    return cpu::rnn_workspace_size(read<RnnForwardArgs>(args));
-}
-
-void forward(const py::handle& from, Address workspace, size_t workspace_size) {
+// Asking for the size apart would read the arguments twice, which a single step would feel.
+size_t forward(const py::handle& from, Address workspace, size_t workspace_size) {
     const auto args = read<RnnForwardArgs>(from, workspace, workspace_size);
+    const size_t needed = cpu::rnn_workspace_size(args);
+    if (needed > workspace_size) return needed;
     py::gil_scoped_release release;
     cpu::rnn_forward(args);
+    return 0;
 }
 
-size_t backward_workspace_size(const py::handle& args) {
-    return cpu::rnn_workspace_size(read<RnnBackwardArgs>(args));
-}
-
-void backward(const py::handle& from, Address workspace, size_t workspace_size) {
+size_t backward(const py::handle& from, Address workspace, size_t workspace_size) {
     const auto args = read<RnnBackwardArgs>(from, workspace, workspace_size);
+    const size_t needed = cpu::rnn_workspace_size(args);
+    if (needed > workspace_size) return needed;
     py::gil_scoped_release release;
     cpu::rnn_backward(args);
+    return 0;
 }
 
 size_t cuda_workspace_size(const py::handle& call, const py::handle& sizes,
@@ -88,9 +87,7 @@ py::list cell_traits() {
 
 void register_rnn(py::module_& module) {
     module.def("cell_traits", &cell_traits);
-    module.def("rnn_forward_workspace_size", &forward_workspace_size);
     module.def("rnn_forward", &forward);
-    module.def("rnn_backward_workspace_size", &backward_workspace_size);
     module.def("rnn_backward", &backward);
     module.def("cuda_rnn_workspace_size", &cuda_workspace_size);
     module.def("cuda_rnn_strategy", &cuda_strategy);

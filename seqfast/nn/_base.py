@@ -28,8 +28,7 @@ class Weights(NamedTuple):
     @classmethod
     def of(cls, values: Sequence[Any]) -> Weights:
         """Of as many values as `WEIGHTS`, None where there is none."""
-        *recurrence, weight_norm_ih = values
-        return cls(RnnWeights._make(recurrence), weight_norm_ih)
+        return cls(RnnWeights._make(values[:-1]), values[-1])
 
     def cast(self, cast: Callable[[Tensor], Tensor]) -> Weights:
         """Each that there is, by that function."""

@@ -90,4 +90,4 @@ def test_too_many_structs() -> None:
     with pytest.raises(
         TypeError, match=r"RnnForwardArgs: weights must be at most 2 structs, got 3"
     ):
-        _C.rnn_forward_workspace_size(args)
+        _C.rnn_forward(args, 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -132,6 +133,9 @@ class TorchArrays:
 
         self._torch = torch
         self._tensor, self._strided = torch.Tensor, torch.strided
+        # Straight to torch: a call of Python's own costs more than what it does.
+        self.address: Callable[[Array], int] = torch.Tensor.data_ptr
+        self.strides: Callable[[Array], Shape] = torch.Tensor.stride
         self._codes = {
             torch.float32: FLOAT32,
             torch.float64: FLOAT64,
@@ -169,20 +173,12 @@ class TorchArrays:
     def rows(self, array: Array) -> Array:
         *outer, last = array.stride()
         dense = last == 1 or array.shape[-1] <= 1
-        if dense and all(s > 0 for s in outer) and not array.is_neg():
+        if dense and all([s > 0 for s in outer]) and not array.is_neg():
             return array
         return self.copy(array)
 
     def contiguous(self, array: Array) -> Array:
         return array if array.is_contiguous() and not array.is_neg() else self.copy(array)
-
-    def strides(self, array: Array) -> Shape:
-        strides: Shape = array.stride()
-        return strides
-
-    def address(self, array: Array) -> int:
-        pointer: int = array.data_ptr()
-        return pointer
 
     def empty(self, like: Array, shape: Shape) -> Array:
         return like.new_empty(shape)
@@ -220,6 +216,8 @@ _torch_arrays: TorchArrays | None = None
 def library_of(array: object, operation: str, argument: str) -> ArrayLibrary:
     """The library that `array` belongs to; TypeError where it belongs to none."""
     global _torch_arrays
+    if _torch_arrays is not None and _torch_arrays.owns(array):
+        return _torch_arrays
     if _NUMPY.owns(array):
         return _NUMPY
     if "torch" in sys.modules:
@@ -259,13 +257,35 @@ class Workspace:
         else:
             if self._memory.size >= self._size:
                 return self._address
-        self._memory = np.empty(self._size, np.uint8)
-        self._address = self._memory.ctypes.data
+        self._address, self._memory = _fresh(self._size)
         return self._address
 
     def __exit__(self, *exception: object) -> None:
         if len(self._kept) < self._most_buffers and self._memory.size <= self._most_bytes:
             self._kept.append((self._address, self._memory))
+
+
+def run_in_workspace(call: Callable[[Any, int, int], int], args: Any) -> None:
+    """`call(args, address, bytes)` with a kept workspace, again with a larger one where it says so.
+
+    For calls that are short: they find out what they need by themselves.
+    """
+    kept = Workspace._kept
+    try:
+        address, memory = kept.pop()
+    except IndexError:
+        address, memory = _fresh(0)
+    needed = call(args, address, memory.size)
+    if needed:
+        address, memory = _fresh(needed)
+        call(args, address, needed)
+    if len(kept) < Workspace._most_buffers and memory.size <= Workspace._most_bytes:
+        kept.append((address, memory))
+
+
+def _fresh(size: int) -> tuple[int, np.ndarray[Any, Any]]:
+    memory = np.empty(size, np.uint8)
+    return memory.ctypes.data, memory
 
 
 def thread_count() -> int:

@@ -12,6 +12,7 @@ except ImportError:  # Private names of torch: without them every call goes to t
     peek_interpreter_stack = None  # type: ignore[assignment]
 
 _PLAIN = {Tensor, torch.nn.Parameter}
+_PLAIN_OR_NONE = {*_PLAIN, type(None)}
 
 
 def needs_plain_torch() -> bool:
@@ -30,7 +31,7 @@ def can_skip_dispatcher(input: Tensor, *others: Tensor | None) -> bool:
     # Others on another device are the border's to refuse.
     if not (input.is_cpu or input.is_cuda) or type(input) not in _PLAIN:
         return False
-    return all(other is None or type(other) in _PLAIN for other in others)
+    return _PLAIN_OR_NONE.issuperset(map(type, others))
 
 
 def is_batched(*grads: Tensor | None) -> bool:

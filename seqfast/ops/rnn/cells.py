@@ -47,17 +47,10 @@ class Cell(NamedTuple):
     """A cell with its options, checked."""
 
     traits: Traits
+    gates: int  # of the traits
+    saved: int  # numbers a unit keeps of each step in the array `gates`, normalised products too
     layer_norm: bool
     native: RnnOptions  # without a seed
-
-    @property
-    def gates(self) -> int:
-        return self.traits.gates
-
-    @property
-    def saved(self) -> int:
-        """Numbers a unit keeps of each step in the array `gates`, normalised products too."""
-        return self.traits.saved_with(self.layer_norm)
 
 
 def cell_of(operation: str, options: Options, layer_norm: bool) -> Cell:
@@ -77,7 +70,8 @@ def _checked_cell(operation: str, options: Options, layer_norm: bool) -> Cell:
             f"{operation}: weight_norm_hh must be None with reset_after=False, got layer "
             "normalisation of what the reset gate has already changed"
         )
-    return Cell(traits, layer_norm, RnnOptions.of(traits.kind, options, layer_norm))
+    native = RnnOptions.of(traits.kind, options, layer_norm)
+    return Cell(traits, traits.gates, traits.saved_with(layer_norm), layer_norm, native)
 
 
 _cell_of = lru_cache(_checked_cell)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqfast import _C
-from seqfast.ops.base.arrays import Array, ArrayLibrary, Shape, Workspace
+from seqfast.ops.base.arrays import Array, ArrayLibrary, Shape, run_in_workspace
 from seqfast.ops.rnn.arguments import (
     RnnBackwardArgs,
     RnnForwardArgs,
@@ -29,7 +29,7 @@ def forward(layer: Layer, save: bool) -> Results:
     """Of a checked layer on the CPU, or of an empty one anywhere."""
     xp, sizes, input, lengths = layer.xp, layer.sizes, layer.input, layer.lengths
     steps, batch, directions = sizes.steps, sizes.batch, sizes.directions
-    is_empty = layer.is_empty
+    is_empty, has_cell = layer.is_empty, layer.has_cell
     hidden_shape, cell_shape = state_shapes(layer)
 
     # The kernel writes only where a row runs.
@@ -38,19 +38,19 @@ def forward(layer: Layer, save: bool) -> Results:
     output = empty(input, (steps, batch, directions * layer.output_size))
     cells = gates = statistics = cell_n = None
     if save:
-        if layer.has_cell:
+        if has_cell:
             cells = xp.accumulator(input, (steps, batch, directions * sizes.hidden_size), zero)
         gates = empty(input, (steps, batch, layer.gates_size))
         if layer.cell_kind.layer_norm:
             statistics = xp.accumulator(input, (steps, batch, directions * STATISTICS), zero)
     if is_empty:
         hidden_n = _copy_or_zeros(layer, layer.hidden, hidden_shape)
-        if layer.has_cell:
+        if has_cell:
             cell_n = _copy_or_zeros(layer, layer.cell, cell_shape)
         return Results(output, hidden_n, cell_n, cells, gates, statistics)
 
     hidden_n = xp.empty(input, hidden_shape)
-    if layer.has_cell:
+    if has_cell:
         cell_n = xp.empty(input, cell_shape)
     address = xp.address
     args = RnnForwardArgs(
@@ -69,9 +69,7 @@ def forward(layer: Layer, save: bool) -> Results:
         gates=0 if gates is None else address(gates),
         statistics=0 if statistics is None else address(statistics),
     )
-    size = _C.rnn_forward_workspace_size(args)
-    with Workspace(size) as workspace:
-        _C.rnn_forward(args, workspace, size)
+    run_in_workspace(_C.rnn_forward, args)
     return Results(output, hidden_n, cell_n, cells, gates, statistics)
 
 
@@ -126,9 +124,7 @@ def backward(layer: Layer, grads: ResultGradients, kept: Kept, needs: Needs) -> 
         grad_cell=address(grad_cell),
         grad_weights=addresses,
     )
-    size = _C.rnn_backward_workspace_size(args)
-    with Workspace(size) as workspace:
-        _C.rnn_backward(args, workspace, size)
+    run_in_workspace(_C.rnn_backward, args)
     return found
 
 

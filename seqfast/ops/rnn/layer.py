@@ -18,7 +18,6 @@ STATISTICS = 4  # rstd_product, rstd_candidate, mean_cell, rstd_cell
 
 _NAMES = RnnWeights._fields
 _FEWEST = len(_NAMES) - len(RnnWeights._field_defaults)
-_PLAIN = _NAMES.index("weight_hr")  # weights before it are those of every layer
 
 
 class Layer(NamedTuple):
@@ -175,7 +174,9 @@ def check_layer(
     rows = _named_rows(operation, weights)
     has_norm = rows[0].weight_norm_hh is not None
     kind = cell_of(operation, options, has_norm)
-    checked, hidden_size, proj_size = _check_weights(xp, operation, kind, options, input, rows)
+    checked, hidden_size, proj_size = _check_weights(
+        xp, operation, kind, options, input, input_size, rows
+    )
     directions = len(checked)
     if hidden is not None:
         shape = (directions, batch, proj_size or hidden_size)
@@ -229,7 +230,7 @@ def _named_rows(operation: str, weights: Sequence[Weights]) -> list[RnnWeights]:
                 f"{operation}: each direction's weights must be the first five to ten of "
                 f"({', '.join(_NAMES)})"
             )
-    return [RnnWeights(*row) for row in weights]
+    return [row if type(row) is RnnWeights else RnnWeights(*row) for row in weights]
 
 
 def _check_weights(
@@ -238,6 +239,7 @@ def _check_weights(
     kind: Cell,
     options: Options,
     input: Array,
+    input_size: int,
     weights: Sequence[RnnWeights],
 ) -> tuple[tuple[RnnWeights, ...], int, int]:
     """The weights, contiguous, of each direction, with hidden_size and proj_size (0: none)."""
@@ -251,31 +253,35 @@ def _check_weights(
     proj_size = 0
     if first.weight_hr is not None:
         proj_size = _proj_size(xp, operation, first.weight_hr, hidden_size)
-    *before, features = input.shape
-    product_size = len(weights) * kind.gates * hidden_size
-    if first.weight_ih is None and features != product_size:
+    if first.weight_ih is None and input_size != len(weights) * kind.gates * hidden_size:
+        *before, _ = input.shape
+        product_size = len(weights) * kind.gates * hidden_size
         raise ValueError(
             f"{operation}: input must be {[*before, product_size]} where weight_ih is None: the "
             f"product with it; got {list(input.shape)}"
         )
-    shapes = _weight_shapes(kind.gates, features, hidden_size, proj_size)
-    dtype = input.dtype
+    shapes = _weight_shapes(kind.gates, input_size, hidden_size, proj_size)
+    dtype, fits = input.dtype, xp.fits
     checked = []
     for direction, row in enumerate(weights):
         _check_presence(operation, kind, row)
         if direction:
             _check_like_first(operation, first, row)
-        ready: list[Array | None] = []
-        for name, weight, shape in zip(_NAMES, row, shapes, strict=True):
-            if weight is None and name != "weight_hh":
-                ready.append(None)
-            elif xp.fits(weight, input, dtype, shape):
-                ready.append(weight)
-            else:
-                full_name = name + ("_reverse" if direction else "")
-                ready.append(
-                    check_contiguous(xp, operation, full_name, weight, input, shape, dtype)
-                )
+        if row.weight_hh is None:
+            raise TypeError(f"{operation}: weight_hh_reverse must be {xp.name}, got NoneType")
+        for weight, wanted in zip(row, shapes):  # noqa: B905 - strict takes longer than a weight
+            if weight is not None and not fits(weight, input, dtype, wanted):
+                break
+        else:
+            checked.append(row)
+            continue
+        suffix = "_reverse" if direction else ""
+        ready = [
+            None
+            if weight is None
+            else check_contiguous(xp, operation, name + suffix, weight, input, shape, dtype)
+            for name, weight, shape in zip(_NAMES, row, shapes, strict=True)
+        ]
         checked.append(RnnWeights._make(ready))
     return tuple(checked), hidden_size, proj_size
 
@@ -324,7 +330,15 @@ def _weight_shapes(gates: int, input_size: int, hidden_size: int, proj_size: int
 
 def _check_presence(operation: str, kind: Cell, row: RnnWeights) -> None:
     """Which of one direction's weights there may be, and which must be."""
-    if not kind.layer_norm and not any(weight is not None for weight in row[_PLAIN:]):
+    if (
+        row.weight_hr is None
+        and row.bias_hr is None
+        and row.weight_peephole is None
+        and row.weight_norm_hh is None
+        and row.weight_norm_cell is None
+        and row.bias_norm_cell is None
+        and not kind.layer_norm
+    ):
         return
 
     def refuse(name: str, why: str) -> None:

@@ -146,18 +146,21 @@ def layer(
         return torch_plain.layer(
             cell, input, hidden, cell_state, rows, lengths, reset, seed, options
         )
-    inputs = Inputs(input, hidden, cell_state, lengths, reset, seed)
     every_weight = [weight for row in rows for weight in row]
-    if can_skip_dispatcher(*inputs, *every_weight):
-        described = _Cell(cell, options)
+    if can_skip_dispatcher(input, hidden, cell_state, lengths, reset, seed, *every_weight):
         if not save:
-            found = dispatch.forward(described.checked(inputs, rows), False)
+            checked = check_layer(
+                cell, input, hidden, cell_state, rows, lengths, reset, seed, options
+            )
+            found = dispatch.forward(checked, False)
             return found.output, found.hidden_n, found.cell_n, found.cells
+        described = _Cell(cell, options)
         apply = cast(Any, _EagerRnn.apply)
         results: tuple[Tensor, Tensor, Tensor | None, Tensor | None] = apply(
-            described, *inputs, *every_weight
+            described, input, hidden, cell_state, lengths, reset, seed, *every_weight
         )
         return results
+    inputs = Inputs(input, hidden, cell_state, lengths, reset, seed)
     call = ForwardCall(cell, inputs, *_both_directions(rows), options, save)
     found = Results._make(torch.ops.seqfast.rnn_forward(*flat(call)))
     if cell != "lstm":
