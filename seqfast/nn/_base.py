@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -180,11 +181,8 @@ class Recurrent(Module):
         return self.recurrent_dropout > 0 or self._zoneouts() != (0.0, 0.0)
 
     def _kernel_options(self, layer: int = 0) -> Options:
-        values: dict[str, Any] = {"zoneout": self._zoneouts(), "layer": layer}
-        for name in self._kernel_names:
-            value = getattr(self, name)
-            values[name] = 0.0 if value is None else value  # 0 is the operation's word for none
-        return Options(**values)
+        names = self._kernel_names
+        return _options_of(names, layer, self._zoneouts(), *[getattr(self, n) for n in names])
 
     def _normalised_product(self, input: Tensor, weights: Sequence[Weights]) -> Tensor:
         """The input's share of the pre-activations with layer_norm, one direction behind another.
@@ -213,6 +211,15 @@ class Recurrent(Module):
             if value != getattr(type(self), name):
                 changed.append(f"{name}={value}")
         return changed
+
+
+@lru_cache
+def _options_of(
+    names: tuple[str, ...], layer: int, zoneout: tuple[float, float], *values: Any
+) -> Options:
+    # 0 is the operation's word for none.
+    given: dict[str, Any] = {n: 0.0 if v is None else v for n, v in zip(names, values, strict=True)}
+    return Options(layer=layer, zoneout=zoneout, **given)
 
 
 def initialise(parameter: Tensor, name: str, bound: float) -> None:
