@@ -16,6 +16,7 @@ from seqfast.ops.base.arrays import FLOAT32
 from seqfast.ops.base.backend import strategy_code
 from seqfast.ops.base.cuda import address_of, as_arrays, as_tensors, place, workspace
 from seqfast.ops.dropout.cuda import dropout
+from seqfast.ops.dropout.torch import HIDDEN_DROPOUT, stream_of
 from seqfast.ops.rnn.arguments import (
     GpuCall,
     RnnRecurrenceBackwardArgs,
@@ -111,12 +112,10 @@ class _Backward:
         self.layer, self.sizes = layer, layer.sizes
         self.grads, self.kept = grads, kept
         self.run = _Run(layer, backward=True)
-        self.has_split_candidate = (
-            layer.cell_kind.traits.has_split_candidate
-        )  # n's gradients by its two products
-        self.blocks = (
-            4 if self.has_split_candidate else layer.cell_kind.gates
-        )  # of a direction in grad_gates
+        kind = layer.cell_kind
+        self.has_split_candidate = kind.traits.has_split_candidate
+        # Of a direction in grad_gates: a split candidate has a gradient for each of its products.
+        self.blocks = 4 if self.has_split_candidate else kind.gates
 
     def gradients(self, needs: Needs) -> Gradients:
         grad_cell = self.walk(needs)
@@ -145,9 +144,7 @@ class _Backward:
         if needs.weights and _has_peepholes(layer):
             self.grad_peephole = run.accumulator(steps, batch, directions * 3 * hidden_size)
         # All but these pass on to the state before through the product alone.
-        if needs.states and (
-            layer.cell_kind.traits.carries_hidden or layer.options.zoneout_hidden > 0
-        ):
+        if needs.states and (kind.traits.carries_hidden or layer.options.zoneout_hidden > 0):
             self.direct = run.empty(directions, batch, layer.output_size)
         if needs.states and layer.has_cell:
             grad_cell = run.empty(directions, batch, hidden_size)
@@ -217,10 +214,8 @@ class _Backward:
         if not _has_input_weights(layer):
             if not self.has_split_candidate:
                 return self.grad_gates
-            size, parts = (
-                self.sizes.hidden_size,
-                map(self.gate_gradients, range(self.sizes.directions)),
-            )
+            size = self.sizes.hidden_size
+            parts = map(self.gate_gradients, range(self.sizes.directions))
             blocks = [(part[..., size:], part[..., :size]) for part in parts]
             return torch.cat([block for pair in blocks for block in pair], dim=2)
         count = self.sizes.steps * self.sizes.batch
@@ -390,7 +385,7 @@ class _Backward:
         layer = self.layer
         if not self.drops_hidden:
             return states
-        stream = (layer.options.layer * 2 + d) * 8
+        stream = stream_of(HIDDEN_DROPOUT, layer.options.layer, d)
         probability = layer.options.dropout_hidden
         result: Tensor = dropout(
             states.contiguous(), probability, layer.seed, stream, False, layer.backend
@@ -450,7 +445,7 @@ class _Run:
             on_host=where.on_host,
         )
         self.accumulating = torch.float64 if layer.input.dtype == torch.float64 else torch.float32
-        # Raises what there is to raise: a build without CUDA, a way that cannot be gone.
+        # Raises what there is to raise: a build without CUDA, a strategy that cannot be taken.
         self.workspace_size = _C.cuda_rnn_workspace_size(
             self.call, layer.sizes, layer.options, backward
         )
