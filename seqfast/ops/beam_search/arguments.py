@@ -8,7 +8,7 @@ from seqfast.ops.base.arguments import Address
 
 
 class BeamOptions(NamedTuple):
-    """x"""
+    """A search as the kernels are told of it; those of `beams.py` say what each field means."""
 
     beams: int
     groups: int
