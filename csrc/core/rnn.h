@@ -9,7 +9,7 @@
 #include "core/dtype.h"
 
 // Beside each struct stands its visitor: f(name, field) for each field that Python hands over. The
-// workspace is not among them: a call is asked for its size first, and told of it last.
+// workspace is not among them: a call is told of it last, and on the CPU says what it needs.
 
 namespace seqfast {
 
