@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <string>
+#include <string_view>
 #include <type_traits>
 
 #include "bindings/structs.h"
@@ -28,15 +29,20 @@ struct Place {
     }
 };
 
+inline bool is_numpy_bool(PyObject* from) {
+    const std::string_view name = Py_TYPE(from)->tp_name;
+    return name == "numpy.bool" || name == "numpy.bool_";
+}
+
 template <class T>
 void read_field(const Place& place, PyObject* from, T& to) {
     const auto check = [&](bool failed, const char* wanted) {
         if (failed && PyErr_Occurred()) place.refuse(wanted, Py_TYPE(from)->tp_name);
     };
     if constexpr (std::is_same_v<T, bool>) {
-        const int truth = PyObject_IsTrue(from);
-        check(truth < 0, "a bool");
-        to = truth != 0;
+        if (!PyBool_Check(from) && !PyLong_Check(from) && !is_numpy_bool(from))
+            place.refuse("a bool", Py_TYPE(from)->tp_name);
+        to = PyObject_IsTrue(from) == 1;
     } else if constexpr (std::is_pointer_v<T>) {
         void* const address = PyLong_AsVoidPtr(from);
         check(!address, "an address");
@@ -49,6 +55,9 @@ void read_field(const Place& place, PyObject* from, T& to) {
         const long long value = PyLong_AsLongLong(from);
         check(value == -1, "an integer of 64 bits");
         to = static_cast<T>(value);
+        if (static_cast<long long>(to) != value)
+            place.refuse("an integer of " + std::to_string(8 * sizeof(T)) + " bits",
+                         std::to_string(value));
     } else if constexpr (std::is_array_v<T>) {
         if (!PyTuple_Check(from)) place.refuse("a tuple", Py_TYPE(from)->tp_name);
         const Py_ssize_t count = PyTuple_GET_SIZE(from), most = std::extent_v<T>;

@@ -69,7 +69,13 @@ OPTIONS = RnnOptions(0, False, 1, 0, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
         ((*SIZES, 1), OPTIONS, r"RnnSizes must have 8 fields, got 9"),
         (SIZES._replace(batch="two"), OPTIONS, r"RnnSizes: batch must be an integer.*, got str"),
         (SIZES._replace(batch=2**70), OPTIONS, r"RnnSizes: batch must be an integer of 64 bits"),
+        (
+            SIZES._replace(threads=2**40),
+            OPTIONS,
+            r"RnnSizes: threads must be an integer of 32 bits",
+        ),
         (SIZES, OPTIONS._replace(cell_clip=None), r"RnnOptions: cell_clip must be a number"),
+        (SIZES, OPTIONS._replace(coupled=[]), r"RnnOptions: coupled must be a bool, got list"),
         (SIZES, OPTIONS._replace(seed="x"), r"RnnOptions: seed must be an address, got str"),
         (list(SIZES), OPTIONS, r"RnnSizes must be a named tuple, got list"),
     ],

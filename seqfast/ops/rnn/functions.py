@@ -195,7 +195,7 @@ def lstm_backward(
     layer = check_layer("lstm", input, hidden, cell, weights, lengths, reset, seed, options)
     grads = ResultGradients(grad_output, grad_hidden_n, grad_cell_n, grad_cells)
     kept = Kept(output, cells, gates, statistics)
-    found = dispatch.backward(layer, grads, kept, Needs(*needs))
+    found = dispatch.backward(layer, grads, kept, _checked_needs(layer.operation, needs))
     return found.input, found.hidden, found.cell, _as_long_as(weights, found.weights)
 
 
@@ -232,7 +232,7 @@ def gru_backward(
     layer = check_layer("gru", input, hidden, None, weights, lengths, reset, seed, options)
     grads = ResultGradients(grad_output, grad_hidden_n, None, None)
     kept = Kept(output, None, gates, statistics)
-    found = dispatch.backward(layer, grads, kept, Needs(*needs))
+    found = dispatch.backward(layer, grads, kept, _checked_needs(layer.operation, needs))
     return found.input, found.hidden, _as_long_as(weights, found.weights)
 
 
@@ -269,8 +269,16 @@ def rnn_backward(
     layer = check_layer("rnn", input, hidden, None, weights, lengths, reset, seed, options)
     grads = ResultGradients(grad_output, grad_hidden_n, None, None)
     kept = Kept(output, None, gates, statistics)
-    found = dispatch.backward(layer, grads, kept, Needs(*needs))
+    found = dispatch.backward(layer, grads, kept, _checked_needs(layer.operation, needs))
     return found.input, found.hidden, _as_long_as(weights, found.weights)
+
+
+def _checked_needs(operation: str, needs: Any) -> Needs:
+    if not isinstance(needs, (tuple, list)) or len(needs) != len(Needs._fields):
+        raise TypeError(
+            f"{operation}: needs must be three flags, of input, states and weights, got {needs!r}"
+        )
+    return Needs(*needs)
 
 
 def _without_cell(layer: Layer, results: Results) -> tuple[Any, ...]:
