@@ -47,7 +47,7 @@ def isa_flags() -> dict[str, list[str]]:
 
 
 def isa_sources() -> list[Path]:
-    match = re.search(r"set\(seqfast_isa_sources ([^)]*)\)", ISA_CMAKE.read_text())
+    match = re.search(r"set\(seqfast_isa_sources\s+([^)]*)\)", ISA_CMAKE.read_text())
     assert match, f"{ISA_CMAKE} names no sources"
     return [ROOT / name for name in match[1].split()]
 
