@@ -122,6 +122,14 @@ class WordVectorModel(Queries, abc.ABC):
         self._wv: Any = None
         self._check()
 
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        if "state" not in values:
+            raise ValueError(
+                f"{type(self).__name__}: a pickle must be of this version's layout, got an earlier "
+                "one; load it with the version that wrote it, save() it there, and load() that here"
+            )
+        self.__dict__.update(values)
+
     def _check(self) -> None:
         """Settings and runtime can be changed, so they are looked at wherever they count."""
         self.state.settings.check()
