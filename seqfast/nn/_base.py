@@ -182,7 +182,9 @@ class Recurrent(Module):
 
     def _kernel_options(self, layer: int = 0) -> Options:
         names = self._kernel_names
-        return _options_of(names, layer, self._zoneouts(), *[getattr(self, n) for n in names])
+        # Dynamo traces what is behind a cache, and warns that there is one.
+        make = _made_options if torch.compiler.is_compiling() else _options_of
+        return make(names, layer, self._zoneouts(), *[getattr(self, n) for n in names])
 
     def _normalised_product(self, input: Tensor, weights: Sequence[Weights]) -> Tensor:
         """The input's share of the pre-activations with layer_norm, one direction behind another.
@@ -213,13 +215,15 @@ class Recurrent(Module):
         return changed
 
 
-@lru_cache
-def _options_of(
+def _made_options(
     names: tuple[str, ...], layer: int, zoneout: tuple[float, float], *values: Any
 ) -> Options:
     # 0 is the operation's word for none.
     given: dict[str, Any] = {n: 0.0 if v is None else v for n, v in zip(names, values, strict=True)}
     return Options(layer=layer, zoneout=zoneout, **given)
+
+
+_options_of = lru_cache(_made_options)
 
 
 def initialise(parameter: Tensor, name: str, bound: float) -> None:
