@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqfast import _C
-from seqfast.ops.base.arrays import Array, ArrayLibrary, dtype_name, thread_count
+from seqfast.ops.base.arrays import Array, dtype_name, thread_count
 from seqfast.ops.base.checks import check_contiguous, check_place, check_whole
 from seqfast.ops.beam_search.arguments import BeamBacktrackArgs, BeamLogits
 from seqfast.ops.beam_search.beams import BeamOptions, Beams, StepCall, raise_status, start_beams
@@ -55,12 +55,13 @@ def beam_step(logits: Array, beams: Beams, *, allowed: Array | None = None) -> N
         if dtype_name(allowed) != "bool":
             raise TypeError(f"beam_step: allowed must be bool, got {allowed.dtype}")
         allowed = _checked_rows(call, "allowed", allowed)
+    # By place: a step of a small search takes hardly longer than the names would.
     args = BeamLogits(
-        dtype=dtype,
-        logits=xp.address(logits),
-        logits_stride=_row_stride(xp, logits),
-        allowed=0 if allowed is None else xp.address(allowed),
-        allowed_stride=0 if allowed is None else _row_stride(xp, allowed),
+        dtype,
+        xp.address(logits),
+        xp.strides(logits)[0],
+        0 if allowed is None else xp.address(allowed),
+        0 if allowed is None else xp.strides(allowed)[0],
     )
     if call.backend == "cpu":
         status = call.native.step(args, thread_count())
@@ -71,11 +72,6 @@ def beam_step(logits: Array, beams: Beams, *, allowed: Array | None = None) -> N
     raise_status(status)
     if status == _OVER:
         raise ValueError(f"beam_step: the search must have a step left, got {call.capacity} done")
-
-
-def _row_stride(xp: ArrayLibrary, array: Array) -> int:
-    row_stride, _ = xp.strides(array)
-    return row_stride
 
 
 def _checked_rows(call: StepCall, name: str, array: Array) -> Array:
