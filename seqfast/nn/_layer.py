@@ -36,7 +36,6 @@ from seqfast.nn._random import draw_seed, dropout
 from seqfast.ops.base.checks import is_number
 from seqfast.ops.dropout.torch import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT
 from seqfast.ops.rnn import torch as torch_rnn
-from seqfast.ops.rnn.arguments import RnnWeights
 
 HiddenSize = int | Sequence[int]
 
@@ -183,8 +182,7 @@ class RecurrentLayer(Recurrent):
             for slot, name in zip(slots, names, strict=True):
                 weight = parameters.get(name)
                 values[slot] = getattr(self, name) if weight is None else weight
-            norm = values.pop()
-            weights.append(Weights(RnnWeights._make(values), norm))
+            weights.append(Weights.of(values))
         return weights
 
     def extra_repr(self) -> str:

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from seqfast import _C
+from seqfast.ops.base.arrays import library_of
 from seqfast.ops.base.cuda import address_of, as_arrays, as_tensors, place
 from seqfast.ops.dropout.arguments import DropoutArgs
-
-_DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
 
 def dropout(
@@ -21,10 +20,12 @@ def dropout(
     if isinstance(input, np.ndarray):
         tensors = as_tensors((input, seed))
         return as_arrays(dropout(tensors[0], probability, tensors[1], stream, per_step, backend))
+    dtype = library_of(input, "dropout", "input").dtype_code(input)
+    assert dtype is not None  # the caller has checked it
     output = torch.empty_like(input, requires_grad=False)
     steps, rows, units = input.shape
     args = DropoutArgs(
-        dtype=_DTYPES[input.dtype],
+        dtype=dtype,
         steps=steps,
         rows=rows,
         units=units,
