@@ -1,5 +1,6 @@
 """Torch modules on seqfast's kernels: drop-in recurrent layers, regularisers, attention."""
 
+from seqfast.nn._dynamo import let_compile_trace_layers
 from seqfast.nn.accelerate import accelerate
 from seqfast.nn.attention import Attention
 from seqfast.nn.attention_decoder import AttentionDecoder
@@ -22,3 +23,5 @@ __all__ = [
     "accelerate",
     "activation_regularization",
 ]
+
+let_compile_trace_layers()

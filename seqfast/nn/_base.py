@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABCMeta
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -92,9 +93,30 @@ class RecurrentOptions:
         )
 
 
-class Recurrent(Module):
+class StandIn(ABCMeta):
+    """Of classes that equal the class of torch.nn whose place they take, though they are not it.
+
+    So `type(m) == nn.LSTM`, `type(m) in {nn.LSTM}` and tables with a key for each class find them
+    too. (As of ABCs, that a user may derive from ABC beside; but caches of ABCs go by equality.)
+    """
+
+    __instancecheck__ = type.__instancecheck__
+    __subclasscheck__ = type.__subclasscheck__
+
+    def __eq__(cls, other: object) -> bool:
+        if cls is other:
+            return True
+        kind = cls.__dict__.get("_stands_for")
+        return kind is not None and kind is other
+
+    def __hash__(cls) -> int:
+        return type.__hash__(cls.__dict__.get("_stands_for", cls))
+
+
+class Recurrent(Module, metaclass=StandIn):
     """A module around one kind of cell."""
 
+    _stands_for: ClassVar[type[Module]]  # the class of torch.nn, of which its class is one
     _name: ClassVar[str]  # in messages
     _cell: ClassVar[str]  # what the operation calls it
     _Options: ClassVar[type[RecurrentOptions]]  # of its kind; each one is an attribute

@@ -42,7 +42,8 @@ class RecurrentCell(Recurrent):
         dtype: Any,
         options: RecurrentOptions,
     ) -> None:
-        super().__init__()
+        # Past torch's constructor, whose parameters are not ours.
+        super(torch.nn.RNNCellBase, self).__init__()  # type: ignore[misc]
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias

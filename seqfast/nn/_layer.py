@@ -15,7 +15,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 from seqfast.nn._base import (
     WEIGHTS,
-    Recurrent,
     RecurrentOptions,
     Weights,
     initialise,
@@ -33,6 +32,7 @@ from seqfast.nn._checks import (
 )
 from seqfast.nn._padding import Compaction, Packing, running
 from seqfast.nn._random import draw_seed, dropout
+from seqfast.nn._torch_face import TorchFace
 from seqfast.ops.base.checks import is_number
 from seqfast.ops.dropout.torch import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT
 from seqfast.ops.rnn import torch as torch_rnn
@@ -40,20 +40,14 @@ from seqfast.ops.rnn import torch as torch_rnn
 HiddenSize = int | Sequence[int]
 
 
-class RecurrentLayer(Recurrent):
+class RecurrentLayer(TorchFace):
     """What RNN, GRU and LSTM have in common: everything but their options' names."""
 
     mode: str
     input_size: int
-    hidden_size: int | tuple[int, ...]
-    num_layers: int
-    batch_first: bool
     dropout: float
     bidirectional: bool
     proj_size: int
-    _flat_weights_names: list[str]
-    _all_weights: list[list[str]]
-    _slots: tuple[int, ...]
 
     def __init__(
         self,
@@ -70,7 +64,8 @@ class RecurrentLayer(Recurrent):
         dtype: Any,
         options: RecurrentOptions,
     ) -> None:
-        super().__init__()
+        # Past torch's constructor, whose parameters are not ours.
+        super(torch.nn.RNNBase, self).__init__()  # type: ignore[misc]
         if isinstance(hidden_size, (tuple, list)):
             hidden_size = tuple(hidden_size)
             num_layers = self._count_layers(hidden_size, num_layers)
@@ -155,27 +150,13 @@ class RecurrentLayer(Recurrent):
                     bias = getattr(self, names[WEIGHTS.index("bias_ih")])
                     bias.chunk(4)[1].add_(self.forget_bias)
 
-    def flatten_parameters(self) -> None:
-        """Does nothing: the kernels pack weights themselves. Here for code written for torch.nn."""
-
-    @property
-    def all_weights(self) -> list[list[Parameter]]:
-        """The cells' parameters, one list for each layer and direction."""
-        return [[getattr(self, name) for name in names] for names in self._all_weights]
-
-    @property
-    def _flat_weights(self) -> list[Tensor]:
-        return [getattr(self, name) for name in self._flat_weights_names]
-
-    def _find_slots(self) -> None:
-        """Notes which place in `WEIGHTS` each name of a direction has."""
-        kinds = (name.partition("_l0")[0] for name in self._all_weights[0])
-        self._slots = tuple(WEIGHTS.index(kind) for kind in kinds)
-
     def _layer_weights(self, layer: int) -> list[Weights]:
         """Read anew at each call: hooks, parametrizations and functional_call may replace them."""
         directions = self._directions
-        parameters, slots = self._parameters, self._slots
+        parameters: Any = self._parameters
+        slots = self._slots
+        if "_flat_weights" in self.__dict__ and (replaced := self._replaced_weights()):
+            parameters = {**parameters, **replaced}
         weights = []
         for names in self._all_weights[layer * directions : (layer + 1) * directions]:
             values: list[Any] = [None] * len(WEIGHTS)

@@ -38,11 +38,8 @@ def accelerate(model: _Model) -> _Model:
     check_type("accelerate", "model", model, torch.nn.Module, "a torch.nn.Module")
     for module in model.modules():
         fast = _FAST.get(type(module))
-        if fast is not None:
+        if fast is not None and fast is not type(module):
             module.__class__ = fast
-            # Caches torch's layers have of their weights; ours read the Parameters themselves.
-            for cache in ("_flat_weights", "_flat_weight_refs"):
-                module.__dict__.pop(cache, None)
             if isinstance(module, RecurrentLayer):
-                module._find_slots()
+                module._become(vars(module).get("_flat_weights"))
     return model

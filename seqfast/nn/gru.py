@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
@@ -36,7 +37,7 @@ class GRUOptions(RecurrentOptions):
             )
 
 
-class GRU(RecurrentLayer):
+class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
     """A stack of GRU layers, in one or both directions: `torch.nn.GRU` on one kernel per layer.
 
     Cho et al. 2014; equations in docs/equations.md. Arguments, parameter names, initialisation and
@@ -65,6 +66,7 @@ class GRU(RecurrentLayer):
     `zoneout` is one number.
     """
 
+    _stands_for = torch.nn.GRU
     _name: ClassVar[str] = "GRU"
     _cell: ClassVar[str] = "gru"
     _Options = GRUOptions
@@ -135,7 +137,7 @@ class GRU(RecurrentLayer):
         return output, states
 
 
-class GRUCell(RecurrentCell):
+class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
     """One GRU step: `torch.nn.GRUCell` on seqfast's kernel.
 
     `cell(input [batch, input_size], h [batch, hidden_size] or None) -> h`; without the batch
@@ -152,6 +154,7 @@ class GRUCell(RecurrentCell):
     TypeError for a wrong option.
     """
 
+    _stands_for = torch.nn.GRUCell
     _name: ClassVar[str] = "GRUCell"
     _cell: ClassVar[str] = "gru"
     _Options = GRUOptions

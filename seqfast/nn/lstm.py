@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
@@ -52,7 +53,7 @@ class LSTMOptions(RecurrentOptions):
             )
 
 
-class LSTM(RecurrentLayer):
+class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
     """A stack of LSTM layers, in one or both directions: `torch.nn.LSTM` on one kernel per layer.
 
     Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000) and an optional projection
@@ -137,6 +138,7 @@ class LSTM(RecurrentLayer):
     and TypeError for wrong options and those that cannot go together.
     """
 
+    _stands_for = torch.nn.LSTM
     _name: ClassVar[str] = "LSTM"
     _cell: ClassVar[str] = "lstm"
     _Options = LSTMOptions
@@ -213,8 +215,12 @@ class LSTM(RecurrentLayer):
     ) -> tuple[Any, ...]:
         return self._forward(input, hx, lengths, mask, reset, return_cells)
 
+    def get_expected_cell_size(self, input: Tensor, batch_sizes: Tensor | None) -> Any:
+        """The shape that the second part of hx must have."""
+        return self._expected_sizes(input, batch_sizes)[1]
 
-class LSTMCell(RecurrentCell):
+
+class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
     """One LSTM step: `torch.nn.LSTMCell` on seqfast's kernel.
 
     `cell(input [batch, input_size], (h [batch, hidden_size], c [batch, hidden_size]) or None) ->
@@ -232,6 +238,7 @@ class LSTMCell(RecurrentCell):
     TypeError for a wrong option.
     """
 
+    _stands_for = torch.nn.LSTMCell
     _name: ClassVar[str] = "LSTMCell"
     _cell: ClassVar[str] = "lstm"
     _Options = LSTMOptions

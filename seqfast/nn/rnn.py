@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
@@ -45,7 +46,7 @@ class RNNOptions(RecurrentOptions):
             )
 
 
-class RNN(RecurrentLayer):
+class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
     """A stack of plain recurrent layers: `torch.nn.RNN` on one kernel per layer.
 
     Elman 1990, and with `feedback="output"` Jordan 1986; equations in docs/equations.md. Arguments,
@@ -76,6 +77,7 @@ class RNN(RecurrentLayer):
     and no candidate, so `recurrent_dropout_on` is always "hidden".
     """
 
+    _stands_for = torch.nn.RNN
     _name: ClassVar[str] = "RNN"
     _cell: ClassVar[str] = "rnn"
     _Options = RNNOptions
@@ -144,7 +146,6 @@ class RNN(RecurrentLayer):
                 highway=highway,
             ),
         )
-        self.nonlinearity = nonlinearity
 
     def forward(
         self,
@@ -158,8 +159,24 @@ class RNN(RecurrentLayer):
         output, states = self._forward(input, hx, lengths, mask, reset, False)
         return output, states
 
+    # As of torch's layer it is the mode that decides; pickles of old have no nonlinearity.
+    @property
+    def mode(self) -> str:
+        return f"RNN_{self.nonlinearity.upper()}"
 
-class RNNCell(RecurrentCell):
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        modes = [f"RNN_{name.upper()}" for name in NONLINEARITIES]
+        check_choice("RNN", "mode", mode, modes)
+        self.nonlinearity = NONLINEARITIES[modes.index(mode)]
+
+    def _become(self, flat: list[Tensor | None] | None) -> None:
+        super()._become(flat)
+        if "mode" in self.__dict__:
+            self.mode = self.__dict__.pop("mode")
+
+
+class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
     """One step of a plain recurrent layer: `torch.nn.RNNCell` on seqfast's kernel.
 
     `cell(input [batch, input_size], h [batch, hidden_size] or None) -> h`; without the batch
@@ -175,6 +192,7 @@ class RNNCell(RecurrentCell):
     TypeError for a wrong option.
     """
 
+    _stands_for = torch.nn.RNNCell
     _name: ClassVar[str] = "RNNCell"
     _cell: ClassVar[str] = "rnn"
     _Options = RNNOptions
