@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CXX_SOURCES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 BUILD_INPUTS := $(CXX_SOURCES) $(shell find cmake -type f) CMakeLists.txt pyproject.toml
 
-.PHONY: help build demo test host-executor lint format sanitize bench report clean FORCE
+.PHONY: help build demo test host-executor lint format sanitize bench report docs clean FORCE
 
 help:
 	@echo "make demo      train a character model on seqfast and on torch, side by side"
@@ -36,6 +36,7 @@ help:
 	@echo "make sanitize  kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer (GCC)"
 	@echo "make bench     measure against torch and gensim, write benchmarks/results/<machine>/"
 	@echo "make report    render docs/performance/, its pictures (build/report/) and the README's table from those results"
+	@echo "make docs      the documentation's site, into build/site/; readable without network"
 	@echo "make clean     remove the environment, builds and caches"
 
 # What a build requires stands in the environment itself, so that a rebuild fetches nothing.
@@ -106,6 +107,10 @@ bench: build
 
 report: build
 	$(BIN)/python -m benchmarks.report
+
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: build
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -1,6 +1,6 @@
 """Predicts the CUDA kernels' microseconds a step from bytes, operations and latencies.
 
-python -m benchmarks.cuda_model [--write]      prints, or writes, docs/cuda_predictions.md
+python -m benchmarks.cuda_model [--write]      prints, or writes, docs/develop/cuda_predictions.md
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.gpu_grid import (
     grid,
 )
 
-PAGE = harness.ROOT / "docs" / "cuda_predictions.md"
+PAGE = harness.ROOT / "docs" / "develop" / "cuda_predictions.md"
 PARTS = ("compute", "exchange", "epilogue", "memory", "launch", "products")
 MULTIPROCESSORS = 132
 SHARED_BYTES = 227 * 1024  # of a block
@@ -520,7 +520,7 @@ Written by `python -m benchmarks.cuda_model --write`; not edited by hand.
 **No GPU has confirmed anything on this page.** The kernels were written on a machine without one.
 Every time below is arithmetic over bytes, operations and latencies, for an H200
 ({processors} multiprocessors); none is a measurement. What was measured, if anything was, stands in
-[performance.md](performance.md).
+[performance.md](../performance.md).
 
 ## Holding a run against it
 

@@ -11,7 +11,11 @@ Each machine has a page with everything that was measured there.
 Every figure is a ratio against a peer, measured in one run: above 1 seqfast is faster, below 1 it
 is slower, and the row says so. What a variant costs is a time factor, and above its goal the row
 says so. Nothing that was measured is left out. `make report` also draws the ratios of every case;
-the pictures are in `build/report/<machine>/`.
+the pictures are in `build/report/<machine>/`, and on the site.
+
+## The newest runs in short
+
+{summary}
 
 ## How it is measured
 
@@ -110,7 +114,7 @@ On a GPU:
 - **of roof**: the floor over the time. Operations at the rate of a large product of that type in
   the same run (float32: or a third of TF32's, if that is more), bytes at that of a large copy.
 - **predicted**: microseconds a step as `benchmarks/cuda_model.py` has them, and what was measured
-  over their expected value; see [cuda_predictions.md](cuda_predictions.md).
+  over their expected value; see [cuda_predictions.md](develop/cuda_predictions.md).
 - **Memory** is the most that torch's allocator handed out during a call, beyond inputs and weights.
 """,
     "word2vec": """

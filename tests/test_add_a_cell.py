@@ -1,4 +1,4 @@
-"""A new cell: one header in core/cells, one twin, one line in each dispatch; see add_a_cell.md."""
+"""A new cell: one header in core/cells, one twin, one line in each dispatch (add_a_cell.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
 LIST = "core/cells/cells.h"
 
-# The cell of docs/add_a_cell.md: an update gate, and a candidate without an activation.
+# The cell of docs/develop/add_a_cell.md: an update gate, and a candidate without an activation.
 HEADER = """\
 // A leaky cell, for one vector of units: h[t] = z h[t-1] + (1 - z) n.
 #pragma once

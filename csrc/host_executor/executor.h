@@ -1,4 +1,4 @@
-// What the primitives and the bindings see of the host executor; see docs/host_executor.md.
+// What the primitives and the bindings see of the host executor; see docs/develop/host_executor.md.
 #pragma once
 
 #include <cstddef>

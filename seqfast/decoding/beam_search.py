@@ -162,8 +162,9 @@ class BeamSearch:
     ) -> BeamSearch:
         """A search with the conventions of "hf", "fairseq", "opennmt", "ct2" or "t5x".
 
-        See `seqfast.decoding.conventions` for the options of each, and docs/decoding.md for
-        what they do. Other options are those of `BeamSearch` and take the preset's place.
+        See `seqfast.decoding.conventions` for the options of each, and
+        docs/coming_from_fairseq.md for what they do. Other options are those of `BeamSearch` and
+        take the preset's place.
         """
         from seqfast.decoding.conventions import preset
 

@@ -15,7 +15,7 @@ pytest.importorskip("pytest_benchmark")
 pytest.importorskip("matplotlib")
 pytest.importorskip("gensim")
 
-from benchmarks import report
+from benchmarks import report_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +51,9 @@ def test_measures_and_renders(tmp_path: Path) -> None:
     assert ("LSTM", "projected", "training") in found
     assert ("LSTM", "memory", "training") in found or sys.platform != "linux"
     for suite, count in (("rnn_variants", 20), ("rnn_loops", 5)):
-        modes = [{r["variant"] for r in suites[suite] if r["mode"] == m} for m in report.MODES]
+        modes = [
+            {r["variant"] for r in suites[suite] if r["mode"] == m} for m in report_tables.MODES
+        ]
         assert modes[0] == modes[1]
         assert len(modes[0]) == count
     found = {(r["mode"], r["case"], r["threads"]) for r in suites["word2vec"] if r["goal"]}
@@ -73,7 +75,7 @@ def test_measures_and_renders(tmp_path: Path) -> None:
     with_their_peers = {"Beam search around transformers", "CTC prefix beam search"}
     assert [title for title in written if title not in with_their_peers] == titles
     for rows in suites.values():
-        assert all(report.case_text(row) in page for row in rows)
+        assert all(report_tables.case_text(row) in page for row in rows)
 
 
 @pytest.mark.parametrize(("cell", "gates", "kept"), [("lstm", 4, 5), ("gru", 3, 4), ("rnn", 1, 1)])
@@ -81,7 +83,7 @@ def test_work_is_counted(cell: str, gates: int, kept: int) -> None:
     from benchmarks.cases import Case
 
     case = Case("grid", 100, 32, 128, 128, cell=cell)
-    forward, training = (case.row(mode, 3200) for mode in report.MODES)
+    forward, training = (case.row(mode, 3200) for mode in report_tables.MODES)
     weights = gates * 128 * 256
     assert forward["gflop"] == pytest.approx(2e-9 * 3200 * weights)
     assert training["gflop"] == pytest.approx(3 * forward["gflop"])

@@ -315,5 +315,5 @@ def test_the_example_of_the_documentation(
     np.testing.assert_allclose(out.scores[0, 0], score, atol=5e-4)
     assert out.steps == steps
     row = f"{tokens}` | {score:.3f} | {steps} |"
-    page = Path(__file__).resolve().parents[2] / "docs" / "decoding.md"
+    page = Path(__file__).resolve().parents[2] / "docs" / "coming_from_fairseq.md"
     assert row in page.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ namespace seqfast::SEQFAST_CUDA_NAMESPACE {
 
 // The k dimension is walked in chunks of 64 bytes, whatever the type. Within a chunk k is permuted
 // so that a lane's share of a row is 16 bytes in a line, of weights and of rows alike:
-// docs/cuda_kernels.md.
+// docs/develop/cuda_kernels.md.
 constexpr int chunk_bytes = 64;
 
 struct BFloat16Product {

@@ -30,7 +30,7 @@ struct Plan {
 };
 
 // Sizes depend on the layer alone, so that a row's bits do not depend on its batch;
-// docs/cuda_kernels.md says what goes by which strategy.
+// docs/develop/cuda_kernels.md says what goes by which strategy.
 class Policy {
   public:
     static Plan choose(const GpuCall& call, const RnnSizes& sizes, const RnnOptions& options,

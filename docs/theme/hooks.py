@@ -1,0 +1,173 @@
+"""What mkdocs cannot do itself: pages from outside docs/, pictures, MathJax, links to sources."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import tomllib
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / "build" / "report"
+# Pages of the site that live in the root of the repository.
+OUTSIDE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+# What equations need of MathJax: the program, and the fonts that it loads from beside itself.
+MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def public_modules() -> dict[str, list[ModuleType]]:
+    """Page of the API reference -> the modules on it: the parts of seqfast, and what they hold."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        seqfast = importlib.import_module("seqfast")
+    except ImportError as error:
+        raise SystemExit(f"the API reference needs seqfast, built, and torch: {error}") from error
+    pages: dict[str, list[ModuleType]] = {"seqfast": [seqfast]}
+    for name in seqfast.__all__:
+        if inspect.ismodule(part := getattr(seqfast, name)):
+            inner = [info.name for info in pkgutil.iter_modules(part.__path__)]
+            public = [n for n in inner if n != "base" and not n.startswith("_")]
+            whole = name in ("ops", "reference")  # their modules are the interface
+            pages[name] = (
+                [part]
+                if not whole
+                else [importlib.import_module(f"{part.__name__}.{module}") for module in public]
+            )
+    return pages
+
+
+def names_of(module: ModuleType) -> list[str]:
+    """The classes and functions that it offers, by the paths where they are defined."""
+    found = []
+    for name in getattr(module, "__all__", vars(module)):
+        value = getattr(module, name)
+        home = getattr(value, "__module__", "") or ""
+        listed = hasattr(module, "__all__") or home == module.__name__
+        if (
+            listed
+            and not name.startswith("_")
+            and (inspect.isclass(value) or inspect.isfunction(value))
+        ):
+            found.append(f"{home}.{name}")
+    return found
+
+
+def api_pages() -> dict[str, str]:
+    """Name of each page of the API reference -> its text, mkdocstrings's directives."""
+    texts: dict[str, str] = {}
+    seen: set[str] = set()
+    # The shortcuts of seqfast itself come last: each has its text where its part is.
+    for page, modules in reversed(public_modules().items()):
+        parts = [f"# {'seqfast' if page == 'seqfast' else f'seqfast.{page}'}"]
+        for module in modules:
+            if len(modules) > 1:
+                parts.append(f"## {module.__name__}")
+            summary = (module.__doc__ or "").strip()
+            level = 3 if len(modules) > 1 else 2
+            parts.append(summary)
+            for path in names_of(module):
+                if path in seen:
+                    parts.append(f"- [`{path.rpartition('.')[2]}`][{path}]")
+                    continue
+                seen.add(path)
+                parts.append(f"::: {path}\n    options:\n      heading_level: {level}")
+        texts[f"api/{page}.md"] = "\n\n".join(parts) + "\n"
+    return dict(reversed(texts.items()))
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts the pages of the API reference into the navigation."""
+    for entry in config.nav or []:
+        if isinstance(entry, dict) and "API reference" in entry:
+            entry["API reference"] = list(api_pages())
+    return config
+
+
+def source_address() -> str:
+    """Where the repository's files can be read, from pyproject.toml; empty if it does not say."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    urls = {name.lower(): url for name, url in project.get("urls", {}).items()}
+    address = urls.get("repository") or urls.get("source") or ""
+    return f"{address.rstrip('/')}/blob/main" if address else ""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the API reference, the pages from outside, the pictures of measurements and MathJax."""
+    for name, text in api_pages().items():
+        files.append(File.generated(config, name, content=text))
+    for name, source in OUTSIDE.items():
+        if (ROOT / source).exists():
+            text = (ROOT / source).read_text(encoding="utf-8")
+            files.append(File.generated(config, name, content=text.replace("](docs/", "](")))
+    for picture in draw_pictures():
+        name = f"performance/{picture.relative_to(PICTURES).as_posix()}"
+        files.append(File.generated(config, name, abs_src_path=str(picture)))
+    mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5"
+    for part in MATHJAX:
+        path = Path(str(mathjax / part))
+        for file in [path] if path.is_file() else sorted(path.iterdir()):
+            name = f"theme/mathjax/{file.relative_to(str(mathjax)).as_posix()}"
+            files.append(File.generated(config, name, abs_src_path=str(file)))
+    return files
+
+
+def draw_pictures() -> list[Path]:
+    """The pictures of all measured machines, by the code of `make report`."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks import harness, report
+    finally:
+        sys.path.remove(str(ROOT))
+    machines: dict[str, list[dict[str, Any]]] = {}
+    for result in harness.read_newest(harness.RESULTS):
+        if result["suite"] in report.PICTURED:
+            machines.setdefault(result["machine"], []).append(result)
+    for machine, results in machines.items():
+        report.draw_all(results, PICTURES / machine)
+    return [PICTURES / m / f"{r['suite']}.svg" for m, found in machines.items() for r in found]
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links to files outside docs/ lead to the repository; pages of machines get pictures."""
+    folder = Path(page.file.src_uri).parent
+    if page.file.src_uri in OUTSIDE:
+        folder = Path()
+
+    def link(match: re.Match[str]) -> str:
+        text, target = match.groups()
+        path, _, _ = target.partition("#")
+        if not path or "://" in target or target.startswith("mailto:"):
+            return match[0]
+        base = ROOT if page.file.src_uri in OUTSIDE else ROOT / "docs"
+        inside = (base / folder / path).resolve()
+        if inside.is_relative_to(ROOT / "docs") or files.get_file_from_path(
+            (folder / path).as_posix()
+        ):
+            return match[0]
+        if not inside.exists() or not inside.is_relative_to(ROOT):
+            return match[0]  # mkdocs says that it leads nowhere
+        name = inside.relative_to(ROOT).as_posix()
+        moved = {source: place for place, source in OUTSIDE.items()}
+        if name in moved:
+            return f"[{text}]({'../' * len(folder.parts)}{moved[name]})"
+        return f"[{text}]({source_address()}/{name})" if source_address() else text
+
+    markdown = LINK.sub(link, markdown)
+    if page.file.src_uri.startswith("performance/"):
+        pictures = sorted((PICTURES / Path(page.file.src_uri).stem).glob("*.svg"))
+        shown = "\n\n".join(f"![{p.stem}]({p.parent.name}/{p.name})" for p in pictures)
+        markdown = re.sub(
+            r"^`make report` draws the ratio .*$", lambda _: shown, markdown, flags=re.M
+        )
+    return markdown
