@@ -483,7 +483,8 @@ class RecurrentLayer(TorchFace):
         result = output, tuple(groups) if self._cell == "lstm" else groups[0]
         if not return_cells:
             return result
-        return (*result, tuple(cells) if ragged else torch.stack(cells))
+        # The caller may write to cells; the backward pass needs them as they were.
+        return (*result, tuple(c.clone() for c in cells) if ragged else torch.stack(cells))
 
     def _state_shapes(self, batch: int) -> list[tuple[int, int, int]]:
         """Of the flat list."""

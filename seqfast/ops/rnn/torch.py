@@ -163,9 +163,11 @@ def layer(
     inputs = Inputs(input, hidden, cell_state, lengths, reset, seed)
     call = ForwardCall(cell, inputs, *_both_directions(rows), options, save)
     found = Results._make(torch.ops.seqfast.rnn_forward(*flat(call)))
+    # The operator keeps its output, and the caller may write to it; compilers take the copy out.
+    output = found.output.clone() if save else found.output
     if cell != "lstm":
-        return found.output, found.hidden_n, None, None
-    return found.output, found.hidden_n, found.cell_n, found.cells if save else None
+        return output, found.hidden_n, None, None
+    return output, found.hidden_n, found.cell_n, found.cells if save else None
 
 
 def is_tracing() -> bool:
@@ -302,6 +304,21 @@ class _Saved(NamedTuple):
         kept = Kept._make(next(left) for _ in Kept._fields)
         return cls(inputs, kept, _rows_of(tuple(left)))
 
+    def made_again(self, cell: _Cell) -> _Saved:
+        """With what was kept as it was before somebody wrote to the output."""
+        results = dispatch.forward(cell.checked(self.inputs, self.rows), True)
+        return self._replace(kept=Kept.of(results))
+
+
+_NOTHING = torch.empty(0, device="cpu")
+
+
+def _witness_of(tensor: Tensor) -> Tensor:
+    """A tensor without elements whose version counts the writes to `tensor`: it keeps no memory."""
+    witness = tensor.detach()
+    witness.data = _NOTHING
+    return witness
+
 
 class _EagerRnn(torch.autograd.Function):
     """The operator's forward and backward without the dispatcher, which costs as much as a short
@@ -315,7 +332,10 @@ class _EagerRnn(torch.autograd.Function):
         results = dispatch.forward(cell.checked(inputs, rows), True)
         ctx.cell = cell
         every_weight = [weight for row in rows for weight in row]
-        ctx.save_for_backward(*inputs, *Kept.of(results), *every_weight)
+        # The output is the caller's to write to: what is kept has no version, the witness has.
+        kept = Kept.of(results)._replace(output=results.output.data)
+        ctx.witness = _witness_of(results.output)
+        ctx.save_for_backward(*inputs, *kept, *every_weight)
         ctx.set_materialize_grads(False)
         return results.output, results.hidden_n, results.cell_n, results.cells
 
@@ -324,10 +344,13 @@ class _EagerRnn(torch.autograd.Function):
         left = iter(ctx.needs_input_grad)
         next(left)  # the cell's
         need_inputs = Inputs._make([next(left) for _ in Inputs._fields])
+        saved = _Saved.of(ctx.saved_tensors)  # once: checkpointing unpacks them only once
+        if ctx.witness._version:
+            saved = saved.made_again(ctx.cell)
         # Only the operator can be differentiated again.
         inputs, rows = _gradients(
             ctx.cell,
-            _Saved.of(ctx.saved_tensors),  # once: checkpointing unpacks them only once
+            saved,
             ResultGradients._make(grads),
             need_inputs,
             _rows_of(tuple(left)),
