@@ -21,6 +21,7 @@ from hypothesis.extra import numpy as arrays
 
 from seqfast.embeddings import formats
 from seqfast.embeddings.formats import load_word2vec_format, save_word2vec_format, word2vec
+from seqfast.embeddings.vectors import WordVectors
 
 ONE_FILE = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -63,7 +64,7 @@ def test_round_trip(tmp_path: Path, binary: bool, suffix: str) -> None:
     assert loaded.counts is not None
     assert loaded.counts.tolist() == COUNTS
     assert UNPACKED[suffix](path.read_bytes()).startswith(b"7 5\n")
-    assert loaded.queries()["the"].tolist() == VECTORS[0].tolist()
+    assert WordVectors(*loaded)["the"].tolist() == VECTORS[0].tolist()
     for limit in (0, 1, 3, 100):
         some = load_word2vec_format(path, binary=binary, limit=limit)
         same(some, WORDS[:limit], VECTORS[:limit])
@@ -233,7 +234,7 @@ def test_keyed_vectors(tmp_path: Path) -> None:
     assert np.shares_memory(keyed.vectors, vectors)
     assert keyed.get_vecattr("naïve", "count") == 40
     assert len(keyed) == len(WORDS)
-    found = formats.from_gensim(keyed).queries().most_similar("the", topn=3)
+    found = WordVectors(*formats.from_gensim(keyed)).most_similar("the", topn=3)
     assert [word for word, _ in found] == [word for word, _ in keyed.most_similar("the", topn=3)]
     keyed.add_vectors(["new"], np.ones((1, 5), np.float32))
     assert keyed["new"].tolist() == [1] * 5

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqfast.embeddings.vectors import WordVectors
-
 Array = np.ndarray[Any, Any]
 
 
@@ -23,10 +21,6 @@ class Loaded(NamedTuple):
     words: list[str]
     vectors: Array  # float32 [V, size]
     counts: Array | None  # int64 [V]
-
-    def queries(self) -> WordVectors:
-        """The same, ready to be asked."""
-        return WordVectors(self.words, self.vectors, self.counts)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,268 @@
+"""How well word vectors agree with people: the usual test sets, scored as gensim does."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqfast.embeddings.files import PathLike, open_by_suffix
+from seqfast.embeddings.vectors.arrays import Array, as_library_of, check_words, to_numpy
+from seqfast.embeddings.vectors.search import (
+    SCORE_BYTES,
+    analogy_vectors,
+    first_rows,
+    pair_cosines,
+    search,
+)
+
+Score = tuple[float, float]  # a correlation and its p-value
+Quadruple = tuple[str, str, str, str]
+
+# gensim looks at so many answers to an analogy, in case the first are forms of its own words.
+_ANSWERS_PER_QUESTION = 5
+_RESTRICT_VOCAB = 300_000
+
+
+class PairScores(NamedTuple):
+    """What `evaluate_pairs` returns, in gensim's order."""
+
+    pearson: Score
+    spearman: Score
+    oov_ratio: float  # per cent of the pairs with a word that has no vector
+
+
+def evaluate_pairs(
+    vectors: Array,
+    words: Sequence[str],
+    pairs: PathLike | Iterable[tuple[str, str, float]],
+    *,
+    delimiter: str = "\t",
+    encoding: str = "utf-8",
+    restrict_vocab: int | None = _RESTRICT_VOCAB,
+    case_insensitive: bool = True,
+    dummy4unknown: bool = False,
+) -> PairScores:
+    """How the cosines of pairs of words go with people's judgements (WordSim-353, SimLex-999, ...).
+
+    `vectors` [V, size] of `words`, the frequent ones first. `pairs`: (word, word, judgement), or a
+    file of them, one a line between delimiters (plain, .gz, .bz2 or .xz); lines that begin with #
+    or are no such pair are passed over, as gensim does. Only the first `restrict_vocab` words
+    count; where several differ in case alone, the first one does. A pair with an unknown word is
+    left out, or its cosine is 0 with `dummy4unknown`.
+
+    Returns ((Pearson's r, p), (Spearman's rho, p), per cent of pairs with an unknown word), the
+    results of gensim's `evaluate_word_pairs`. The two-tailed p is NaN without scipy; r and rho are
+    NaN where all judgements or all cosines are equal.
+
+    Raises OSError for a file that cannot be read, ValueError without a single known pair.
+    """
+    check_words("evaluate_pairs", vectors, words)
+    index = _first_ids(words, restrict_vocab, case_insensitive)
+    ids, judgements, unknown_judgements = [], [], []
+    for one, other, judgement in _read_pairs(pairs, delimiter, encoding):
+        if case_insensitive:
+            one, other = one.upper(), other.upper()
+        if one in index and other in index:
+            ids.append((index[one], index[other]))
+            judgements.append(judgement)
+        else:
+            unknown_judgements.append(judgement)
+    unknown = len(unknown_judgements)
+    if not judgements and not (dummy4unknown and unknown):
+        where = f" in {os.fspath(pairs)}" if isinstance(pairs, (str, os.PathLike)) else ""
+        raise ValueError(
+            f"evaluate_pairs: pairs must hold some whose words have vectors, got {unknown} of "
+            f"unknown words and no other{where}"
+        )
+    cosines = pair_cosines(vectors, np.array(ids, np.int64).reshape(-1, 2))
+    if dummy4unknown:
+        cosines = np.append(cosines, np.zeros(unknown))
+        judgements += unknown_judgements
+    gold = np.array(judgements)
+    return PairScores(
+        _correlation(gold, cosines),
+        _correlation(_ranks(gold), _ranks(cosines)),
+        100.0 * unknown / (len(ids) + unknown),
+    )
+
+
+def evaluate_analogies(
+    vectors: Array,
+    words: Sequence[str],
+    analogies: PathLike | Iterable[str],
+    *,
+    restrict_vocab: int | None = _RESTRICT_VOCAB,
+    case_insensitive: bool = True,
+    dummy4unknown: bool = False,
+    memory: int = SCORE_BYTES,
+) -> tuple[float, list[dict[str, Any]]]:
+    """The share of analogies (a is to b as c is to d) whose d is found by `analogy`.
+
+    `vectors` [V, size] of `words`, the frequent ones first. `analogies`: a file in the format of
+    Google's questions-words.txt (plain, .gz, .bz2 or .xz), or its lines: four words, below headings
+    ": section"; other lines are passed over. Questions and answers are sought among the first
+    `restrict_vocab` words; of words that differ in case alone the first one counts for all. A
+    question with an unknown word is left out, or counts as wrong with `dummy4unknown`.
+
+    Returns (share of right answers, sections), the results of gensim's `evaluate_word_analogies`:
+    each section a dict of "section", "correct" and "incorrect", the latter two lists of
+    (a, b, c, d), in upper case if `case_insensitive`; the last is "Total accuracy".
+
+    Raises OSError for a file that cannot be read, ValueError for one without questions or with one
+    before the first heading.
+    """
+    operation = "evaluate_analogies"
+    check_words(operation, vectors, words)
+    index = _first_ids(words, restrict_vocab, case_insensitive)
+    sections: list[dict[str, Any]] = []
+    # Where each known question is to be listed.
+    questions: list[tuple[int, Quadruple]] = []
+    count = 0
+    for section, quadruple in _read_analogies(analogies):
+        if quadruple is None:
+            sections.append({"section": section, "correct": [], "incorrect": []})
+            continue
+        count += 1
+        if case_insensitive:
+            a, b, c, d = (word.upper() for word in quadruple)
+            quadruple = a, b, c, d
+        if dummy4unknown or all(word in index for word in quadruple):
+            questions.append((len(sections) - 1, quadruple))
+    if not count:
+        raise ValueError(f"{operation}: analogies must hold lines of four words, got none")
+    known = [quadruple for _, quadruple in questions if all(word in index for word in quadruple)]
+    right = iter(
+        _answered_rightly(vectors, words, index, known, restrict_vocab, case_insensitive, memory)
+    )
+    for place, quadruple in questions:
+        answered = all(word in index for word in quadruple) and next(right)
+        sections[place]["correct" if answered else "incorrect"].append(quadruple)
+    total: dict[str, Any] = {"section": "Total accuracy"}
+    for key in ("correct", "incorrect"):
+        total[key] = [quadruple for section in sections for quadruple in section[key]]
+    sections.append(total)
+    asked = len(total["correct"]) + len(total["incorrect"])
+    return len(total["correct"]) / asked if asked else 0.0, sections
+
+
+def _answered_rightly(
+    vectors: Array,
+    words: Sequence[str],
+    index: dict[str, int],
+    questions: list[Quadruple],
+    restrict_vocab: int | None,
+    case_insensitive: bool,
+    memory: int,
+) -> list[bool]:
+    """Whether each question of known words is answered rightly."""
+    if not questions:
+        return []
+    ids = np.array([[index[word] for word in question] for question in questions])
+    answers = first_rows(vectors, restrict_vocab)
+    k = min(_ANSWERS_PER_QUESTION, len(answers))
+    offsets = analogy_vectors(vectors, as_library_of("", "", ids[:, :3], vectors), False)
+    exclude = as_library_of("", "", np.ascontiguousarray(ids[:, :3]), vectors)
+    found = to_numpy(search(answers, offsets, k, exclude, memory, False)[1])
+    # Of words that differ in case alone, the first stands for all.
+    forms = (word.upper() if case_insensitive else word for word in words[: len(answers)])
+    form = np.array([index[word] for word in forms])
+    predicted = np.where(found >= 0, form[found], -1)
+    asked = (predicted[:, :, None] == ids[:, None, :3]).any(2)
+    # The first that is no form of the question's words; the last one where all are.
+    usable = (predicted >= 0) & ~asked
+    last = np.maximum((predicted >= 0).sum(1) - 1, 0)
+    chosen = np.where(usable.any(1), usable.argmax(1), last)
+    right: list[bool] = (predicted[np.arange(len(ids)), chosen] == ids[:, 3]).tolist()
+    return right
+
+
+# ---- test sets ----
+
+
+def _first_ids(
+    words: Sequence[str], restrict_vocab: int | None, case_insensitive: bool
+) -> dict[str, int]:
+    """Word, or its upper case, to the first id of it."""
+    index: dict[str, int] = {}
+    for place, word in enumerate(words[:restrict_vocab]):
+        index.setdefault(word.upper() if case_insensitive else word, place)
+    return index
+
+
+def _read_pairs(
+    pairs: PathLike | Iterable[tuple[str, str, float]], delimiter: str, encoding: str
+) -> Iterator[tuple[str, str, float]]:
+    if not isinstance(pairs, (str, os.PathLike)):
+        for one, other, judgement in pairs:
+            yield one, other, float(judgement)
+        return
+    for line in _lines(pairs, encoding):
+        if line.startswith("#"):
+            continue
+        try:
+            one, other, text = line.split(delimiter)
+            judgement = float(text)
+        except ValueError:
+            continue
+        yield one, other, judgement
+
+
+def _read_analogies(
+    analogies: PathLike | Iterable[str],
+) -> Iterator[tuple[str, Quadruple | None]]:
+    """(section, None) at each heading, (section, question) at each question."""
+    path = analogies if isinstance(analogies, (str, os.PathLike)) else None
+    section = None
+    lines: Iterable[str] = _lines(path, "utf-8") if path is not None else analogies  # type: ignore[assignment]
+    for number, line in enumerate(lines, 1):
+        if line.startswith(": "):
+            section = line.lstrip(": ").strip()
+            yield section, None
+            continue
+        words = line.split()
+        if len(words) != 4:
+            continue
+        if section is None:
+            where = f" in {os.fspath(path)}" if path is not None else ""
+            raise ValueError(
+                "evaluate_analogies: analogies must begin with a heading ': section', "
+                f"got a question in line {number}{where}"
+            )
+        a, b, c, d = words
+        yield section, (a, b, c, d)
+
+
+def _lines(path: PathLike, encoding: str) -> Iterator[str]:
+    with open_by_suffix(path) as file:
+        for line in file:
+            yield line.decode(encoding)
+
+
+def _ranks(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Ranks from 1; equal numbers share the mean of theirs."""
+    _, group, sizes = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(sizes)
+    ranks: np.ndarray[Any, Any] = (last - (sizes - 1) / 2)[group]
+    return ranks
+
+
+def _correlation(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Score:
+    """Pearson's r, and the chance of one as large between independent normal numbers."""
+    if not (np.ptp(x) > 0 and np.ptp(y) > 0):
+        return math.nan, math.nan
+    x, y = x - x.mean(), y - y.mean()
+    lengths = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
+    r = max(-1.0, min(1.0, float(x @ y) / lengths))
+    try:
+        from scipy.special import betainc
+    except ImportError:
+        return r, math.nan
+    # Student's t with n - 2 degrees of freedom.
+    freedom = len(x) - 2
+    if freedom < 1:
+        return r, 1.0
+    return r, float(betainc(freedom / 2, 0.5, (1 - r) * (1 + r)))
