@@ -26,7 +26,7 @@ class Inputs:
         history: Any,
         history_lengths: Any,
     ) -> None:
-        self._operation = options.operation
+        self._operation, self._eos = options.operation, options.eos
         self._xp = library_of(start_ids, self._operation, "start_ids")
         if not self._xp.is_integer(start_ids):
             raise TypeError(f"{self._operation}: start_ids must be integers, got {start_ids.dtype}")
@@ -125,6 +125,7 @@ class Inputs:
             tokens, counts = padded(self._operation, "prefix", prefix)
         else:
             tokens, counts = self._tokens_and_counts("prefix", prefix, lengths)
+        self._check_ends(tokens, counts)
         if (counts > limits).any():
             worst = int(np.argmax(counts > limits))
             raise ValueError(
@@ -134,6 +135,18 @@ class Inputs:
         if not tokens.shape[1]:
             return None, None
         return _int32(tokens), _int32(counts)
+
+    def _check_ends(self, tokens: Any, counts: Any) -> None:
+        """A hypothesis ends with its EOS, so what stood behind one would be lost."""
+        inside = np.isin(tokens, self._eos) & (np.arange(tokens.shape[1]) < counts[:, None] - 1)
+        if inside.any():
+            row, place = (int(i) for i in np.argwhere(inside)[0])
+            raise ValueError(
+                f"{self._operation}: prefix must hold EOS only as a sentence's last token, got "
+                f"{tokens[row, place]} at place {place} of {counts[row]} for sentence {row}; what "
+                "a decoder begins with is no prefix but start_ids (decoder_input_ids of "
+                "transformers_step)"
+            )
 
     def _history(self, history: Any, lengths: Any) -> tuple[Array, Array]:
         if history is None:

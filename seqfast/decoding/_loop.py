@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from seqfast.decoding._masks import Allowed, RowsSoFar, allowed_mask, sampler_mask
-from seqfast.decoding._model import Model
+from seqfast.decoding._model import Model, StepError
 from seqfast.decoding.options import SearchOptions
 from seqfast.decoding.state import Rows, take
 from seqfast.ops.beam_search import beam_step
-from seqfast.ops.beam_search.beams import Beams, raise_status
+from seqfast.ops.beam_search.beams import BadRow, Beams, raise_status
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 
@@ -97,8 +97,11 @@ class Loop:
             assert self.beams is not None
             if flag is None:
                 flag = device.flag(self.beams)
-            if flag.was_done():
-                return
+            try:
+                if flag.was_done():
+                    return
+            except BadRow as bad:
+                raise self.placed(bad) from None
 
     def _step(self, t: Any) -> Beams:
         """Model and selection; the states are still of the rows as they were."""
@@ -129,10 +132,24 @@ class Loop:
         mask = None
         if self._allowed is not None:
             rows = RowsSoFar(self._ids, self.beams)
-            mask = allowed_mask(o.operation, self._allowed(self.steps, rows), logits)
+            try:
+                given = self._allowed(self.steps, rows)
+            except Exception as error:
+                raise StepError(
+                    f"{o.operation}: allowed raised {type(error).__name__} at t = {self.steps}: "
+                    f"{error}"
+                ) from error
+            mask = allowed_mask(o.operation, given, logits)
         if o.sampler is not None:
             mask = sampler_mask(o.sampler, logits, mask, self.beams)
-        beam_step(logits, self.beams, allowed=mask)
+        try:
+            beam_step(logits, self.beams, allowed=mask)
+        except BadRow as bad:
+            raise self.placed(bad) from None
+
+    def placed(self, bad: BadRow) -> ValueError:
+        """The error of a row as whoever made the logits knows it."""
+        return bad_logits(self._options, self._model.whose, self.beams, bad)
 
     def _drop_done(self, beams: Beams) -> Rows:
         """Sentences that are done leave the batch: rows of those that stay."""
@@ -271,6 +288,17 @@ class StopFlag:
         living, status = self._copies[before].tolist()
         raise_status(status)
         return bool(living == 0)
+
+
+def bad_logits(options: SearchOptions, whose: str, beams: Beams | None, bad: BadRow) -> ValueError:
+    """The error of a row of a call, by the sentence and the beam that it stands for."""
+    assert beams is not None
+    place, beam = divmod(bad.row, options.beam_size)
+    sentence, t = int(beams.sentence[place]), int(beams.step[0])
+    return ValueError(
+        f"{options.operation}: logits of {whose} must not hold NaN or +inf, got one at t = {t} for "
+        f"sentence {sentence}, beam {beam}"
+    )
 
 
 def device_of(ids: Array) -> Any:

@@ -52,6 +52,11 @@ class Model:
         self._dtypes: list[Any] = [None] * len(steps)
 
     @property
+    def whose(self) -> str:
+        """Whose the logits are, in an error's words."""
+        return "step" if len(self._steps) == 1 else f"the {len(self._steps)} steps together"
+
+    @property
     def averaged(self) -> bool:
         return len(self._steps) > 1
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from seqfast.decoding._inputs import Inputs
-from seqfast.decoding._loop import Loop, device_of
+from seqfast.decoding._loop import Loop, bad_logits, device_of
 from seqfast.decoding._masks import Allowed
 from seqfast.decoding._model import Model, Step
 from seqfast.decoding.lengths import length_tables
 from seqfast.decoding.options import Sampler, SearchOptions
 from seqfast.decoding.result import BeamResult, collect
 from seqfast.ops.base.checks import check_choice
-from seqfast.ops.beam_search.beams import Beams, raise_status, start_beams
+from seqfast.ops.beam_search.beams import BadRow, Beams, raise_status, start_beams
 
 Array = Any  # a numpy.ndarray or a torch.Tensor
 
@@ -195,9 +195,11 @@ class BeamSearch:
           `transformers` cache has them, or told to `register_state`). Rows are repeated over beams
           here, so row r of what the step function gets belongs to sentence r // beam_size; parts
           marked by `shared` are not. The step function may change it in place or return another of
-          the same structure; what the caller gave stays as it is.
+          the same structure; what the caller gave stays as it is. What begins as None may become
+          something after a step (marked by `along` each time, if its rows lie elsewhere), and keeps
+          that structure from then on.
         - `prefix`: tokens to begin with, a list of a list for each sentence, or integers [batch,
-          any] with `prefix_lengths` [batch].
+          any] with `prefix_lengths` [batch]. An EOS can only be its last token.
         - `allowed(t, rows)`: called at every step; returns what may be chosen: a bool mask [batch *
           beam_size, vocabulary], a list of tokens for each row (None: all), or None. `rows` has
           `ids`, `sentences`, `tokens` (so far) and `living`; `per_sequence` makes one of a
@@ -220,9 +222,16 @@ class BeamSearch:
             masked = allowed is not None or (o.sampler is not None and o.sampler.cuts)
             search_to_end = getattr(type(step), "search_to_end", None)
             if search_to_end is not None and not masked:
-                beams = search_to_end(
-                    step, given.ids, lambda logits: self._start(given, logits, False)
-                )
+                begun: list[Beams] = []
+
+                def begin(logits: Array) -> Beams:
+                    begun.append(self._start(given, logits, False))
+                    return begun[0]
+
+                try:
+                    beams = search_to_end(step, given.ids, begin)
+                except BadRow as bad:
+                    raise bad_logits(o, "the decoder", begun[0], bad) from None
                 if beams is not None:
                     return collect(beams, o, int(beams.step[0]))
             model = Model(step, state, given.batch, given.ids, o)
@@ -238,7 +247,10 @@ class BeamSearch:
             loop = Loop(model, repeated, start, given.capacity, o, allowed)
             beams = loop.run(self.cuda_graph)
             if device_of(given.ids) is not None:
-                raise_status(int(beams.status[0]))
+                try:
+                    raise_status(int(beams.status[0]))
+                except BadRow as bad:
+                    raise loop.placed(bad) from None
             return collect(beams, o, loop.steps)
 
     def _start(self, given: Inputs, logits: Array, averaged: bool) -> Beams:

@@ -58,6 +58,8 @@ def exact_search(
     pad: int | None = None,
     beam_size: int = 5,
     max_nodes: int = 100_000,
+    history: Any = None,
+    history_lengths: Any = None,
 ) -> BeamResult:
     """The best of all sequences, by depth-first search (Stahlberg & Byrne 2019): a `BeamResult`.
 
@@ -65,7 +67,9 @@ def exact_search(
     nothing that begins so can beat the best one known, under the length norm and whatever length
     up to max_length. Options are those of `BeamSearch`. For small cases: the number of nodes may
     grow exponentially. A sentence that needs more than `max_nodes` keeps the best one found, and
-    its `certified` is false. Log-probabilities are summed in float64.
+    its `certified` is false. Log-probabilities are summed in float64. `history` and
+    `history_lengths`, which `transformers_step` returns, are what penalties see, of which there are
+    none here.
     """
     check_whole("exact_search", "max_nodes", max_nodes, 1, (1 << 62))
     options = SearchOptions(
@@ -136,7 +140,7 @@ class _Search:
             states = self._model.select(states, Rows(rows, None, rows))
             last = self._array([s[-1] for s in tokens]) if t else self._ids[sentence : sentence + 1]
             logits, after = self._model(last, states, t, 1)
-            logs = self._log_softmax(logits, t)
+            logs = self._log_softmax(logits, t, sentence, tokens)
             children: list[tuple[float, int, int]] = []
             for i, row_logs in enumerate(logs):
                 for token in np.flatnonzero(row_logs > -np.inf):
@@ -172,14 +176,20 @@ class _Search:
         n = len(logprobs) - (ends and not self._options.count_eos)
         return float(sum(logprobs) / self._tables["divisor"][n] + self._tables["addend"][n])
 
-    def _log_softmax(self, logits: Array, t: int) -> Any:
+    def _log_softmax(
+        self, logits: Array, t: int, sentence: int, tokens: list[tuple[int, ...]]
+    ) -> Any:
         o = self._options
         o.for_vocabulary(logits.shape[1])  # its checks
         if not isinstance(logits, np.ndarray):
             logits = logits.detach().double().cpu().numpy()
         x = logits.astype(np.float64) / o.temperature
         if np.isnan(x).any() or (x == np.inf).any():
-            raise ValueError("exact_search: logits must not hold NaN or +inf")
+            row = int(np.argmax((np.isnan(x) | (x == np.inf)).any(1)))
+            raise ValueError(
+                "exact_search: logits of step must not hold NaN or +inf, got one at "
+                f"t = {t} for sentence {sentence} after the tokens {list(tokens[row])}"
+            )
         x = log_softmax(x, 1.0)
         x[:, list(o.banned)] = -np.inf
         eos = np.isin(np.arange(x.shape[1]), o.eos)
@@ -224,9 +234,17 @@ def _result(
             tokens[i, 0, :n], logprobs[i, 0, :n] = best.tokens, best.logprobs
             lengths[i], sums[i], scores[i] = n, sum(best.logprobs), best.score
     certified = np.array([complete for _, complete in found], bool)
-    arrays = (tokens, lengths, scores, sums, logprobs, np.full(tokens.shape, -1), certified)
-    if not isinstance(bound.tokens, np.ndarray):
-        import torch
+    arrays = (
+        tokens, lengths, scores, sums, logprobs, np.full(tokens.shape, -1), certified,
+        lengths[:, 0] == 0, np.zeros_like(lengths),
+    )  # fmt: skip
+    fields: list[Array] = [_like(bound.tokens, array) for array in arrays]
+    return BeamResult(*fields, steps=steps)  # type: ignore[misc]
 
-        arrays = tuple(torch.from_numpy(a).to(bound.tokens.device) for a in arrays)  # type: ignore
-    return BeamResult(*arrays, steps=steps)
+
+def _like(other: Array, array: Any) -> Array:
+    if isinstance(other, np.ndarray):
+        return array
+    import torch
+
+    return torch.from_numpy(array).to(other.device)

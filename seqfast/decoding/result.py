@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from seqfast.ops.beam_search.beams import Beams
 Array = Any  # a numpy.ndarray or a torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BeamResult:
     """The hypotheses of each sentence, best first; arrays of the caller's library and device.
 
@@ -32,14 +34,61 @@ class BeamResult:
     logprobs: Array
     """Real [batch, n_best]: the sum that the search compared, penalties included."""
     token_logprobs: Array
-    """Real [batch, n_best, length]: the model's of each token, without penalties; then 0."""
+    """Real [batch, n_best, length]: the model's of each token, without penalties; then 0. Under
+    `renormalize` penalties and bans come before the softmax, so these are what it makes of them."""
     parents: Array
     """int64 [batch, n_best, length]: the beam that each token went on from; then -1."""
     certified: Array
     """bool [batch]: nothing that was still alive when the search ended could have become better
-    than what stands here. (What the beam had dropped before could.)"""
+    than what stands here. (What the beam had dropped before could.) False for a dead end."""
+    dead_ends: Array
+    """bool [batch]: no hypothesis was found, since at some step nothing could be chosen."""
+    groups: Array
+    """int64 [batch, n_best]: the group of beams that each was found by, 0 without groups."""
     steps: int
     """Steps of the model."""
+    attention: Array | None = None
+    """Real [batch, n_best, length, memory_steps] where it was asked for: what the step function
+    attended to for each token; then 0."""
+
+    def lists(self) -> list[list[list[int]]]:
+        """The tokens without their padding: of each sentence a list of its hypotheses."""
+        tokens, lengths, scores = (x.tolist() for x in (self.tokens, self.lengths, self.scores))
+        return [
+            [row[:n] for row, n, score in zip(*each, strict=True) if score > -np.inf]
+            for each in zip(tokens, lengths, scores, strict=True)
+        ]
+
+    def texts(self, tokenizer: Any) -> list[list[str]]:
+        """The hypotheses as texts: by `tokenizer.decode(tokens, skip_special_tokens=True)`, any
+        function of a list of tokens, or a list of the vocabulary's words, joined by spaces."""
+        spell = _speller(tokenizer)
+        return [[spell(tokens) for tokens in found] for found in self.lists()]
+
+    def __repr__(self) -> str:
+        batch, n_best, length = self.tokens.shape
+        text = f"BeamResult({batch} sentences, {n_best} each, {length} tokens at most"
+        dead = int(self.dead_ends.sum())
+        text += f", {dead} dead ends" if dead else ""
+        if batch and length:
+            n, score = int(self.lengths[0, 0]), float(self.scores[0, 0])
+            shown = ", ".join(str(t) for t in self.tokens[0, 0, : min(n, 8)].tolist())
+            text += f"; first: [{shown}{', ...' if n > 8 else ''}] {score:.4g}"
+        return text + ")"
+
+
+def _speller(tokenizer: Any) -> Callable[[list[int]], str]:
+    decode = getattr(tokenizer, "decode", None)
+    if callable(decode):
+        return lambda tokens: str(decode(tokens, skip_special_tokens=True))
+    if callable(tokenizer):
+        return lambda tokens: str(tokenizer(tokens))
+    if isinstance(tokenizer, (list, tuple)):
+        return lambda tokens: " ".join(str(tokenizer[token]) for token in tokens)
+    raise TypeError(
+        "BeamResult.texts: tokenizer must have decode, be callable or be a list of words, got "
+        f"{type(tokenizer).__name__}"
+    )
 
 
 def collect(beams: Beams, options: SearchOptions, steps: int) -> BeamResult:
@@ -85,6 +134,12 @@ def collect(beams: Beams, options: SearchOptions, steps: int) -> BeamResult:
         at_end = ends[..., None] & (places == lengths[..., None] - 1)
         tokens = xp.where(at_end, options.padding, tokens)
         lengths = lengths - xp.int64(ends)
+    dead_ends = missing.all(1) if sentences else missing.reshape(-1)[:0]
+    # To `score` a sequence that cannot be is an answer; a GPU is not waited for.
+    if options.operation != "score" and (
+        isinstance(dead_ends, np.ndarray) or not dead_ends.is_cuda
+    ):
+        warn_of_dead_ends(options.operation, dead_ends)
     return BeamResult(
         tokens=tokens,
         lengths=lengths,
@@ -92,9 +147,23 @@ def collect(beams: Beams, options: SearchOptions, steps: int) -> BeamResult:
         logprobs=xp.where(missing, -np.inf, xp.take(logprobs, order)),
         token_logprobs=token_logprobs,
         parents=parents,
-        certified=(beams.certified != 0).all(1),
+        certified=(beams.certified != 0).all(1) & ~dead_ends,
+        dead_ends=dead_ends,
+        groups=order // pool,
         steps=steps,
     )
+
+
+def warn_of_dead_ends(operation: str, dead_ends: Array) -> None:
+    if dead_ends.any():
+        which = [i for i, dead in enumerate(dead_ends.tolist()) if dead]
+        shown = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
+        warnings.warn(
+            f"{operation}: nothing was found for {len(which)} of {len(dead_ends)} sentences, at "
+            f"some step nothing could be chosen: {shown}; see dead_ends of the result",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _without_rest(

@@ -85,12 +85,16 @@ def score(
     lengths: Any = None,
     temperature: float = 1.0,
     ensemble: str = "probabilities",
+    history: Any = None,
+    history_lengths: Any = None,
 ) -> Score:
     """Log-probabilities of given sequences under a step function.
 
     `sequences`: a list of a list of tokens for each sentence, or integers [batch, any] with
     `lengths` [batch]. They do not begin with the start ids, and an EOS may only be their last token
-    (without one it is the probability of what begins so).
+    (without one it is the probability of what begins so). `history` and `history_lengths`, which
+    `transformers_step` returns, are what penalties see; there are none here, so nothing is done
+    with them.
     """
     xp = library_of(start_ids, "score", "start_ids")
     tokens, counts = _sequences(sequences, lengths, int(start_ids.shape[0]))

@@ -118,21 +118,49 @@ class Node(ABC):
 
 
 class _Constant(Node):
-    """A number, a text or None: the step function's own business."""
-
-    def __init__(self, value: Any) -> None:
-        self.none = value is None
+    """A number or a text: the step function's own business."""
 
     def select(self, value: Any, rows: Rows) -> Any:
         return value
 
     def check(self, value: Any, path: str, sizes: tuple[int, int]) -> None:
-        if self.none != (value is None) or not _is_constant(value):
-            wanted = "None" if self.none else "a number or text"
-            raise ValueError(f"{path} must stay {wanted}, got {_described(value)}")
+        if value is None or not _is_constant(value):
+            raise ValueError(f"{path} must stay a number or text, got {_described(value)}")
 
     def tensors(self, value: Any) -> list[Array] | None:
-        return [] if value is None else None
+        return None
+
+
+class _Late(Node):
+    """None, until a step returns something in its place; from then on that keeps its structure."""
+
+    def __init__(self, dim: int, numpy: bool) -> None:
+        self.dim, self.numpy = dim, numpy
+        self.inner: Node | None = None
+
+    def select(self, value: Any, rows: Rows) -> Any:
+        return value if value is None or self.inner is None else self.inner.select(value, rows)
+
+    def check(self, value: Any, path: str, sizes: tuple[int, int]) -> None:
+        if value is None and self.inner is None:
+            return
+        if self.inner is None:
+            if _holds_shared(value):
+                raise TypeError(f"{path}: what is shared must be there from the beginning")
+            self.inner = _node(value, path, sizes[0], self.dim, self.numpy)
+        self.inner.check(_unmarked(value, False), path, sizes)
+
+    def kept(self, value: Any, before: Any) -> Any:
+        if value is None or self.inner is None:
+            return value
+        value = _unmarked(value, False)
+        return value if before is None else self.inner.kept(value, before)
+
+    def tensors(self, value: Any) -> list[Array] | None:
+        return [] if value is None or self.inner is None else self.inner.tensors(value)
+
+    def replaced(self, value: Any, tensors: list[Array]) -> Any:
+        return value if self.inner is None else self.inner.replaced(value, tensors)
 
 
 class _RowsOf(Node):
@@ -203,6 +231,16 @@ class _Cache(_Object):
             value.reorder_beams(rows.flat)
             return value
         return super().select(value, rows)
+
+
+class _RowsItself(_Object):
+    """One with `select_rows(rows)`, which knows what beams of a sentence share."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value, _select_cache)
+
+    def select(self, value: Any, rows: Rows) -> Any:
+        return value.select_rows(rows)
 
 
 class _CrossAttention(_Cache):
@@ -316,9 +354,11 @@ def _node(value: Any, path: str, batch: int, dim: int, numpy: bool) -> Node:
     registered = _select_of(value)
     if registered is not None:
         return _Object(value, registered)
+    if value is None:
+        return _Late(dim, numpy)
     if is_array(value):
         if value.ndim == 0:
-            return _Constant(value)
+            return _Constant()
         if isinstance(value, np.ndarray) != numpy:
             wanted = "a NumPy array" if numpy else "a torch tensor"
             raise TypeError(f"{path} must be {wanted}, as the start ids are, got {_name(value)}")
@@ -329,13 +369,15 @@ def _node(value: Any, path: str, batch: int, dim: int, numpy: bool) -> Node:
             )
         return _RowsOf(value, dim)
     if _is_constant(value):
-        return _Constant(value)
+        return _Constant()
     if _is_container(value):
         children = {
             key: _node(part, _inner(path, value, key), batch, dim, numpy)
             for key, part in _parts(value).items()
         }
         return _Container(value, children)
+    if hasattr(value, "select_rows"):
+        return _RowsItself(value)
     if hasattr(value, "self_attention_cache") and hasattr(value, "cross_attention_cache"):
         return _CrossAttention(value)
     if hasattr(value, "reorder_cache") or hasattr(value, "batch_select_indices"):
@@ -360,15 +402,27 @@ def _select_cache(value: Any, rows: Array) -> Any:
     return value if result is None else result
 
 
-def _unmarked(value: Any) -> Any:
-    """Without the marks of `shared` and `along`; what changes in place is copied."""
+def _holds_shared(value: Any) -> bool:
+    if isinstance(value, Shared):
+        return True
+    if is_array(value) or _is_constant(value) or not _is_container(value):
+        return False
+    return any(_holds_shared(part) for part in _parts(value).values())
+
+
+def _unmarked(value: Any, copies: bool = True) -> Any:
+    """Without the marks of `shared` and `along`. `copies`: what changes in place is copied."""
     if isinstance(value, (Shared, Along)):
-        return _unmarked(value.value)
+        return _unmarked(value.value, copies)
     if is_array(value) or _is_constant(value):
         return value
     if _select_of(value) is None and _is_container(value):
-        return _rebuilt(value, {key: _unmarked(part) for key, part in _parts(value).items()})
-    return copy.deepcopy(value)
+        parts = _parts(value)
+        plain = {key: _unmarked(part, copies) for key, part in parts.items()}
+        if not copies and all(plain[key] is parts[key] for key in parts):
+            return value
+        return _rebuilt(value, plain)
+    return copy.deepcopy(value) if copies else value
 
 
 def _is_constant(value: Any) -> bool:

@@ -1,16 +1,20 @@
-"""Models of the library `transformers` as step functions, with their key-value caches."""
+"""Models of the library `transformers` as step functions, prepared as their own `generate` does."""
 
 from __future__ import annotations
 
-import inspect
+import copy
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seqfast.decoding.state import shared
+from seqfast.decoding._rows_of import index_rows
+from seqfast.decoding.state import Rows
 
-_CACHES = ("cache", "past_key_values")  # the newer name first
+_CACHES = ("cache", "past_key_values", "cache_params")
+# What a model hands to its own next step under a name of its own, a row for each row.
+_OWN_CACHES = ("state", "mems", "past_buckets_states")
 
 
 def transformers_step(
@@ -29,158 +33,283 @@ def transformers_step(
     out = search(**transformers_step(model, input_ids, attention_mask))
     ```
 
-    - Decoder alone: `input_ids` int64 [batch, length] is the prompt, padded on the left where
-      `attention_mask` [batch, length] is 0.
-    - Encoder and decoder: `input_ids` and `attention_mask` go into the encoder, as do further
-      `inputs` (`input_features=...`), unless `encoder_outputs` are given. `decoder_input_ids`
-      [batch, length], default the model's start token, is what the decoder begins with.
+    Args:
+        model: anything that has `generate`.
+        input_ids: int64 [batch, length], the prompt of a decoder alone, padded on the left where
+            `attention_mask` [batch, length] is 0, or the input of an encoder, padded on the right.
+            Without a mask the model's pad token is padding, as `generate` has it.
+        decoder_input_ids: int64 [batch, length], default the model's start token: what the decoder
+            behind an encoder begins with.
+        encoder_outputs: of the encoder, in place of its input.
+        inputs: whatever else `generate` would take: `inputs_embeds` [batch, length, size],
+            `pixel_values`, `input_features`, `token_type_ids`, ...
 
-    The prompt runs here, once for each sentence and not for each beam, without gradients. The
-    result can be searched any number of times: its cache is copied before it grows. It has `step`,
-    `start_ids`, `state` and `history` (the prompt, as penalties see it), so `greedy` and `sample`
-    take it too. What `generate` reads from a generation config (forced tokens, penalties, lengths)
-    is not looked at; all of it has an option here. Models whose forward pass takes a KV cache and
-    `use_cache` work; on a GPU the cache's growth keeps a step from being captured in a graph.
+    Returns:
+        `step`, `start_ids`, `state` and `history` with `history_lengths` (the prompt as penalties
+        see it, without its padding), so `greedy`, `sample`, `score` and `exact_search` take it too.
 
-    Raises TypeError or ValueError for arguments that cannot be.
+    What the model's own `generate` prepares (masks, positions, caches, an encoder's memory) is
+    prepared by it, and every step's inputs by the model's `prepare_inputs_for_generation`. The
+    prompt runs here, once for each sentence and not for each beam, without gradients. The result
+    can be searched any number of times: its cache is copied before it grows. A model without a
+    cache runs from the beginning at every step, which a warning says. What `generate` reads from a
+    generation config (forced tokens, penalties, lengths) is not looked at; all of it has an option
+    here. On a GPU the cache's growth keeps a step from being captured in a graph.
+
+    Raises:
+        TypeError, ValueError: for arguments that cannot be: a prompt of a decoder alone that is
+            padded on its right, among others.
     """
     if not callable(getattr(model, "forward", None)) or not hasattr(model, "config"):
         raise TypeError(
             f"transformers_step: model must be a transformers model, got {type(model).__name__}"
         )
-    with torch.no_grad():
-        if model.config.is_encoder_decoder:
-            return _encoder_decoder(
-                model, input_ids, attention_mask, decoder_input_ids, encoder_outputs, inputs
-            )
-        if decoder_input_ids is not None or encoder_outputs is not None or inputs:
-            wrong = "decoder_input_ids" if decoder_input_ids is not None else "encoder_outputs"
-            wrong = next(iter(inputs), wrong)
-            raise TypeError(f"transformers_step: {wrong} is for models with an encoder")
-        return _decoder(model, input_ids, attention_mask)
-
-
-def _decoder(model: Any, prompt: Tensor | None, mask: Tensor | None) -> dict[str, Any]:
-    prompt = _check_ids("input_ids", prompt)
-    mask, position = _check_mask(mask, prompt), None
-    arguments: dict[str, Any] = {"input_ids": prompt}
-    if mask is not None:
-        position = mask.cumsum(1) - 1
-        arguments |= {"attention_mask": mask, "position_ids": position.clamp(min=0)}
-    out = model(**arguments, use_cache=True, return_dict=True)
-    name, cache = _cache_of(model, out)
-
-    def step(ids: Tensor, state: dict[str, Any], t: Any) -> tuple[Tensor, dict[str, Any]]:
-        if t == 0:
-            return _repeated(state["first"], ids), state
-        arguments = {"input_ids": ids[:, None], name: state["cache"]}
-        after = state
-        if state["mask"] is not None:
-            mask, position = state["mask"], state["position"] + 1
-            mask = torch.cat((mask, mask.new_ones(mask.shape[0], 1)), 1)
-            after = {**state, "mask": mask, "position": position}
-            arguments |= {"attention_mask": mask, "position_ids": position[:, None]}
-        out = model(**arguments, use_cache=True, return_dict=True)
-        return out.logits[:, -1], after
-
-    state = {
-        "cache": cache,
-        "first": shared(out.logits[:, -1]),
-        "mask": mask,
-        "position": None if position is None else position[:, -1],
-    }
-    return _arguments(step, prompt, state)
-
-
-def _encoder_decoder(
-    model: Any,
-    input_ids: Tensor | None,
-    mask: Tensor | None,
-    prompt: Tensor | None,
-    encoder_outputs: Any,
-    inputs: dict[str, Any],
-) -> dict[str, Any]:
-    if encoder_outputs is None:
-        given = dict(inputs)
-        if input_ids is not None:
-            input_ids = _check_ids("input_ids", input_ids)
-            mask = _check_mask(mask, input_ids)
-            given["input_ids"] = input_ids
-        if mask is not None:
-            given["attention_mask"] = mask
-        encoder_outputs = model.get_encoder()(**given, return_dict=True)
-    memory = encoder_outputs[0]
-    if prompt is None:
-        prompt = memory.new_full((memory.shape[0], 1), _start_token(model), dtype=torch.int64)
-    prompt = _check_ids("decoder_input_ids", prompt)
-    # The class that the model's own code expects, with hidden states alone.
-    kind: Any = type(encoder_outputs) if isinstance(encoder_outputs, dict) else None
-
-    def encoded(memory: Tensor) -> Any:
-        return (memory,) if kind is None else kind(last_hidden_state=memory)
-
-    def run(ids: Tensor, memory: Tensor, mask: Tensor | None, **cache: Any) -> Any:
-        if mask is not None:
-            cache["attention_mask"] = mask
-        return model(
-            decoder_input_ids=ids,
-            encoder_outputs=encoded(memory),
-            use_cache=True,
-            return_dict=True,
-            **cache,
+    if not callable(getattr(model, "prepare_inputs_for_generation", None)):
+        raise TypeError(
+            f"transformers_step: model must have prepare_inputs_for_generation, "
+            f"{type(model).__name__} has none; take the class with a language model's head"
         )
+    for name in ("use_cache", *_CACHES):
+        if name in inputs:
+            raise TypeError(f"transformers_step: {name} cannot be given: a search has its own")
+    has_encoder = bool(model.config.is_encoder_decoder)
+    if input_ids is not None:
+        input_ids = _check_ids("input_ids", input_ids)
+        if attention_mask is not None:
+            attention_mask = _check_mask(attention_mask, input_ids)
+    if has_encoder:
+        if decoder_input_ids is not None:
+            inputs["decoder_input_ids"] = _check_ids("decoder_input_ids", decoder_input_ids)
+        if encoder_outputs is not None:
+            inputs["encoder_outputs"] = encoder_outputs
+    else:
+        wrong = {"decoder_input_ids": decoder_input_ids, "encoder_outputs": encoder_outputs}
+        for name, value in wrong.items():
+            if value is not None:
+                raise TypeError(
+                    f"transformers_step: {name} is for models with an encoder, and "
+                    f"{type(model).__name__} has none"
+                )
+    with torch.no_grad():
+        ids, arguments = _prepared(model, input_ids, attention_mask, inputs)
+        if not has_encoder:
+            _check_left(arguments.get("attention_mask"))
+        return _begin(model, ids, arguments)
 
-    out = run(prompt, memory, mask)
-    name, cache = _cache_of(model, out)
 
-    def step(ids: Tensor, state: dict[str, Any], t: Any) -> tuple[Tensor, dict[str, Any]]:
+def _prepared(
+    model: Any, input_ids: Tensor | None, mask: Tensor | None, inputs: dict[str, Any]
+) -> tuple[Tensor, dict[str, Any]]:
+    """What `generate` would begin its loop with: tokens [batch, length] and arguments."""
+    from transformers import GenerationMixin
+
+    found: list[tuple[Tensor, dict[str, Any]]] = []
+
+    def catch(
+        model: Any, ids: Tensor, logits_processor: Any = None, stopping_criteria: Any = None,
+        generation_config: Any = None, **arguments: Any,
+    ) -> Tensor:  # fmt: skip
+        found.append((ids, arguments))
+        return ids
+
+    settings = copy.deepcopy(model.generation_config)
+    # Only of use to loops of its own; what it checks of them would be errors about no argument.
+    plain = {
+        "num_beams": 1, "num_return_sequences": 1, "do_sample": False, "max_new_tokens": 1,
+        "max_length": None, "min_length": None, "min_new_tokens": None, "use_cache": True,
+        "cache_implementation": "dynamic", "return_dict_in_generate": False,
+        "output_attentions": False, "output_hidden_states": False, "guidance_scale": None,
+    }  # fmt: skip
+    for name, value in plain.items():
+        setattr(settings, name, value)
+    if mask is not None:
+        inputs = {**inputs, "attention_mask": mask}
+    # Of the base: what a model's own `generate` adds (Whisper's windows) is not a step.
+    GenerationMixin.generate(
+        model, input_ids, generation_config=settings, custom_generate=catch, **inputs
+    )
+    return found[0]
+
+
+class Generation:
+    """Where the generation of some rows stands: their tokens, and what goes from step to step.
+
+    `ids` int64 [rows, length]; `arguments` as `prepare_inputs_for_generation` takes them; `first`
+    [rows, vocabulary] the logits behind the prompt, for the first step alone. `inside`: tensors
+    that the model keeps in its own modules from step to step, by module and name.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        ids: Tensor,
+        arguments: dict[str, Any],
+        first: Tensor | None,
+        inside: dict[tuple[Any, str], Tensor],
+    ) -> None:
+        self.model, self.ids, self.arguments, self.first = model, ids, arguments, first
+        self.inside = inside
+
+    def __deepcopy__(self, memo: Any) -> Generation:
+        """What changes in place is copied: caches. Weights and the encoder's memory are not."""
+        copied = {
+            name: copy.deepcopy(value, memo) if name in (*_CACHES, *_OWN_CACHES) else value
+            for name, value in self.arguments.items()
+        }
+        return Generation(self.model, self.ids, copied, self.first, dict(self.inside))
+
+    def step(self, last: Tensor) -> Tensor:
+        """Logits [rows, vocabulary] behind the tokens so far and `last` [rows]."""
+        self.ids = torch.cat((self.ids, last[:, None]), 1)
+        for (module, name), value in self.inside.items():
+            setattr(module, name, value)
+        out = _forward(self.model, self.ids, self.arguments)
+        self.arguments = _updated(self.model, out, self.arguments)
+        self.inside = {key: getattr(*key) for key in self.inside}
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    def select_rows(self, rows: Rows) -> Generation:
+        """As a search asks for them. Beams of a sentence differ by tokens and caches alone."""
+        flat = rows.flat
+        if flat is None:
+            return self
+        count = len(self.ids)
+        self.ids = self.ids.index_select(0, flat)
+        self.inside = {key: x.index_select(0, flat) for key, x in self.inside.items()}
+        for name, value in self.arguments.items():
+            if value is None:
+                continue
+            if name in (*_CACHES, *_OWN_CACHES):
+                self.arguments[name] = self._cache_rows(value, rows, count)
+            elif not rows.only_beams:
+                self.arguments[name] = index_rows(value, flat, count)
+        if self.first is not None:
+            self.first = self.first.index_select(0, flat)
+        return self
+
+    def _cache_rows(self, cache: Any, rows: Rows, count: int) -> Any:
+        flat = rows.flat
+        assert flat is not None
+        if hasattr(cache, "cross_attention_cache"):
+            cache.self_attention_cache = self._cache_rows(cache.self_attention_cache, rows, count)
+            if not rows.only_beams:
+                memory = cache.cross_attention_cache
+                cache.cross_attention_cache = self._cache_rows(memory, rows, count)
+            return cache
+        if rows.only_beams and hasattr(cache, "reorder_beams"):
+            cache.reorder_beams(flat)
+            return cache
+        own = getattr(self.model, "_reorder_cache", None)
+        if own is not None:
+            return own(cache, flat)
+        # A class of a model's own need not reorder all that it holds, though it says it does.
+        if type(cache).__module__.startswith(("transformers.cache_utils", "seqfast.")):
+            cache.reorder_cache(flat)
+            return cache
+        return index_rows(cache, flat, count)
+
+
+def _begin(model: Any, ids: Tensor, arguments: dict[str, Any]) -> dict[str, Any]:
+    out = _forward(model, ids, arguments, first=True)
+    if out.logits.ndim != 3:
+        raise ValueError(
+            f"transformers_step: logits of {type(model).__name__} must be [batch, length, "
+            f"vocabulary], got {list(out.logits.shape)}"
+        )
+    arguments = _updated(model, out, arguments)
+    caches = [name for name in (*_CACHES, *_OWN_CACHES) if _is_used(arguments.get(name))]
+    if not caches:
+        warnings.warn(
+            f"transformers_step: {type(model).__name__} returns no cache, so every step runs all "
+            "tokens anew",
+            stacklevel=3,
+        )
+        arguments = {k: v for k, v in arguments.items() if k not in _CACHES}
+        arguments["use_cache"] = False
+    for name in caches:
+        if name in _CACHES:
+            from seqfast.decoding._kv_cache import growing
+
+            arguments[name] = growing(arguments[name])
+
+    def step(last: Tensor, state: Generation, t: Any) -> tuple[Tensor, Generation]:
         if t == 0:
-            return _repeated(state["first"], ids), state
-        out = run(ids[:, None], state["memory"], state["mask"], **{name: state["cache"]})
-        return out.logits[:, -1], state
+            assert state.first is not None
+            logits, state.first = state.first, None
+            return logits, state
+        return state.step(last), state
 
-    state = {
-        "cache": cache,
-        "first": shared(out.logits[:, -1]),
-        "memory": shared(memory, tiled=True),
-        "mask": shared(mask, tiled=True),
+    first = out.logits[:, -1]
+    state = Generation(model, ids, arguments, first, _inside(model, len(first)))
+    history, lengths = _without_padding(ids, arguments, bool(model.config.is_encoder_decoder))
+    start = ids[:, -1] if ids.shape[1] else _start_of(model, ids)
+    return {
+        "step": step,
+        "start_ids": start,
+        "state": state,
+        "history": history,
+        "history_lengths": lengths,
     }
-    return _arguments(step, prompt, state)
 
 
-def _arguments(step: Any, prompt: Tensor, state: dict[str, Any]) -> dict[str, Any]:
-    return {"step": step, "start_ids": prompt[:, -1], "state": state, "history": prompt}
+def _inside(model: Any, rows: int) -> dict[tuple[Any, str], Tensor]:
+    """What a model has put into its modules, beside parameters and buffers, for its next step."""
+    if not getattr(model, "_is_stateful", False):
+        return {}
+    return {
+        (module, name): value
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == rows
+    }
 
 
-def _repeated(first: Tensor, ids: Tensor) -> Tensor:
-    """The first logits, of each sentence, for each beam."""
-    return first.repeat_interleave(ids.shape[0] // first.shape[0], 0)
-
-
-def _cache_of(model: Any, out: Any) -> tuple[str, Any]:
-    """The name of the argument and the cache itself."""
-    parameters = inspect.signature(model.forward).parameters
-    for name in _CACHES:
-        if name in parameters:
-            cache = getattr(out, name, None)
-            if cache is not None:
-                from seqfast.decoding._kv_cache import growing
-
-                return name, growing(cache)
-    raise ValueError(
-        f"transformers_step: {type(model).__name__} must take and return a key-value cache"
+def _is_used(cache: Any) -> bool:
+    """Whether a model has put something into a cache, which `generate` makes for any of them."""
+    layers = getattr(cache, "layers", None)
+    if layers is None or len(cache) > len(layers):
+        return cache is not None
+    return any(
+        getattr(layer, "is_initialized", True) or getattr(layer, "has_previous_state", False)
+        for layer in layers
     )
 
 
-def _start_token(model: Any) -> int:
-    for config in (getattr(model, "generation_config", None), model.config):
-        for name in ("decoder_start_token_id", "bos_token_id"):
-            token = getattr(config, name, None)
-            if token is not None:
-                return int(token)
-    raise ValueError(
-        "transformers_step: decoder_input_ids must be given: the model has no start token"
+def _forward(model: Any, ids: Tensor, arguments: dict[str, Any], first: bool = False) -> Any:
+    """One pass of the model over what its own preparation makes of the tokens so far."""
+    given = dict(arguments)
+    if first:
+        given["is_first_iteration"] = True
+    elif given.get("use_cache"):
+        given["next_sequence_length"] = 1
+    return model(**model.prepare_inputs_for_generation(ids, **given), return_dict=True)
+
+
+def _updated(model: Any, out: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    updated: dict[str, Any] = model._update_model_kwargs_for_generation(
+        out, arguments, is_encoder_decoder=bool(model.config.is_encoder_decoder)
     )
+    return updated
+
+
+def _without_padding(
+    ids: Tensor, arguments: dict[str, Any], has_encoder: bool
+) -> tuple[Tensor, Tensor]:
+    """The tokens that the mask lets through, at the front of each row, and how many they are."""
+    mask = arguments.get("decoder_attention_mask" if has_encoder else "attention_mask")
+    length = ids.shape[1]
+    if mask is None or mask.ndim != 2 or mask.shape[1] < length:
+        return ids, ids.new_full((len(ids),), length)
+    real = mask[:, :length] != 0
+    order = (~real).to(torch.int8).argsort(dim=1, stable=True)
+    return ids.gather(1, order), real.sum(1)
+
+
+def _start_of(model: Any, ids: Tensor) -> Tensor:
+    """Where the prompt is embeddings alone: the start token, which nobody looks at."""
+    token = getattr(model.config, "bos_token_id", None)
+    return ids.new_full((len(ids),), 0 if token is None else int(token))
 
 
 def _check_ids(name: str, ids: Any) -> Tensor:
@@ -197,10 +326,8 @@ def _check_ids(name: str, ids: Any) -> Tensor:
     return ids.long()
 
 
-def _check_mask(mask: Any, ids: Tensor) -> Tensor | None:
-    """int64; None where there is no padding."""
-    if mask is None:
-        return None
+def _check_mask(mask: Any, ids: Tensor) -> Tensor:
+    """int64."""
     if not isinstance(mask, Tensor):
         raise TypeError(
             f"transformers_step: attention_mask must be a torch tensor, got {type(mask).__name__}"
@@ -209,4 +336,18 @@ def _check_mask(mask: Any, ids: Tensor) -> Tensor | None:
         raise ValueError(
             f"transformers_step: attention_mask must be {list(ids.shape)}, got {list(mask.shape)}"
         )
-    return None if bool((mask != 0).all()) else mask.long()
+    return mask.long()
+
+
+def _check_left(mask: Tensor | None) -> None:
+    if mask is None or mask.ndim != 2 or bool((mask[:, -1] != 0).all()):
+        return
+    row = int((mask[:, -1] == 0).int().argmax())
+    raise ValueError(
+        "transformers_step: input_ids of a decoder alone must be padded on the left, got padding "
+        f"at the end of row {row}; see padding_side='left' of the tokenizer, and give an "
+        "attention_mask where a pad token is meant"
+    )
+
+
+__all__ = ["Generation", "transformers_step"]

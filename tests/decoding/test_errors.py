@@ -196,7 +196,8 @@ def poisoned(logits: Any, state: Any, t: int) -> Any:
         (lambda x, s, t: (x, {"code": [s["code"]]}), ValueError,
          r"\['code'\] must stay a NumPy array, got list"),
         (lambda x, s, t: (x, Named(s["code"])), ValueError, "must stay dict, got Named"),
-        (poisoned, ValueError, "logits must not hold NaN"),
+        (poisoned, ValueError,
+         r"logits of step must not hold NaN .* at t = {t} for sentence 2, beam 0"),
     ],
 )  # fmt: skip
 def test_wrong_steps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -151,9 +152,14 @@ def test_top_k_sees_repetitions(library: str, n: int) -> None:
     def state() -> Any:
         return model.torch_state(3) if torches else model.state(3)
 
-    wanted = greedy(step, start, state(), **options)
+    # With n = 1 two sentences run out of tokens, which is said each time.
+    said = pytest.warns(RuntimeWarning, match="sentences") if n == 1 else nullcontext()
+    with said:
+        wanted = greedy(step, start, state(), **options)
     for cut in ({"top_k": 1}, {"top_p": 1e-9}):
-        drawn = sample(step, start, state(), n=2, **cut, **options)
+        said = pytest.warns(RuntimeWarning, match="sentences") if n == 1 else nullcontext()
+        with said:
+            drawn = sample(step, start, state(), n=2, **cut, **options)
         for sentence in range(len(START)):
             assert hypotheses(drawn, sentence) == 2 * hypotheses(wanted, sentence)
     if n == 2:

@@ -197,11 +197,12 @@ def test_greedy_and_sampling_take_it_too(made: dict[str, Any], kind: str) -> Non
 
 def test_no_padding_needs_no_mask(made: dict[str, Any]) -> None:
     model, ids, _ = made["gpt2"]
+    ids = ids.masked_fill(ids == PAD, 5)
     search = BeamSearch.like("hf", 3, eos=EOS, max_length=NEW)
     bare = transformers_step(model, ids)
     full = transformers_step(model, ids, torch.ones_like(ids))
-    assert bare["state"]["mask"] is None
-    assert full["state"]["mask"] is None
+    assert bare["state"].arguments["attention_mask"] is None
+    assert full["state"].arguments["attention_mask"] is None
     assert torch.equal(search(**bare).tokens, search(**full).tokens)
 
 

@@ -412,10 +412,18 @@ _DTYPES = {
 }  # fmt: skip
 
 
+class BadRow(ValueError):
+    """A row of logits holds NaN or +inf; `row` is its number in the call."""
+
+    def __init__(self, operation: str, row: int) -> None:
+        super().__init__(f"{operation}: logits must not hold NaN or +inf, got one in row {row}")
+        self.row = row
+
+
 def raise_status(status: int, operation: str = "beam_step") -> None:
     """For a row that a kernel could only leave a note of."""
     if status >= 0:
-        raise ValueError(f"{operation}: logits must not hold NaN or +inf, got one in row {status}")
+        raise BadRow(operation, status)
 
 
 def _array_names(beams: Beams) -> list[str]:
