@@ -6,6 +6,8 @@ ARGS ?=
 SEQFAST_CUDA ?= HOST
 # What nvcc compiles for. Two fifths of its time is sm_80, which .ci/run and wheels build as well: "80-real;90".
 SEQFAST_CUDA_ARCHITECTURES ?= 90
+# all, native (what this machine runs best) or names: cmake/isa.cmake.
+SEQFAST_ISAS ?= all
 SEQFAST_WERROR ?= OFF
 # Orders in which the host executor runs each test's threads.
 export SEQFAST_HOST_SEEDS ?= 2
@@ -13,26 +15,31 @@ export SEQFAST_HOST_SEEDS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 SANITIZE := build/sanitize
-DEFINES := SEQFAST_CUDA=$(SEQFAST_CUDA) SEQFAST_WERROR=$(SEQFAST_WERROR) \
+DEFINES := SEQFAST_CUDA=$(SEQFAST_CUDA) SEQFAST_ISAS=$(SEQFAST_ISAS) SEQFAST_WERROR=$(SEQFAST_WERROR) \
     CMAKE_CUDA_ARCHITECTURES=$(SEQFAST_CUDA_ARCHITECTURES)
-PIP_DEFINES := $(DEFINES:%=--config-settings='cmake.define.%')
+DEMO_DEFINES := SEQFAST_CUDA=OFF SEQFAST_ISAS=native
+pip_defines = $(1:%=--config-settings='cmake.define.%')
+PIP_DEFINES := $(call pip_defines,$(DEFINES))
 
 # Every pip below installs the pinned versions.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-CXX_SOURCES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
-BUILD_INPUTS := $(CXX_SOURCES) $(shell find cmake -type f) CMakeLists.txt pyproject.toml
+CXX_SOURCES := $(shell find csrc cmake -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+BUILD_INPUTS := $(filter csrc/%,$(CXX_SOURCES)) $(shell find cmake -type f) CMakeLists.txt pyproject.toml
+CHANGED := $(shell echo '$(DEFINES)' | cmp -s - $(VENV)/.settings || echo FORCE)
 
 .PHONY: help build demo test host-executor lint format sanitize bench report docs clean FORCE
 
 help:
-	@echo "make demo      train a character model on seqfast and on torch, side by side"
+	@echo "make demo      build for this machine, train beside torch, measure six things: five minutes"
 	@echo "make test      run every test, warnings as errors; says how long it will take"
 	@echo "make host-executor  the CUDA kernels on the CPU, 20 orders of their threads"
 	@echo "make build     editable install in $(VENV); again only when csrc, cmake or pyproject.toml change"
 	@echo "make lint      ruff, mypy --strict, clang-format; changes nothing"
 	@echo "make format    let ruff and clang-format rewrite the sources"
+	@echo "make wheel     a manylinux_2_28 wheel for each Python in PYTHONS, in dist/"
+	@echo "make wheel-test  install them into fresh environments, with torch and without, and try them"
 	@echo "make sanitize  kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer (GCC)"
 	@echo "make bench     measure against torch and gensim, write benchmarks/results/<machine>/"
 	@echo "make report    render docs/performance/, its pictures (build/report/) and the README's table from those results"
@@ -42,23 +49,39 @@ help:
 # What a build requires stands in the environment itself, so that a rebuild fetches nothing.
 $(VENV)/.tools: constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet cmake ninja pybind11 scikit-build-core
+	$(BIN)/python -m pip install cmake ninja pybind11 scikit-build-core
 	@touch $@
 
 # Changes only with the settings, so that another value of SEQFAST_CUDA builds again.
-$(VENV)/.settings: FORCE | $(VENV)/.tools
-	@echo '$(DEFINES)' | cmp -s - $@ || echo '$(DEFINES)' > $@
+$(VENV)/.settings: $(CHANGED) | $(VENV)/.tools
+	@echo '$(DEFINES)' > $@
+
+# pip alone shows nothing of a build; with --verbose it shows the compiler's progress as it comes.
+INSTALL := $(BIN)/python -m pip install --verbose --no-build-isolation --editable
 
 $(VENV)/.build: $(VENV)/.tools $(VENV)/.settings $(BUILD_INPUTS)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]' $(PIP_DEFINES)
-	@touch $@
+	$(INSTALL) '.[dev]' $(PIP_DEFINES)
+	@touch $@ $(VENV)/.demo
 
 build: $(VENV)/.build
 
-demo: build
-	$(BIN)/python examples/char_lm.py $(ARGS)
+# There is one environment: what the demo builds is less, so the next `make build` adds the rest.
+$(VENV)/.demo: $(VENV)/.tools $(BUILD_INPUTS)
+	@rm -f $(VENV)/.build
+	$(INSTALL) '.[demo]' $(call pip_defines,$(DEMO_DEFINES))
+	@touch $@
 
-test: build
+demo:
+	@echo "make demo: packages (torch among them), kernels for this machine, training, measurements."
+	@echo "It takes about five minutes on two cores; everything goes to $(VENV) and build."
+	@$(MAKE) --no-print-directory $(VENV)/.demo
+	$(BIN)/python examples/char_lm.py --seconds 60 $(ARGS)
+	$(BIN)/python -m benchmarks.first_table
+
+# Says how long it will take before anything is built.
+test:
+	@$(MAKE) --question build >/dev/null 2>&1 || $(PYTHON) tests/run.py --forecast
+	@$(MAKE) --no-print-directory build
 	$(BIN)/python tests/run.py $(ARGS)
 
 # For a night: every test of the kernels, in ten times as many orders as `make test`.

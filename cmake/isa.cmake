@@ -20,7 +20,32 @@ endif()
 set(seqfast_isa_libraries)
 set(seqfast_isa_definitions)
 
+set(SEQFAST_ISAS "all" CACHE STRING
+  "Instruction sets beside the baseline: all, native (the best of this machine), or a list of names")
+set(seqfast_wanted_isas ${SEQFAST_ISAS})
+if(SEQFAST_ISAS STREQUAL "native")
+  if(NOT DEFINED seqfast_native_isa)
+    try_run(ran compiled SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/cmake/native_isa.cpp
+      CMAKE_FLAGS -DINCLUDE_DIRECTORIES=${CMAKE_CURRENT_SOURCE_DIR}/csrc
+      RUN_OUTPUT_STDOUT_VARIABLE answer COMPILE_OUTPUT_VARIABLE said)
+    if(NOT compiled OR NOT ran EQUAL 0)
+      message(FATAL_ERROR "SEQFAST_ISAS=native: cannot ask this processor what it runs; "
+        "name the sets instead, or all\n${said}")
+    endif()
+    string(STRIP "${answer}" answer)
+    set(seqfast_native_isa ${answer} CACHE INTERNAL "The best instruction set of this machine")
+  endif()
+  set(seqfast_wanted_isas ${seqfast_native_isa})
+endif()
+set(seqfast_known_isas)
+
 function(seqfast_add_isa name)
+  list(APPEND seqfast_known_isas ${name})
+  set(seqfast_known_isas ${seqfast_known_isas} PARENT_SCOPE)
+  if(NOT name STREQUAL "baseline" AND NOT SEQFAST_ISAS STREQUAL "all"
+     AND NOT name IN_LIST seqfast_wanted_isas)
+    return()
+  endif()
   add_library(seqfast_cpu_${name} OBJECT ${seqfast_isa_sources})
   # Traps and errno are never read here, and both forbid vectorising; NaN and infinity keep their meaning.
   target_compile_options(seqfast_cpu_${name} PRIVATE
@@ -40,3 +65,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   seqfast_add_isa(avx512bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mfma -mf16c
     -mprefer-vector-width=512)
 endif()
+
+foreach(name IN LISTS seqfast_wanted_isas)
+  if(NOT name IN_LIST seqfast_known_isas AND NOT name STREQUAL "all")
+    list(JOIN seqfast_known_isas ", " known)
+    message(FATAL_ERROR "SEQFAST_ISAS must be all, native, or a list of ${known}, got '${name}'")
+  endif()
+endforeach()

@@ -23,7 +23,7 @@ import seqfast.nn
 
 LAYERS = {"torch.nn.LSTM": torch.nn.LSTM, "seqfast.nn.LSTM": seqfast.nn.LSTM}
 UNKNOWN = "\ufffd"  # stands for every character rarer than --min-count; its id is 0
-TURN = 25  # training steps before the other implementation's turn
+TURN = 10  # training steps before the other implementation's turn
 
 
 def read_text(path: Path | None) -> tuple[str, str]:
@@ -97,8 +97,11 @@ class Trainer:
         self.times.append((self.times or [0.0])[-1] + time.perf_counter() - begin)
 
 
-def train(trainers: dict[str, Trainer], steps: int) -> None:
-    """Ctrl-C stops once each has had its turn; a second one stops at once."""
+def train(trainers: dict[str, Trainer], steps: int, seconds: float | None) -> None:
+    """Until `seconds` are over, if given; each then has had as many turns.
+
+    Ctrl-C stops once each has had its turn; a second one stops at once.
+    """
     interrupted = False
 
     def on_interrupt(*_: object) -> None:
@@ -107,6 +110,7 @@ def train(trainers: dict[str, Trainer], steps: int) -> None:
         signal.signal(signal.SIGINT, default)
 
     default = signal.signal(signal.SIGINT, on_interrupt)
+    begin = time.perf_counter()
     with tqdm(total=steps * len(trainers), unit=" steps") as bar:
         for start in range(0, steps, TURN):
             for name, trainer in trainers.items():
@@ -116,6 +120,10 @@ def train(trainers: dict[str, Trainer], steps: int) -> None:
                 bar.set_postfix_str(f"{name} {trainer.losses[-1] / math.log(2):.2f} bits/char")
             if interrupted:
                 bar.write("Interrupted: going on with what was learnt.")
+                break
+            # Another round takes as long as the mean of those before.
+            spent = time.perf_counter() - begin
+            if seconds is not None and spent * (start / TURN + 2) / (start / TURN + 1) > seconds:
                 break
     signal.signal(signal.SIGINT, default)
 
@@ -162,7 +170,8 @@ def plot(trainers: dict[str, Trainer], window: int, path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     for name, trainer in trainers.items():
         bits = smooth(trainer.losses, window) / math.log(2)
-        axes.plot(trainer.times[window - 1 :], bits, label=name)
+        few = len(bits) < 20  # a line through one point cannot be seen
+        axes.plot(trainer.times[window - 1 :], bits, marker="o" if few else "", label=name)
     axes.set(xlabel="seconds of training", ylabel=f"bits per character, mean of {window} steps")
     axes.legend()
     figure.savefig(path)
@@ -172,6 +181,7 @@ def parse_args(argv: list[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, help="file to learn; else Python's standard library")
     parser.add_argument("--steps", type=int, default=800, help="training steps of each model")
+    parser.add_argument("--seconds", type=float, help="end the training after so many")
     parser.add_argument("--hidden", type=int, default=256, help="units of each layer")
     parser.add_argument("--batch", type=int, default=32, help="places of the text read at once")
     parser.add_argument("--bptt", type=int, default=100, help="steps a gradient goes back")
@@ -183,6 +193,8 @@ def parse_args(argv: list[str] | None) -> Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "output")
     args = parser.parse_args(argv)
+    if args.seconds is not None and not args.seconds > 0:
+        parser.error(f"--seconds must be positive, got {args.seconds}")
     for name in ("steps", "hidden", "batch", "bptt", "temperature"):
         if getattr(args, name) <= 0:
             parser.error(f"--{name} must be positive, got {getattr(args, name)}")
@@ -207,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len(text):,} characters to train on, {len(held_out):,} held out")
 
     trainers = {name: Trainer(layer, data, len(characters), args) for name, layer in LAYERS.items()}
-    train(trainers, args.steps)
+    train(trainers, args.steps, args.seconds)
 
     for name, trainer in trainers.items():
         speed = args.batch * args.bptt / trainer.median_time()
@@ -216,7 +228,8 @@ def main(argv: list[str] | None = None) -> int:
     theirs, ours = trainers.values()
     print(f"speed, seqfast / torch: {theirs.median_time() / ours.median_time():.2f}")
 
-    window = min(100, len(ours.losses))
+    # Short runs are smoothed less, so that their picture shows a curve.
+    window = max(1, min(100, len(ours.losses) // 5))
     args.out.mkdir(parents=True, exist_ok=True)
     plot(trainers, window, args.out / "char_lm.png")
     print(f"plot: {args.out / 'char_lm.png'}")

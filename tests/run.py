@@ -2,6 +2,7 @@
 
 python tests/run.py [what pytest takes]    both stages; -n sets how many processes share the first
 python tests/run.py --summary FILE         what such a run has left in --junitxml FILE
+python tests/run.py --forecast             how long a build of everything takes, and the tests
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,8 @@ from pathlib import Path
 
 # Of the whole suite on one core, so that a run can say beforehand how long it will take.
 PARALLEL_MINUTES, ALONE_MINUTES = 15.0, 2.0
+# Of a build of everything without a compiler cache, on one core; nvcc where there is one.
+BUILD_MINUTES, NVCC_MINUTES = 8.0, 10.0
 PASSED, FAILED, NO_TESTS = 0, 1, 5  # exit statuses of pytest
 
 
@@ -32,6 +36,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("-m", dest="marks", default="")
     parser.add_argument("--junitxml", "--junit-xml", type=Path)
     parser.add_argument("--summary", type=Path)
+    parser.add_argument("--forecast", action="store_true")
     return parser.parse_known_args(arguments)
 
 
@@ -120,14 +125,26 @@ def summary(report: Path) -> int:
     return int(not counts["passed"] or bool(counts["failed"]))
 
 
+def say_how_long(with_build: bool) -> None:
+    cores = usable_cores()
+    minutes = PARALLEL_MINUTES / cores + ALONE_MINUTES
+    if with_build:
+        nvcc = shutil.which(os.environ.get("CUDACXX") or "nvcc") or list(
+            Path("/usr/local").glob("cuda*/bin/nvcc")
+        )
+        build = (BUILD_MINUTES + (NVCC_MINUTES if nvcc else 0.0)) / cores
+        print(f"The build takes about {build:.0f} minutes, less with a compiler cache.")
+    print(f"All tests take about {minutes:.0f} minutes on {cores} cores with nothing else to do.")
+    sys.stdout.flush()
+
+
 def main(arguments: list[str]) -> int:
     options, words = parse(arguments)
     if options.summary is not None:
         return summary(options.summary)
-    cores = usable_cores()
-    minutes = PARALLEL_MINUTES / cores + ALONE_MINUTES
-    print(f"All tests take about {minutes:.0f} minutes on {cores} cores with nothing else to do.")
-    sys.stdout.flush()
+    say_how_long(options.forecast)
+    if options.forecast:
+        return PASSED
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         status, reports = run(options, words, Path(folder))

@@ -66,6 +66,38 @@ def test_build_info() -> None:
     assert bool(INFO["cuda_architectures"]) == (INFO["cuda"] == "on")
 
 
+def isas_of_a_build(directory: Path, value: str) -> tuple[int, str]:
+    """The status of CMake, and its message or the instruction sets that it would build."""
+    pybind11 = pytest.importorskip("pybind11")
+    done = subprocess.run(
+        [
+            needs("cmake"), "-S", str(ROOT), "-B", str(directory), f"-DSEQFAST_ISAS={value}",
+            "-DSEQFAST_CUDA=OFF", f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", "-DSKBUILD_PROJECT_VERSION=0",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )  # fmt: skip
+    if done.returncode != 0:
+        return done.returncode, " ".join(done.stderr.split())
+    commands = (directory / "compile_commands.json").read_text(encoding="utf-8")
+    return 0, " ".join(sorted(set(re.findall(r"-DSEQFAST_ISA=(\w+)", commands))))
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="x86-64 only")
+def test_instruction_sets_of_a_build(tmp_path: Path) -> None:
+    best = INFO["cpu_isas_available"][-1]
+    assert isas_of_a_build(tmp_path / "native", "native") == (
+        0,
+        " ".join(sorted({"baseline", best})),
+    )
+    assert isas_of_a_build(tmp_path / "some", "avx512") == (0, "avx512 baseline")
+    status, message = isas_of_a_build(tmp_path / "wrong", "avx9")
+    assert status != 0
+    assert "list of baseline, avx2, avx512, avx512bf16, got 'avx9'" in message
+
+
 @pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="x86-64 only")
 def test_every_x86_isa_is_built() -> None:
     assert INFO["cpu_isas_built"] == ["baseline", "avx2", "avx512", "avx512bf16"]

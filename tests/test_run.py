@@ -116,6 +116,14 @@ def test_a_part(folder: Path, words: list[str], status: int, counts: str) -> Non
     assert last_line(done).startswith(f"{counts} in ")
 
 
+def test_a_forecast_runs_nothing(folder: Path) -> None:
+    done = run(folder, "--forecast")
+    assert done.returncode == 0
+    build, tests = done.stdout.splitlines()
+    assert build.startswith("The build takes about ")
+    assert tests.startswith("All tests take about ")
+
+
 def test_a_summary_of_nothing(folder: Path) -> None:
     done = run(folder, "--summary", "nowhere.xml")
     assert done.returncode == 1

@@ -54,6 +54,35 @@ def test_runs_and_agrees(text: Path, tmp_path: Path) -> None:
     assert "--- sample ---\ndef " in done.stdout
 
 
+@pytest.mark.parametrize("steps", [1, 50])
+def test_the_picture_shows_curves(
+    steps: int, char_lm: ModuleType, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    drawn: list[tuple[int, str]] = []
+    plot = Axes.plot
+
+    def seen(axes: Axes, x, y, **options):
+        drawn.append((len(y), options["marker"]))
+        return plot(axes, x, y, **options)
+
+    monkeypatch.setattr(Axes, "plot", seen)
+    arguments = ["--text", str(text), "--steps", str(steps), *TOY, "--out", str(tmp_path)]
+    assert char_lm.main(arguments) == 0
+    assert len(drawn) == 2
+    # Points that a line joins, or marks that can be seen one by one.
+    assert all(count >= 20 or (count > 0 and marker) for count, marker in drawn)
+
+
+def test_seconds_end_the_training(
+    char_lm: ModuleType, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--text", str(text), "--steps", "1000000", "--seconds", "0.5", *TOY]
+    assert char_lm.main([*arguments, "--out", str(tmp_path)]) == 0
+    assert "speed, seqfast / torch" in capsys.readouterr().out
+
+
 @pytest.mark.alone
 def test_interrupt_ends_training_early(text: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(PROGRAM), "--text", str(text), "--steps", "1000000", *TOY]
@@ -107,7 +136,7 @@ def test_bad_text(content: bytes | None, message: str, char_lm: ModuleType, tmp_
         char_lm.main(["--text", str(path), *TOY])
 
 
-@pytest.mark.parametrize("option", ["--steps", "--hidden", "--batch", "--bptt", "--temperature"])
+@pytest.mark.parametrize("option", ["--steps", "--seconds", "--hidden", "--temperature"])
 def test_bad_option(option: str, char_lm: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         char_lm.main([option, "0"])

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "cpu/base/entry.h"
+#include "cpu/base/features.h"
 
 namespace seqfast::cpu {
 namespace {
@@ -19,18 +20,14 @@ struct Isa {
 std::vector<Isa> make_isas() {
     std::vector<Isa> all;
     all.push_back({"baseline", true});
-#if defined(SEQFAST_HAVE_AVX2) || defined(SEQFAST_HAVE_AVX512)
-    const bool fma = __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-#endif
 #ifdef SEQFAST_HAVE_AVX2
-    all.push_back({"avx2", fma && __builtin_cpu_supports("avx2")});
+    all.push_back({"avx2", has_avx2()});
 #endif
 #ifdef SEQFAST_HAVE_AVX512
-    const bool avx512 = fma && __builtin_cpu_supports("avx512f") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512vl");
-    all.push_back({"avx512", avx512});
-    all.push_back({"avx512bf16", avx512 && __builtin_cpu_supports("avx512bf16")});
+    all.push_back({"avx512", has_avx512()});
+#endif
+#ifdef SEQFAST_HAVE_AVX512BF16
+    all.push_back({"avx512bf16", has_avx512bf16()});
 #endif
     return all;
 }

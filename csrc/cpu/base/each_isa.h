@@ -22,10 +22,16 @@
 #define SEQFAST_AVX2_TABLE(table)
 #endif
 #ifdef SEQFAST_HAVE_AVX512
-#define SEQFAST_AVX512_TABLES(table) , &avx512::table, &avx512bf16::table
+#define SEQFAST_AVX512_TABLE(table) , &avx512::table
 #else
-#define SEQFAST_AVX512_TABLES(table)
+#define SEQFAST_AVX512_TABLE(table)
+#endif
+#ifdef SEQFAST_HAVE_AVX512BF16
+#define SEQFAST_AVX512BF16_TABLE(table) , &avx512bf16::table
+#else
+#define SEQFAST_AVX512BF16_TABLE(table)
 #endif
 // Of those that were built, in the order of dispatch.cpp.
-#define SEQFAST_TABLES(table) \
-    {&baseline::table SEQFAST_AVX2_TABLE(table) SEQFAST_AVX512_TABLES(table)}
+#define SEQFAST_TABLES(table)                                               \
+    {&baseline::table SEQFAST_AVX2_TABLE(table) SEQFAST_AVX512_TABLE(table) \
+         SEQFAST_AVX512BF16_TABLE(table)}
