@@ -25,10 +25,18 @@ __version__: str = _C.build_info()["version"]
 def build_info() -> dict[str, Any]:
     """How the native module was compiled and which instruction set it runs.
 
-    Keys: `version`, `compiler`, `openmp`; `cuda` ("on" or "off"), `cuda_architectures` (what the
-    kernels were compiled for) and `host_executor` (whether tests can run them on the CPU);
-    `cpu_isas_built`, `cpu_isas_available` and `cpu_isa`, the active one. The environment variable
-    `SEQFAST_CPU_ISA` forces it.
+    The environment variable `SEQFAST_CPU_ISA` forces an instruction set.
+
+    Returns:
+        A dict with `version`, `compiler` and `openmp`; `cuda` ("on" or "off"), `cuda_architectures`
+        (what the kernels were compiled for) and `host_executor` (whether tests can run them on the
+        CPU); `cpu_isas_built`, `cpu_isas_available` and `cpu_isa`, the active one.
+
+    Example:
+        >>> import seqfast
+        >>> info = seqfast.build_info()
+        >>> info["cpu_isa"] in info["cpu_isas_available"]
+        True
     """
     return _C.build_info()
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 import re
 import sys
 from importlib import resources
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import tomllib
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).parent))
+from api import api_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "build" / "report"
@@ -24,66 +23,6 @@ OUTSIDE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 # What equations need of MathJax: the program, and the fonts that it loads from beside itself.
 MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
-
-
-def public_modules() -> dict[str, list[ModuleType]]:
-    """Page of the API reference -> the modules on it: the parts of seqfast, and what they hold."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        seqfast = importlib.import_module("seqfast")
-    except ImportError as error:
-        raise SystemExit(f"the API reference needs seqfast, built, and torch: {error}") from error
-    pages: dict[str, list[ModuleType]] = {"seqfast": [seqfast]}
-    for name in seqfast.__all__:
-        if inspect.ismodule(part := getattr(seqfast, name)):
-            inner = [info.name for info in pkgutil.iter_modules(part.__path__)]
-            public = [n for n in inner if n != "base" and not n.startswith("_")]
-            whole = name in ("ops", "reference")  # their modules are the interface
-            pages[name] = (
-                [part]
-                if not whole
-                else [importlib.import_module(f"{part.__name__}.{module}") for module in public]
-            )
-    return pages
-
-
-def names_of(module: ModuleType) -> list[str]:
-    """The classes and functions that it offers, by the paths where they are defined."""
-    found = []
-    for name in getattr(module, "__all__", vars(module)):
-        value = getattr(module, name)
-        home = getattr(value, "__module__", "") or ""
-        listed = hasattr(module, "__all__") or home == module.__name__
-        if (
-            listed
-            and not name.startswith("_")
-            and (inspect.isclass(value) or inspect.isfunction(value))
-        ):
-            found.append(f"{home}.{name}")
-    return found
-
-
-def api_pages() -> dict[str, str]:
-    """Name of each page of the API reference -> its text, mkdocstrings's directives."""
-    texts: dict[str, str] = {}
-    seen: set[str] = set()
-    # The shortcuts of seqfast itself come last: each has its text where its part is.
-    for page, modules in reversed(public_modules().items()):
-        parts = [f"# {'seqfast' if page == 'seqfast' else f'seqfast.{page}'}"]
-        for module in modules:
-            if len(modules) > 1:
-                parts.append(f"## {module.__name__}")
-            summary = (module.__doc__ or "").strip()
-            level = 3 if len(modules) > 1 else 2
-            parts.append(summary)
-            for path in names_of(module):
-                if path in seen:
-                    parts.append(f"- [`{path.rpartition('.')[2]}`][{path}]")
-                    continue
-                seen.add(path)
-                parts.append(f"::: {path}\n    options:\n      heading_level: {level}")
-        texts[f"api/{page}.md"] = "\n\n".join(parts) + "\n"
-    return dict(reversed(texts.items()))
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

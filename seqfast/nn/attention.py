@@ -39,7 +39,7 @@ class DecoderState(NamedTuple):
 
 
 class Attention(Module):
-    """Where a query looks in a memory: a softmax over scores, and the memory's mean by it.
+    """Attention: a softmax over the scores of a memory's rows, and their weighted mean.
 
     With a query q and the memory's rows m_s
 
@@ -48,31 +48,47 @@ class Attention(Module):
         score_s = q . W_m m_s                        "general"  (Luong et al. 2015)
         weights = softmax(scores),   context = sum_s weights_s m_s
 
-    Parameters: `weight_memory` [attention_size, memory_size] and, of additive, `weight_query`
-    [attention_size, query_size], `bias` [attention_size] and `weight_score` [attention_size]; of
-    general `weight_memory` is [query_size, memory_size], and dot has none and needs query_size ==
-    memory_size. `attention_size` is query_size where it is not given; only additive takes it.
-    Weights start from U(-k, k), k = 1 / sqrt(columns), the bias at 0.
+    Parameters: `weight_memory` [attention_size, memory_size] and, for "additive", `weight_query`
+    [attention_size, query_size], `bias` [attention_size] and `weight_score` [attention_size]. For
+    "general" `weight_memory` is [query_size, memory_size]; "dot" has none. Weights start from
+    U(-k, k), k = 1 / sqrt(columns), the bias at 0.
 
-    `attention(query, memory, memory_lengths=None, mask=None) -> context, weights`:
+    `attention(query, memory, memory_lengths=None, mask=None)` returns `context, weights`:
 
     - `query` [rows, query_size] or [rows, steps, query_size], in a floating dtype.
-    - `memory` [batch, memory_steps, memory_size], or what `prepare` made of one: then it is not
+    - `memory` [batch, memory_steps, memory_size], or what `prepare` made of one, which is not
       projected again. `rows` is batch, or a multiple of it: row r looks at memory r // (rows /
-      batch), which is never copied for it.
+      batch), which is not copied for it.
     - `memory_lengths`: integers [batch], the rows of each memory that count, from 0 to
-      memory_steps; on a GPU they are not looked at, and what is out of range counts as the nearer
-      end. `mask`: bool [batch, memory_steps], True where a row counts. With both a row counts where
-      both say so. What stands elsewhere, be it NaN, has no influence, and gets no gradient.
+      memory_steps. On a GPU they are not looked at: out of range they count as the nearer end.
+    - `mask`: bool [batch, memory_steps], True where a row counts. With both a row counts where both
+      say so. Values elsewhere, NaN too, have no influence and get no gradient.
     - `context` [rows, (steps,) memory_size], `weights` [rows, (steps,) memory_steps]. Where nothing
       counts both are zero.
 
     float32, float64, bfloat16 and float16; the softmax of the 16-bit types is in float32. Under
-    autocast products are in autocast's dtype, and so are the results. The same bits for any way of
-    cutting rows are not promised: products are torch's.
+    autocast products and results are in autocast's dtype. A call raises ValueError for a wrong
+    rank, size or length, TypeError for what is not a tensor or has a wrong dtype, and RuntimeError
+    for tensors of two devices.
 
-    Raises ValueError for a wrong rank, size, length or kind, TypeError for what is no tensor or has
-    a wrong dtype, RuntimeError for tensors of two devices.
+    Args:
+        kind: "additive", "dot" or "general".
+        query_size: features of a query.
+        memory_size: features of a memory's row; for "dot" the same as query_size.
+        attention_size: for "additive" alone; default query_size.
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Raises:
+        TypeError: a size that is not an integer.
+        ValueError: a wrong kind or size.
+
+    Example:
+        >>> import torch, seqfast
+        >>> attention = seqfast.nn.Attention("general", 16, 32)
+        >>> context, weights = attention(torch.zeros(2, 16), torch.zeros(2, 7, 32))
+        >>> context.shape, weights.shape
+        (torch.Size([2, 32]), torch.Size([2, 7]))
     """
 
     weight_query: Parameter | None

@@ -44,51 +44,64 @@ class AttentionDecoder(Module):
         a[t] = tanh(W [h[t]; c[t]])         W = combine.weight; the attentional vector
         logits[t] = head(a[t])
 
-    - `embedding`: a `torch.nn.Embedding`. `rnn`: a `seqfast.nn.LSTM`, `GRU` or `RNN` of one
-      direction and any number of layers, with input_size = embedding_dim + attentional_size, or
-      embedding_dim without `input_feeding`. `attention`: a `seqfast.nn.Attention` whose query_size
-      is the rnn's output size. `head`: a `torch.nn.Linear`, or any module from [...,
-      attentional_size] to logits [..., vocabulary].
-    - `attentional_size` is the head's in_features, where it has any, else the rnn's output size.
-      `combine` is a `torch.nn.Linear` without a bias, made here in the head's dtype and place.
-    - `dropout`: in training, of e and of a as the head sees it (Zaremba et al. 2014). Masks are
-      drawn by counter from one seed of torch's CPU generator, as of `LSTM`.
+    `combine` is a `torch.nn.Linear` without a bias, made here in the head's dtype and on its
+    device.
 
-    With input feeding, and with scheduled sampling, the rnn goes step by step, so of its own
-    regularisers only those that draw anew at each step can be had in training: not
-    `input_dropout`, `weight_dropout` and `recurrent_dropout` on "hidden", which the constructor
-    refuses beside `input_feeding`, and the call beside `sampling_probability`.
+    With input feeding, and with scheduled sampling, the rnn goes step by step. In training it then
+    accepts only regularisers that draw anew at each step: not `input_dropout`, `weight_dropout` and
+    `recurrent_dropout` on "hidden".
 
     `decoder(target_ids, memory, memory_lengths=None, hx=None, *, lengths=None,
-    sampling_probability=0.) -> logits, weights, state`:
+    sampling_probability=0.)` returns `logits, weights, state`:
 
-    - `target_ids`: integers [batch, steps], what is fed: the start token, then the target but its
-      last token. `memory` [batch, memory_steps, memory_size] and `memory_lengths` as of
-      `Attention`, or what `attention.prepare` made of them.
-    - `hx`: the rnn's first state in its own form ([layers, batch, ...], a pair of an LSTM), default
-      zeros; or a `DecoderState`, whose memory is not looked at, to go on from.
+    - `target_ids`: integers [batch, steps]: the start token, then the target without its last
+    token. - `memory` [batch, memory_steps, memory_size] and `memory_lengths` as for `Attention`, or
+    what
+      `attention.prepare` made of them.
+    - `hx`: the rnn's first state in its own form ([layers, batch, ...], a pair for an LSTM),
+      default zeros; or a `DecoderState` to go on from, whose memory is ignored.
     - `lengths`: integers [batch], the steps of each row. Past them the attentional vector and the
       weights are zero (so the logits are the head's of zeros), and `state` is that of the row's
       last step. Ids must be valid there too.
     - `sampling_probability`: scheduled sampling (Bengio et al. 2015). From the second step on, each
-      row's token is with this probability the one that its logits of the step before held largest;
-      no gradient passes through that choice. Drawn for each row and step by counter.
-    - `logits` [batch, steps, vocabulary], `weights` [batch, steps, memory_steps], `state` after the
-      last step.
+      row's token is with this probability the one with the largest logit of the step before. No
+      gradient passes through that choice.
+    - `logits` [batch, steps, vocabulary], `weights` [batch, steps, memory_steps], and `state` after
+      the last step.
 
-    Without input feeding and sampling the whole target goes through one call of the rnn, one
-    attention and one head. With input feeding the embeddings' part of the first layer's product,
-    and the head, are one product each for all steps, and the layers are stepped by their kernels.
+    `start(memory, memory_lengths=None, hx=None)` returns a state, and `step(ids [rows], state)`
+    returns logits [rows, vocabulary] and the next state, for as many hypotheses of each memory as
+    the state has rows. `beam` searches. Call `eval()` first where anything is drawn in training.
+    Calls raise ValueError for a wrong size, rank or length, TypeError for a wrong type or dtype.
 
-    `start(memory, memory_lengths=None, hx=None) -> state` and `step(ids [rows], state) -> logits
-    [rows, vocabulary], state` decode a step at a time, for as many hypotheses of each memory as the
-    state has rows; `beam` searches. Call `eval()` first where anything is drawn in training.
-
-    float32, float64, bfloat16 and float16, on the CPU and on CUDA devices; autocast as of its
+    float32, float64, bfloat16 and float16, on the CPU and on CUDA devices; autocast as for its
     parts.
 
-    Raises ValueError for a wrong size, rank or length, TypeError for a wrong type or dtype;
-    its constructor the same for parts that do not fit.
+    Args:
+        embedding: a `torch.nn.Embedding`.
+        rnn: a `seqfast.nn.LSTM`, `GRU` or `RNN` of one direction and any number of layers, with
+            input_size = embedding_dim + attentional_size, or embedding_dim without `input_feeding`.
+        attention: a `seqfast.nn.Attention` whose query_size is the rnn's output size.
+        head: a `torch.nn.Linear`, or any module from [..., attentional_size] to logits [...,
+            vocabulary].
+        input_feeding: whether the rnn sees the attentional vector of the step before.
+        attentional_size: default the head's in_features, else the rnn's output size.
+        dropout: in training, of e and of a as the head sees it (Zaremba et al. 2014). Masks are
+            drawn by counter from one seed of torch's CPU generator, as for `LSTM`.
+
+    Raises:
+        TypeError: a part of a wrong type.
+        ValueError: parts that do not fit.
+
+    Example:
+        >>> import torch, seqfast
+        >>> decoder = seqfast.nn.AttentionDecoder(
+        ...     torch.nn.Embedding(9, 4), seqfast.nn.GRU(8, 4), seqfast.nn.Attention("dot", 4, 4),
+        ...     torch.nn.Linear(4, 9))
+        >>> ids = torch.zeros(2, 5, dtype=torch.int64)
+        >>> logits, weights, state = decoder(ids, torch.zeros(2, 3, 4))
+        >>> logits.shape
+        torch.Size([2, 5, 9])
     """
 
     embedding: Embedding

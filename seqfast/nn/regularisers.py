@@ -20,12 +20,25 @@ class LockedDropout(Module):
 
         input[t, n, k] * m[n, k],   m[n, k] = 0 with probability p, else 1 / (1 - p);
 
-    in evaluation it is the input. `input` [steps, batch, features], with `batch_first` [batch,
-    steps, features], or unbatched [steps, features], in a floating dtype; the result is shaped like
-    it. The mask is drawn by counter from one seed of torch's CPU generator, so `torch.manual_seed`
-    decides it, the same on every device.
+    in evaluation it is the input. `input` is [steps, batch, features], with `batch_first` [batch,
+    steps, features], or unbatched [steps, features], in a floating dtype; the result has its shape.
+    The mask is drawn by counter from one seed of torch's CPU generator, so `torch.manual_seed`
+    decides it, the same on every device. A wrong rank raises ValueError, an input that is not a
+    tensor TypeError.
 
-    Raises ValueError for a `p` outside [0, 1] and a wrong rank, TypeError for what is no tensor.
+    Args:
+        p: probability of a feature to be dropped, from 0 to 1.
+        batch_first: whether the batch is the first dimension.
+
+    Raises:
+        ValueError: `p` outside 0 to 1.
+
+    Example:
+        >>> import torch, seqfast
+        >>> layer = seqfast.nn.LockedDropout(0.5)
+        >>> dropped = layer(torch.ones(10, 4, 8))
+        >>> bool((dropped == dropped[0]).all())
+        True
     """
 
     def __init__(self, p: float = 0.5, batch_first: bool = False) -> None:
@@ -54,7 +67,7 @@ class LockedDropout(Module):
 
 
 class EmbeddingDropout(Module):
-    """Dropout of whole words: in training a word's vector is zero wherever it stands.
+    """Dropout of whole words: in training a dropped word's vector is zero wherever the word stands.
 
     Gal & Ghahramani 2016, section 4; Merity et al. 2018. With the embedding E [words, features]
 
@@ -62,12 +75,24 @@ class EmbeddingDropout(Module):
 
     one m for each call, so that a word is dropped in the whole batch. In evaluation it is E[ids].
     `EmbeddingDropout(p, embedding)` wraps a `torch.nn.Embedding`, which becomes part of the module:
-    `layer(ids)`. `EmbeddingDropout(p)` is called with one: `layer(embedding, ids)`. `ids`: an
-    integer tensor of any shape; the result has a dimension of features behind it. Masks come from
-    torch's CPU generator, as of `LockedDropout`.
+    call `layer(ids)`. `EmbeddingDropout(p)` is called with one: `layer(embedding, ids)`. `ids` is
+    an integer tensor of any shape; the result has a further dimension of features. Masks come from
+    torch's CPU generator, as for `LockedDropout`. A call in the other form, or with anything but an
+    Embedding and tensors, raises TypeError.
 
-    Raises ValueError for a `p` outside [0, 1], TypeError for what is no Embedding or no tensor and
-    for a call in the other form.
+    Args:
+        p: probability of a word to be dropped, from 0 to 1.
+        embedding: the embedding to wrap.
+
+    Raises:
+        TypeError: `embedding` is not a `torch.nn.Embedding`.
+        ValueError: `p` outside 0 to 1.
+
+    Example:
+        >>> import torch, seqfast
+        >>> layer = seqfast.nn.EmbeddingDropout(0.1, torch.nn.Embedding(100, 8))
+        >>> layer(torch.randint(100, (5, 2))).shape
+        torch.Size([5, 2, 8])
     """
 
     embedding: Embedding | None
@@ -120,15 +145,31 @@ def activation_regularization(
 
         alpha * mean(dropped[t]^2) + beta * mean((output[t + 1] - output[t])^2)
 
-    over all elements of all steps, and of all pairs of steps. `output`: what the last layer gave,
-    [steps, batch, features], with `batch_first` [batch, steps, features], or unbatched [steps,
-    features]; `dropped`, shaped like it: the same after dropout, `output` where not given. With
-    `lengths` (integers [batch], [] for unbatched output) or `mask` (bool, shaped as the output
-    without its features), or both, means go over the steps that ran, and over pairs of neighbours
-    that both ran. The result is a scalar, float32 for the 16-bit dtypes.
+    over all elements of all steps, and of all pairs of steps. With `lengths` or `mask`, or both,
+    means go over the steps that ran, and over pairs of neighbours that both ran.
 
-    Raises TypeError for what is no tensor, for lengths that are no integers and a mask that is no
-    bool, ValueError for a wrong shape or device.
+    Args:
+        output: of the last layer, [steps, batch, features], with `batch_first` [batch, steps,
+            features], or unbatched [steps, features].
+        dropped: `output` after dropout, of the same shape. None: `output`.
+        alpha: the factor of the activations' squares.
+        beta: the factor of the differences' squares.
+        batch_first: whether the batch is the first dimension.
+        lengths: integers [batch], [] for unbatched output.
+        mask: bool, shaped as the output without its features.
+
+    Returns:
+        A scalar, float32 for the 16-bit dtypes.
+
+    Raises:
+        TypeError: what is not a tensor, lengths that are not integers, a mask that is not bool.
+        ValueError: a wrong shape or device.
+
+    Example:
+        >>> import torch, seqfast
+        >>> output = torch.tensor([1.0, 3.0]).reshape(2, 1, 1)
+        >>> seqfast.nn.activation_regularization(output)  # 2 * mean(1, 9) + (3 - 1)**2
+        tensor(14.)
     """
     name = "activation_regularization"
     check_tensor(name, "output", output)

@@ -30,15 +30,25 @@ class WordReader:
 
     A text is UTF-8, a sentence is what ends at a newline, and the words of a sentence are those of
     `line.decode("utf-8", "replace").split()`. Same results as `seqfast.reference.corpus.WordReader`
-    for any number of threads and any blocks.
+    for any number of threads and any blocks. A reader is for one thread at a time. Without
+    `max_types`, read `counts`, `words` and `types` after the last text has ended.
 
-    `known`: words that have the numbers 0, 1, ... beforehand; they count from zero. `frozen`: other
-    words get no number and are left out, and nothing is counted. `max_types`: reading stops after
-    each sentence that leaves more words than that (see `full`), and no ids are kept. `threads`:
-    None for torch's number or OpenMP's; each gets at least `part_bytes` of a block.
+    Args:
+        known: words that have the numbers 0, 1, ... beforehand; their counts begin at zero.
+        frozen: other words get no number and are left out, and nothing is counted.
+        max_types: reading stops after each sentence that leaves more words than that (see `full`),
+            and no ids are kept.
+        threads: None for torch's number where torch is loaded, else OpenMP's.
+        part_bytes: a thread gets at least so many bytes of a block.
 
-    A reader is for one thread at a time. Without `max_types`, `counts`, `words` and `types` are for
-    after the last text has ended. Raises ValueError for known words that are not distinct.
+    Raises:
+        ValueError: known words that are not distinct.
+
+    Example:
+        >>> from seqfast.ops.corpus import WordReader
+        >>> reader = WordReader(["is", "a"], frozen=True)
+        >>> reader.types
+        2
     """
 
     def __init__(
@@ -185,10 +195,23 @@ def split_words(
     threads: int | None = None,
     part_bytes: int = 1 << 16,
 ) -> list[list[str]]:
-    """The words of each sentence of a text; sentences without words are left out.
+    r"""The words of each sentence of a text; sentences without words are left out.
 
-    Read in blocks of `block` bytes (None: one) by `threads`, each with at least `part_bytes` of it;
-    none of which changes the result.
+    How the text is cut into blocks and shared among threads does not change the result.
+
+    Args:
+        text: UTF-8, a sentence a line.
+        block: bytes of a block. None: all of `text` is one.
+        threads: None for torch's number where torch is loaded, else OpenMP's.
+        part_bytes: a thread gets at least so many bytes of a block.
+
+    Returns:
+        For each sentence `line.decode("utf-8", "replace").split()`.
+
+    Example:
+        >>> from seqfast.ops.corpus import split_words
+        >>> split_words(b"a rose is a rose\n\nis it")
+        [['a', 'rose', 'is', 'a', 'rose'], ['is', 'it']]
     """
     reader = WordReader(threads=threads, part_bytes=part_bytes)
     step = len(text) if block is None else block
@@ -205,10 +228,22 @@ def split_words(
 
 
 def fingerprint(array: Array) -> str:
-    """16 hexadecimal digits of an array's bytes (little-endian): to know it again, no protection.
+    """16 hexadecimal digits of an array's bytes (little-endian), to recognise it by.
 
     Four lanes of 64 bits each take every fourth word: `lane = (lane ^ word) * prime`, then
     `lane ^= lane >> 32`; at the end lanes and length go through the same step one after the other.
+
+    Args:
+        array: a NumPy array of any dtype.
+
+    Returns:
+        The digits, lower case.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops.corpus import fingerprint
+        >>> len(fingerprint(np.arange(5)))
+        16
     """
     array = np.ascontiguousarray(array)
     return f"{_C.fingerprint(array.ctypes.data, array.nbytes):016x}"

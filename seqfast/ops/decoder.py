@@ -27,6 +27,8 @@ from seqfast.ops.beam_search.beams import Beams, raise_status
 from seqfast.ops.rnn.cells import cell_of
 from seqfast.ops.rnn.options import PLAIN
 
+__all__ = ["Decoder", "DecoderState", "Memory", "decode"]
+
 MOST_LAYERS = 16
 
 
@@ -81,7 +83,12 @@ _SECONDS_PER_CALL = 0.05
 class Decoder(NamedTuple):
     """The weights of a decoder, all of one dtype; equations in docs/equations.md.
 
-    output_size is the hidden size of the last layer.
+    `output_size` is the hidden size of the last layer. The comment beside each field has its shape.
+
+    Example:
+        >>> from seqfast.ops.decoder import Decoder
+        >>> Decoder._fields[:3]
+        ('cell', 'nonlinearity', 'input_feeding')
     """
 
     cell: str  # lstm, gru or rnn
@@ -98,7 +105,13 @@ class Decoder(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What is attended to."""
+    """What is attended to. The comment beside each field has its shape.
+
+    Example:
+        >>> from seqfast.ops.decoder import Memory
+        >>> Memory._fields
+        ('keys', 'values', 'mask')
+    """
 
     keys: Array  # [batch, memory_steps, key_size]
     values: Array  # [batch, memory_steps, memory_size], zero where the mask is False
@@ -106,7 +119,13 @@ class Memory(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """Where a decoder stands, row by row."""
+    """The state of a decoder, row by row. The comment beside each field has its shape.
+
+    Example:
+        >>> from seqfast.ops.decoder import DecoderState
+        >>> DecoderState._fields
+        ('hidden', 'cell', 'fed')
+    """
 
     hidden: tuple[Array, ...]  # of each layer [rows, hidden_size]
     cell: tuple[Array, ...]  # of each layer [rows, hidden_size]; () but for lstm
@@ -116,21 +135,34 @@ class DecoderState(NamedTuple):
 def decode(
     decoder: Decoder, memory: Memory, state: DecoderState, start_ids: Array, beams: Beams
 ) -> None:
-    """Runs a search that has not begun to its end.
+    """Runs a beam search over a recurrent decoder with attention (Luong et al. 2015) to its end.
 
     Same results as `seqfast.reference.decoder.decode`. NumPy arrays, or torch tensors on the CPU,
-    all of one library; float32 or float64. `state` [batch, ...] and `start_ids` [batch], integers
-    from 0 to words - 1: what each sentence begins with. `beams` (see `seqfast.ops.beam_search`) is
-    changed in place; its vocabulary is the head's, and the embedding has that many words at least.
+    all of one library; float32 or float64. Steps of the decoder and of the search follow each other
+    in native code, on as many threads as torch has, until every sentence is done. Weights are
+    packed once. All hypotheses of a sentence share its memory. What hypotheses share (the parent's
+    state, a word's embedding) is multiplied once. From time to time the call returns to Python, so
+    that Ctrl-C is heard: then `beams` is as far as the search had come.
 
-    Steps of the decoder (Luong et al. 2015) and of the search follow each other in native code, on
-    as many threads as torch has, until every sentence is done; weights are packed once. The memory
-    of a sentence is one for all its hypotheses. What is not alive is not computed; what hypotheses
-    share (the parent's state, a word's embedding) is multiplied once. From time to time the call
-    comes back to Python, so that Ctrl-C is heard: then `beams` is as far as the search had come.
+    Args:
+        decoder: the weights.
+        memory: what each sentence attends to.
+        state: [batch, ...], where the decoder begins.
+        start_ids: [batch] integers from 0 to words - 1, what each sentence begins with.
+        beams: a search that has not begun (`seqfast.ops.beam_search`); changed. Its vocabulary is
+            the head's, and the embedding has at least as many words.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, place or id, for more
-    than 16 layers, and where logits hold NaN or +inf.
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, place or id, more than 16 layers, or logits with NaN or +inf.
+
+    Example:
+        >>> import torch, seqfast
+        >>> decoder = seqfast.nn.AttentionDecoder(  # whose `beam` calls this operation
+        ...     torch.nn.Embedding(9, 4), seqfast.nn.GRU(8, 4), seqfast.nn.Attention("dot", 4, 4),
+        ...     torch.nn.Linear(4, 9)).eval()
+        >>> decoder.beam(torch.zeros(2, 3, 4), start=1, eos=2, max_length=5).tokens.shape[0]
+        2
     """
     call = _Call(decoder, memory, state, start_ids, beams)
     call.run()

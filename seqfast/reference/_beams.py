@@ -12,7 +12,16 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class BeamOptions:
-    """What a search is to do."""
+    """What a search is to do.
+
+    Arguments and results are those of
+    `seqfast.ops.beam_search.beams.BeamOptions`.
+
+    Example:
+        >>> from seqfast.reference.beam_search import BeamOptions
+        >>> BeamOptions(beams=4, vocabulary=100, eos=(2,)).stop
+        'exact'
+    """
 
     beams: int
     vocabulary: int
@@ -59,7 +68,16 @@ class BeamOptions:
 @dataclass
 class Beams:
     """Where a batch of searches stands. Living beams are numbered [batch, beams], records
-    [sentences, ...] keep every sentence. Real: float64 for float64 logits, else float32."""
+    [sentences, ...] keep every sentence. Real: float64 for float64 logits, else float32.
+
+    Arguments and results are those of
+    `seqfast.ops.beam_search.beams.Beams`.
+
+    Example:
+        >>> from seqfast.reference.beam_search import BeamOptions, start_beams
+        >>> start_beams(BeamOptions(4, 100, (2,)), batch=3, capacity=10).done.shape
+        (3, 1)
+    """
 
     options: BeamOptions
     sentence: Array  # int64 [batch] its row in the records
@@ -118,6 +136,14 @@ def start_beams(
     certain_*, each [capacity + 1]; left out: 1 and 0. `history` tokens [batch, any], of which
     `history_lengths` [batch] count (None: all): what was before the first step, as repetition
     penalty and n-gram blocking see it. (The fast twin has `like`: the library and the device.)
+
+    Arguments and results are those of
+    `seqfast.ops.beam_search.beams.start_beams`.
+
+    Example:
+        >>> from seqfast.reference.beam_search import BeamOptions, start_beams
+        >>> start_beams(BeamOptions(4, 100, (2,)), batch=3, capacity=10).scores.shape
+        (3, 4)
     """
     o, real = options, np.dtype(dtype)
     living = np.full((batch, o.beams), -np.inf, real)

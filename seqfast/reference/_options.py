@@ -6,7 +6,16 @@ from typing import NamedTuple
 
 
 class Options(NamedTuple):
-    """Variants and regularisers of a recurrent layer; equations in docs/equations.md."""
+    """Variants and regularisers of a recurrent layer; equations in docs/equations.md.
+
+    Arguments and results are those of
+    `seqfast.ops.rnn.options.Options`.
+
+    Example:
+        >>> from seqfast.reference.rnn import Options
+        >>> Options(zoneout=(0.1, 0.0)).forget_gate
+        True
+    """
 
     gate_clip: float = 0.0
     """lstm: pre-activations are clamped to [-gate_clip, gate_clip]; 0 for none (ONNX's clip)."""

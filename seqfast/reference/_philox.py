@@ -17,7 +17,13 @@ _HALF = np.uint64(32)
 
 
 class Draw(IntEnum):
-    """What a number is drawn for; part of its stream, so that no two uses share one."""
+    """What a number is drawn for; part of its stream, so that no two uses share one.
+
+    Example:
+        >>> from seqfast.reference.dropout import Draw
+        >>> len({int(draw) for draw in Draw}) == len(Draw)
+        True
+    """
 
     HIDDEN_DROPOUT = 0
     UPDATE_DROPOUT = 1
@@ -34,8 +40,18 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
 
     Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3. SC 2011.
 
-    `counter` [..., 4] of uint32, lowest word first; `key`: low and high word. Returns four random
-    words per counter, [..., 4] of uint32.
+    Args:
+        counter: [..., 4] uint32, lowest word first.
+        key: low and high word.
+
+    Returns:
+        [..., 4] uint32, four random words for each counter.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference.dropout import philox
+        >>> philox(np.zeros(4, np.uint32), (0, 0))
+        array([1713891541, 3781805453, 3159862348, 2600524760], dtype=uint32)
     """
     c0, c1, c2, c3 = np.moveaxis(counter, -1, 0)
     low, high = key
@@ -55,7 +71,21 @@ def _high_word(product: npt.NDArray[np.uint64]) -> Words:
 
 
 def stream_of(draw: int, layer: int, direction: int) -> int:
-    """The stream of a use (`Draw`), layer and direction: `(layer * 2 + direction) * 8 + draw`."""
+    """The stream of a use, a layer and a direction.
+
+    Args:
+        draw: what is drawn for, a `Draw`.
+        layer: number of the layer in its stack.
+        direction: 0, or 1 for the backward one.
+
+    Returns:
+        `(layer * 2 + direction) * 8 + draw`.
+
+    Example:
+        >>> from seqfast.reference.dropout import stream_of
+        >>> stream_of(1, layer=2, direction=0)
+        33
+    """
     return (layer * 2 + direction) * 8 + int(draw)
 
 
@@ -67,10 +97,25 @@ def events(
     rows: int,
     units: int,
 ) -> npt.NDArray[np.bool_]:
-    """Independent events, each of `probability` (to 24 bits): bool [steps, rows, units].
+    """Independent events, each of `probability` (to 24 bits).
 
-    `seed`: an int64, or an array of one. `steps` None: what step 0 draws, [1, rows, units], to be
-    broadcast over a sequence. The upper 24 bits of a word below `probability * 2**24` are an event.
+    The upper 24 bits of a word below `probability * 2**24` are an event.
+
+    Args:
+        probability: from 0 to 1.
+        seed: an int64, or an array of one.
+        stream: of the use, see `stream_of`.
+        steps: None gives what step 0 draws, to be broadcast over a sequence.
+        rows: of the batch.
+        units: of a row.
+
+    Returns:
+        bool [steps, rows, units], [1, rows, units] where `steps` is None.
+
+    Example:
+        >>> from seqfast.reference.dropout import events
+        >>> bool(0.2 < events(0.25, 1, 0, 10, 10, 10).mean() < 0.3)
+        True
     """
     words = words_of_units(seed, stream, 1 if steps is None else steps, np.arange(rows), units)
     return np.asarray((words >> np.uint32(8)) < int(probability * 2**24))

@@ -25,6 +25,17 @@ def beam_step(logits: Array, beams: Beams, *, allowed: Array | None = None) -> N
     Each row proposes its largest candidates, equal ones by rising token; proposals of a group are
     taken by falling key, equal ones by rising beam, then as their row has them. Raises ValueError
     for a row with NaN or +inf, before anything is changed.
+
+    Arguments and results are those of
+    `seqfast.ops.beam_search.functions.beam_step`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference.beam_search import BeamOptions, beam_step, start_beams
+        >>> beams = start_beams(BeamOptions(2, 4, (0,)), batch=1, capacity=5)
+        >>> beam_step(np.array([[0, 1, 2, 3]] * 2, np.float32), beams)
+        >>> beams.next_tokens
+        array([[3, 2]])
     """
     o = beams.options
     real = np.float64 if logits.dtype == np.float64 else np.float32
@@ -375,6 +386,18 @@ def beam_backtrack(
     before it, the token, its log-probability. Returns tokens and parents (the beam that each token
     went on from), int64, and log-probabilities, each [sentences, hypotheses, length]; behind a
     hypothesis' end stand `pad`, -1 and 0.
+
+    Arguments and results are those of
+    `seqfast.ops.beam_search.functions.beam_backtrack`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import beam_search
+        >>> beams = beam_search.start_beams(beam_search.BeamOptions(2, 4, (0,)), 1, 5)
+        >>> beam_search.beam_step(np.array([[0, 1, 2, 3]] * 2, np.float32), beams)
+        >>> zero, last = np.zeros((1, 1), int), np.zeros((1, 1), np.float32)
+        >>> beam_search.beam_backtrack(beams, zero, zero, zero + 3, last, length=2, pad=0)[0]
+        array([[[3, 0]]])
     """
     shape = (*last_steps.shape, length)
     tokens = np.full(shape, pad, np.int64)

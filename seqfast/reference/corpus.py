@@ -22,6 +22,15 @@ class WordReader:
     `known`: words that have the numbers 0, 1, ... beforehand; they count from zero. `frozen`: other
     words get no number and are left out, and nothing is counted. `max_types`: reading stops after
     more words than that (see `full`), and no ids are kept. `threads`, `part_bytes`: no matter here.
+
+    Arguments and results are those of
+    `seqfast.ops.corpus.WordReader`.
+
+    Example:
+        >>> from seqfast.reference.corpus import WordReader
+        >>> reader = WordReader(["is", "a"], frozen=True)
+        >>> reader.types
+        2
     """
 
     def __init__(
@@ -179,9 +188,17 @@ def split_words(
     threads: int | None = None,
     part_bytes: int = 1 << 16,
 ) -> list[list[str]]:
-    """The words of each sentence of a text; sentences without words are left out.
+    r"""The words of each sentence of a text; sentences without words are left out.
 
     How it is read, by blocks and threads, is no matter here.
+
+    Arguments and results are those of
+    `seqfast.ops.corpus.split_words`.
+
+    Example:
+        >>> from seqfast.reference.corpus import split_words
+        >>> split_words(b"a rose is a rose\n\nis it")
+        [['a', 'rose', 'is', 'a', 'rose'], ['is', 'it']]
     """
     sentences = (line.decode("utf-8", "replace").split() for line in text.split(b"\n"))
     return [words for words in sentences if words]
@@ -196,6 +213,15 @@ def fingerprint(array: Array) -> str:
 
     Four lanes of 64 bits each take every fourth word: `lane = (lane ^ word) * prime`, then
     `lane ^= lane >> 32`; at the end lanes and length go through the same step one after the other.
+
+    Arguments and results are those of
+    `seqfast.ops.corpus.fingerprint`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast import ops, reference
+        >>> reference.corpus.fingerprint(np.arange(5)) == ops.corpus.fingerprint(np.arange(5))
+        True
     """
     data = np.ascontiguousarray(array).tobytes()
     words = np.frombuffer(data + bytes(-len(data) % 32), np.uint64).reshape(-1, 4)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["ctc_beam_search", "ctc_greedy"]
+
 Array = np.ndarray[Any, Any]
 Tokens = tuple[int, ...]
 
@@ -21,6 +23,16 @@ def ctc_greedy(
     Equal tokens: the lower one. Returns (tokens [batch, frames] int64, -1 behind the last; lengths
     [batch] int64; scores [batch], the log-probability of that alignment; timesteps [batch, frames]
     int64, the frame where each token begins, -1 behind the last). NaN or +inf: ValueError.
+
+    Arguments and results are those of
+    `seqfast.ops.ctc.functions.ctc_greedy`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import ctc
+        >>> log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]]])
+        >>> ctc.ctc_greedy(log_probs)[0]
+        array([[ 1, -1, -1]])
     """
     batch, frames, _ = log_probs.shape
     tokens, timesteps = np.full((2, batch, frames), -1)
@@ -71,6 +83,16 @@ def ctc_beam_search(
     [batch, n_best, frames] int64, -1 behind the last). A timestep is the frame where the token
     begins in the most probable alignment that the search has kept of the transcript (equal ones: a
     blank rather than the token before it, and the earlier beginning). NaN or +inf: ValueError.
+
+    Arguments and results are those of
+    `seqfast.ops.ctc.functions.ctc_beam_search`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import ctc
+        >>> log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]]])
+        >>> ctc.ctc_beam_search(log_probs, beam_size=4)[0]
+        array([[[ 1, -1, -1]]])
     """
     batch, frames, _ = log_probs.shape
     tokens, timesteps = np.full((2, batch, n_best, frames), -1)

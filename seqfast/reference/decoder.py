@@ -11,6 +11,8 @@ from seqfast.reference import rnn
 from seqfast.reference._options import Options
 from seqfast.reference.beam_search import Beams, beam_step
 
+__all__ = ["Decoder", "DecoderState", "Memory", "decode"]
+
 Array = np.ndarray[Any, Any]
 
 
@@ -18,6 +20,14 @@ class Decoder(NamedTuple):
     """The weights of a decoder, all of one dtype; equations in docs/equations.md.
 
     output_size is the hidden size of the last layer.
+
+    Arguments and results are those of
+    `seqfast.ops.decoder.Decoder`.
+
+    Example:
+        >>> from seqfast.reference.decoder import Decoder
+        >>> Decoder._fields[:3]
+        ('cell', 'nonlinearity', 'input_feeding')
     """
 
     cell: str  # lstm, gru or rnn
@@ -34,7 +44,16 @@ class Decoder(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What is attended to."""
+    """What is attended to.
+
+    Arguments and results are those of
+    `seqfast.ops.decoder.Memory`.
+
+    Example:
+        >>> from seqfast.reference.decoder import Memory
+        >>> Memory._fields[:3]
+        ('keys', 'values', 'mask')
+    """
 
     keys: Array  # [batch, memory_steps, key_size]
     values: Array  # [batch, memory_steps, memory_size], zero where the mask is False
@@ -42,7 +61,16 @@ class Memory(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """Where a decoder stands, row by row."""
+    """Where a decoder stands, row by row.
+
+    Arguments and results are those of
+    `seqfast.ops.decoder.DecoderState`.
+
+    Example:
+        >>> from seqfast.reference.decoder import DecoderState
+        >>> DecoderState._fields[:3]
+        ('hidden', 'cell', 'fed')
+    """
 
     hidden: tuple[Array, ...]  # of each layer [rows, hidden_size]
     cell: tuple[Array, ...]  # of each layer [rows, hidden_size]; () but for lstm
@@ -57,6 +85,23 @@ def decode(
     `state` [batch, ...] and `start_ids` [batch], integers: what each sentence begins with. `beams`
     (see `seqfast.reference.beam_search`) is changed in place. Raises ValueError where `beam_step`
     does.
+
+    Arguments and results are those of
+    `seqfast.ops.decoder.decode`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import beam_search, decoder
+        >>> z = np.zeros
+        >>> layer = z((12, 4)), z((12, 4)), z(12), z(12)
+        >>> weights = decoder.Decoder(
+        ...     "gru", "tanh", False, z((9, 4)), (layer,), None, z((4, 8)), z((9, 4)), None)
+        >>> memory = decoder.Memory(z((2, 3, 4)), z((2, 3, 4)), None)
+        >>> state = decoder.DecoderState((z((2, 4)),), (), ())
+        >>> beams = beam_search.start_beams(beam_search.BeamOptions(2, 9, (2,)), 2, 3, np.float64)
+        >>> decoder.decode(weights, memory, state, np.zeros(2, int), beams)
+        >>> int(beams.step[0])
+        3
     """
     batch, width = beams.scores.shape
     rows = np.arange(batch).repeat(width)

@@ -25,6 +25,16 @@ def dropout(
     None is evaluation, which leaves `input` as it is. `stream`: see `stream_of`. Which elements are
     dropped depends on (seed, stream, step, row, unit) alone. Returns an array like `input`,
     multiplied in float32 (float64 for float64). Its own gradient: the same of the gradient.
+
+    Arguments and results are those of
+    `seqfast.ops.dropout.functions.dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference.dropout import dropout
+        >>> dropped = dropout(np.ones((2, 3, 100), np.float32), 0.5, 7, stream=0)
+        >>> sorted(set(dropped.ravel().tolist()))
+        [0.0, 2.0]
     """
     if seed is None:
         return input.copy()

@@ -73,6 +73,17 @@ def lstm_forward(
     `gates` has per direction another gates * hidden_size, the normalised product, and `statistics`
     [steps, batch, directions * 4] comes last. Arithmetic, `cells` and `statistics` are in float64
     for float64, else in float32; everything else has the dtype of `input`.
+
+    Arguments and results are those of
+    `seqfast.ops.rnn.functions.lstm_forward`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import rnn
+        >>> x, w, r = (np.zeros(shape, np.float32) for shape in ((5, 2, 3), (16, 3), (16, 4)))
+        >>> output, hidden_n, *_ = rnn.lstm_forward(x, None, None, [(w, r, None, None, None)])
+        >>> output.shape, hidden_n.shape
+        ((5, 2, 4), (1, 2, 4))
     """
     layer = _Layer(lstm_cell(options), input, weights, lengths, reset, seed, options)
     *results, statistics = _forward(layer, hidden, cell, save)
@@ -107,6 +118,18 @@ def lstm_backward(
 
     Returns `(grad_input, grad_hidden, grad_cell, grad_weights)`, shaped as the arguments;
     `grad_weights` holds None where a weight is None.
+
+    Arguments and results are those of
+    `seqfast.ops.rnn.functions.lstm_backward`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import rnn
+        >>> x, w, r = (np.ones(shape, np.float32) for shape in ((5, 2, 3), (16, 3), (16, 4)))
+        >>> given = x, None, None, [(w, r, None, None, None)], None
+        >>> output, _, _, cells, gates = rnn.lstm_forward(*given)
+        >>> rnn.lstm_backward(output, None, None, None, *given, output, cells, gates)[0].shape
+        (5, 2, 3)
     """
     layer = _Layer(lstm_cell(options), input, weights, lengths, reset, seed, options)
     grads = grad_output, grad_hidden_n, grad_cell_n, grad_cells
@@ -143,6 +166,17 @@ def gru_forward(
     [steps, batch, directions * saved * hidden_size], None unless `save`, which holds per direction
     r z n and, with the reset gate after the product, the recurrent product's share of n; with layer
     normalisation the normalised product follows, and `statistics` comes last.
+
+    Arguments and results are those of
+    `seqfast.ops.rnn.functions.gru_forward`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import rnn
+        >>> x, w, r = (np.zeros(shape, np.float32) for shape in ((5, 2, 3), (12, 3), (12, 4)))
+        >>> output, hidden_n, gates = rnn.gru_forward(x, None, [(w, r, None, None, None)])
+        >>> output.shape, hidden_n.shape
+        ((5, 2, 4), (1, 2, 4))
     """
     return _forward_without_cell(
         _Layer(gru_cell(options), input, weights, lengths, reset, seed, options), hidden, save
@@ -168,6 +202,18 @@ def gru_backward(
     """Gradients of `gru_forward`, by back-propagation through time (docs/equations.md).
 
     Arguments as of `lstm_backward`. Returns `(grad_input, grad_hidden, grad_weights)`.
+
+    Arguments and results are those of
+    `seqfast.ops.rnn.functions.gru_backward`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import rnn
+        >>> x, w, r = (np.ones(shape, np.float32) for shape in ((5, 2, 3), (12, 3), (12, 4)))
+        >>> given = x, None, [(w, r, None, None, None)], None
+        >>> output, _, gates = rnn.gru_forward(*given)
+        >>> rnn.gru_backward(output, None, *given, output, gates)[0].shape
+        (5, 2, 3)
     """
     return _backward_without_cell(
         _Layer(gru_cell(options), input, weights, lengths, reset, seed, options),
@@ -199,6 +245,17 @@ def rnn_forward(
     [steps, batch, directions * hidden_size], None unless `save`, the activated values before the
     projection; with layer normalisation the normalised product follows, and `statistics` comes
     last.
+
+    Arguments and results are those of
+    `seqfast.ops.rnn.functions.rnn_forward`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import rnn
+        >>> x, w, r = (np.zeros(shape, np.float32) for shape in ((5, 2, 3), (4, 3), (4, 4)))
+        >>> output, hidden_n, gates = rnn.rnn_forward(x, None, [(w, r, None, None, None)])
+        >>> output.shape, hidden_n.shape
+        ((5, 2, 4), (1, 2, 4))
     """
     return _forward_without_cell(
         _Layer(rnn_cell(options), input, weights, lengths, reset, seed, options), hidden, save
@@ -224,6 +281,18 @@ def rnn_backward(
     """Gradients of `rnn_forward`, by back-propagation through time (docs/equations.md).
 
     Arguments as of `lstm_backward`. Returns `(grad_input, grad_hidden, grad_weights)`.
+
+    Arguments and results are those of
+    `seqfast.ops.rnn.functions.rnn_backward`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import rnn
+        >>> x, w, r = (np.ones(shape, np.float32) for shape in ((5, 2, 3), (4, 3), (4, 4)))
+        >>> given = x, None, [(w, r, None, None, None)], None
+        >>> output, _, gates = rnn.rnn_forward(*given)
+        >>> rnn.rnn_backward(output, None, *given, output, gates)[0].shape
+        (5, 2, 3)
     """
     return _backward_without_cell(
         _Layer(rnn_cell(options), input, weights, lengths, reset, seed, options),

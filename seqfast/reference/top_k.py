@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["top_k"]
+
 Array = np.ndarray[Any, Any]
 
 
@@ -16,6 +18,15 @@ def top_k(scores: Array, k: int, exclude: Array | None = None) -> tuple[Array, A
     -0 equals 0. `exclude` [rows, any] integers: columns of the row that do not count; those outside
     0..columns-1 name none. NaN does not count either. Returns (values [rows, k] float32, indices
     [rows, k] int64); where a row has fewer than `k` that count, -inf and -1 follow.
+
+    Arguments and results are those of
+    `seqfast.ops.top_k.functions.top_k`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference.top_k import top_k
+        >>> top_k(np.array([[0.1, 0.9, 0.5]], np.float32), 2)[1]
+        array([[1, 2]])
     """
     rows, columns = scores.shape
     values = np.full((rows, k), -np.inf, np.float32)

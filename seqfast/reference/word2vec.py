@@ -89,6 +89,20 @@ def train(
     Returns for each round `loss` float64, the sum over its examples in nats; `kept` int64, tokens
     left by subsampling; `examples` int64, pairs (skip-gram) or windows (CBOW) trained. Windows are
     computed in float64.
+
+    Arguments and results are those of
+    `seqfast.ops.word2vec.functions.train`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import word2vec
+        >>> vectors, centres = np.zeros((2, 4, 16), np.float32)
+        >>> word2vec.first_vectors(vectors[:, :8], seed=1)
+        >>> ids, offsets = np.array([0, 1, 2, 3], np.int32), np.array([0, 4])
+        >>> table = word2vec.alias_table(np.ones(4))
+        >>> loss, kept, _ = word2vec.train(ids, offsets, vectors, centres, size=8, alias=table)
+        >>> kept
+        array([4])
     """
     settings = _Settings(
         cbow,
@@ -136,7 +150,16 @@ def train(
 
 
 def rounds_of(tokens: int) -> int:
-    """Rounds of a corpus of so many tokens: 256 tokens each, the last one may have less."""
+    """Rounds of a corpus of so many tokens: 256 tokens each, the last one may have less.
+
+    Arguments and results are those of
+    `seqfast.ops.word2vec.functions.rounds_of`.
+
+    Example:
+        >>> from seqfast.reference.word2vec import rounds_of
+        >>> rounds_of(1000)
+        4
+    """
     return -(-tokens // _ROUND)
 
 
@@ -148,6 +171,17 @@ def first_vectors(
     Column c of row r, the first of which has the number `first_row`, is drawn by the word of unit c
     of row r and step 0 (docs/equations.md), and lies in the middle of one of 2**23 intervals.
     `threads` is for the fast twin.
+
+    Arguments and results are those of
+    `seqfast.ops.word2vec.functions.first_vectors`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference.word2vec import first_vectors
+        >>> vectors = np.empty((3, 10), np.float32)
+        >>> first_vectors(vectors, seed=1)
+        >>> bool(abs(vectors).max() < 0.05)
+        True
     """
     rows, size = vectors.shape
     numbers = first_row + np.arange(rows)
@@ -163,6 +197,15 @@ def keep_thresholds(counts: Array, sample: float) -> Words:
     [V] and s = `sample`, it is kept with probability (sqrt(f / s) + 1) * s / f, at most 1. From 1
     on, as in gensim, int(s * (3 + sqrt(5)) / 2) takes the place of s times the sum of the counts.
     0: all are kept.
+
+    Arguments and results are those of
+    `seqfast.ops.word2vec.functions.keep_thresholds`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference.word2vec import keep_thresholds
+        >>> keep_thresholds(np.array([10_000, 5]), 1e-3).argmax()
+        np.int64(1)
     """
     counts = np.maximum(np.asarray(counts, np.float64), 1)
     if sample == 0:
@@ -185,6 +228,15 @@ def alias_table(weights: Array) -> Alias:
     by the first that has more, until that has no more than the mean itself; what it may then be
     short of comes from the next of those that have at least the mean, also in rising order. A
     place that needs no filling is its own other.
+
+    Arguments and results are those of
+    `seqfast.ops.word2vec.functions.alias_table`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference.word2vec import alias_table
+        >>> alias_table(np.array([1.0, 3.0]))[1].tolist()
+        [1, 1]
     """
     shares = _shares(np.asarray(weights, np.float64))
     threshold = np.full(len(shares), _ALWAYS, np.uint32)
@@ -229,6 +281,15 @@ def huffman_paths(counts: Array) -> Paths:
 
     Word i's path lies from offsets[i] to offsets[i + 1]: `nodes` are the inner nodes from the root
     down, `codes` say which way to go from each. A single word has an empty path.
+
+    Arguments and results are those of
+    `seqfast.ops.word2vec.functions.huffman_paths`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference.word2vec import huffman_paths
+        >>> huffman_paths(np.array([4, 2, 1]))[0].tolist()
+        [0, 1, 3, 5]
     """
     words = len(counts)
     # What is not yet part of another: (count, whether an inner node, rank among equals).

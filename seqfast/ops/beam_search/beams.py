@@ -35,11 +35,37 @@ _MOST = 2**31 - 1
 
 @dataclass(frozen=True)
 class BeamOptions:
-    """What a search is to do.
+    """What a search is to do; docs/equations.md defines each option.
 
-    `beams` living hypotheses for each sentence, in `groups` of equally many, over a `vocabulary` of
-    fewer than 2**31 tokens of which those in `eos` (one at least) end a hypothesis. The others have
-    defaults; docs/equations.md defines them. Raises TypeError or ValueError for what cannot be.
+    Attributes:
+        beams: living hypotheses for each sentence, in `groups` of equally many.
+        vocabulary: number of tokens, below 2**31.
+        eos: the tokens that end a hypothesis, at least one.
+        groups: of diverse beam search.
+        eos_pool: which ended hypotheses are kept: "topk", "top2k", "any" or "inbeam".
+        stop: when a sentence is done: "exact", "hf", "longest", "first_k", "full" or "top_beam".
+        pool: ended hypotheses kept for each sentence.
+        wanted: how many must have ended.
+        min_length: tokens before an EOS may come.
+        no_repeat_ngram: length of n-grams that may not come twice. 0: all may.
+        temperature: divides the logits.
+        repetition_penalty: of Keskar et al. 2019. 1: none.
+        diversity: what an earlier group's choice costs the later ones.
+        renormalize: penalties and bans precede the softmax.
+        force_eos: the last step must take an EOS.
+        score_prefix: tokens of a prefix count in scores and lengths.
+        count_eos: the EOS counts in lengths.
+        noise: Gumbel noise is added, for sampling.
+        banned: tokens that are never chosen.
+
+    Raises:
+        TypeError: an option of a wrong type.
+        ValueError: an option out of range, or options that do not go together.
+
+    Example:
+        >>> from seqfast.ops.beam_search import BeamOptions
+        >>> BeamOptions(beams=4, vocabulary=100, eos=(2,)).stop
+        'exact'
     """
 
     beams: int
@@ -125,13 +151,18 @@ class BeamOptions:
 
 @dataclass
 class Beams:
-    """Where a batch of searches stands; made by `start_beams`, changed by `beam_step`.
+    """The state of a batch of searches; made by `start_beams`, changed by `beam_step`.
 
-    Living beams are numbered [batch, beams], records [sentences, ...] keep every sentence. Real:
-    float64 for float64 logits, else float32. Rows may leave the batch: set `sentence`, `scores`,
-    `keys`, `history`, `history_start`, `next_tokens` and `next_rows` to those rows' parts of them.
-    On a GPU all steps of a search are on one stream, and a captured step is of no more use once an
-    array has been replaced.
+    Living beams are numbered [batch, beams]; records [sentences, ...] keep every sentence. Real
+    numbers are float64 for float64 logits, else float32. Rows may leave the batch: set `sentence`,
+    `scores`, `keys`, `history`, `history_start`, `next_tokens` and `next_rows` to the parts of
+    those that stay. On a GPU all steps of a search are on one stream, and a captured step is no
+    longer valid once an array has been replaced. The comment beside each field has its shape.
+
+    Example:
+        >>> from seqfast.ops.beam_search import BeamOptions, start_beams
+        >>> start_beams(BeamOptions(4, 100, (2,)), batch=3, capacity=10).done.tolist()
+        [[0], [0], [0]]
     """
 
     options: BeamOptions
@@ -222,15 +253,35 @@ def start_beams(
 ) -> Beams:
     """A search that has not begun: in each group one living hypothesis of no tokens.
 
-    `capacity`: most steps. `dtype`: of the logits, float32, float64, bfloat16 or float16. `like`:
-    the search is of its library and on its device; None: NumPy. The other arrays, of either library
-    or anything that NumPy takes, are copied: `max_lengths` integers [batch] from 1 to capacity,
-    prefix included. `prefix` tokens [batch, any] to begin with, of which `prefix_lengths` [batch]
-    count (None: all). `tables`: divisor, addend, bound_*, certain_*, each [capacity + 1]; left out:
-    1 and 0. `history` tokens [batch, any], of which `history_lengths` [batch] count (None: all):
-    what was before the first step, as repetition penalty and n-gram blocking see it.
+    Arrays of either library, or anything that NumPy takes, are copied.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or value.
+    Args:
+        options: what the search is to do.
+        batch: sentences.
+        capacity: most steps.
+        dtype: of the logits, float32, float64, bfloat16 or float16.
+        like: the search is of its library and on its device. None: NumPy.
+        max_lengths: integers [batch] from 1 to capacity, prefix included.
+        prefix: tokens [batch, any] to begin with.
+        prefix_lengths: [batch], how many of them count. None: all.
+        tables: divisor, addend, bound_*, certain_*, each [capacity + 1]; left out: 1 and 0.
+        history: tokens [batch, any] before the first step, as repetition penalty and n-gram
+            blocking see them.
+        history_lengths: [batch], how many of them count. None: all.
+        seed: of the noise.
+
+    Returns:
+        The state of the search.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or value.
+
+    Example:
+        >>> from seqfast.ops.beam_search import BeamOptions, start_beams
+        >>> beams = start_beams(BeamOptions(4, 100, (2,)), batch=3, capacity=10)
+        >>> beams.scores.shape
+        (3, 4)
     """
     if not isinstance(options, BeamOptions):
         raise TypeError(f"start_beams: options must be BeamOptions, got {type(options).__name__}")

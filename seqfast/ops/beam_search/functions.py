@@ -15,28 +15,38 @@ _MOST = 2**31 - 1
 
 
 def beam_step(logits: Array, beams: Beams, *, allowed: Array | None = None) -> None:
-    """One step of the search: every living hypothesis by one token further, or ended.
+    """One step of the search: every living hypothesis is extended by one token, or ends.
 
-    Same results as `seqfast.reference.beam_search.beam_step`, whatever the number of threads, and
-    whatever other sentences are in the batch.
+    Same results as `seqfast.reference.beam_search.beam_step`, for any number of threads, and
+    whatever other sentences are in the batch. Each row proposes its largest candidates, equal ones
+    by rising token; proposals of a group are taken by falling key, equal ones by rising beam, then
+    as their row has them. The kernel reads the logits once.
 
-    `logits` [batch * beams, vocabulary] float32, float64, bfloat16 or float16, of the library and
-    on the device of `beams`, rows any distance apart: the model's, for the token after each living
-    hypothesis. `allowed` bool, like logits: what may be chosen at all. Changes `beams`:
-    `next_tokens` are the tokens chosen, `next_rows` the rows of the model's state that they go on
-    from.
+    Changes `beams`: `next_tokens` are the tokens chosen, `next_rows` the rows of the model's state
+    that they go on from. All steps of a search are on one stream; a CUDA graph of a step is valid
+    until an array of `beams` is replaced.
 
-    Each row proposes its largest candidates, equal ones by rising token; proposals of a group are
-    taken by falling key, equal ones by rising beam, then as their row has them.
+    Args:
+        logits: [batch * beams, vocabulary] float32, float64, bfloat16 or float16, of the library
+            and on the device of `beams`, any stride between rows: the model's, for the token after
+            each living hypothesis.
+        beams: the state of the search; changed.
+        allowed: bool, like `logits`: what may be chosen at all.
 
-    One pass over the logits: the largest of each block of columns and the sum of exponentials
-    together; then only blocks are looked at again whose largest can still matter.
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or device, a living row with NaN or +inf, or more than `capacity`
+            steps, each before anything is changed. On a GPU the host does not wait to learn of the
+            last two: from then on steps change nothing, `beams.status` says why, and
+            `beam_backtrack` raises what it says of a row.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or device, for a living
-    row with NaN or +inf and after `capacity` steps, each before anything is changed. On a GPU
-    nobody waits to learn of these two: from then on steps change nothing, `beams.status` says why,
-    and `beam_backtrack` raises what it says of a row. All steps of a search are on one stream; a
-    CUDA graph of one is of use until an array of `beams` is replaced.
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops.beam_search import BeamOptions, beam_step, start_beams
+        >>> beams = start_beams(BeamOptions(2, 4, (0,)), batch=1, capacity=5)
+        >>> beam_step(np.array([[0, 1, 2, 3]] * 2, np.float32), beams)
+        >>> beams.next_tokens
+        array([[3, 2]])
     """
     if not isinstance(beams, Beams):
         raise TypeError(f"beam_step: beams must be Beams, got {type(beams).__name__}")
@@ -95,14 +105,34 @@ def beam_backtrack(
 ) -> tuple[Array, Array, Array]:
     """The sequences of ended hypotheses, along the back-pointers of the records of `beams`.
 
-    Same results as `seqfast.reference.beam_search.beam_backtrack`. All [sentences, hypotheses], of
-    the library and on the device of `beams`: the step of each one's last token (-1: no hypothesis),
-    the beam before it, the token (integers), its log-probability (the dtype of `beams.scores`).
-    `length`: of the results, above every step. Returns tokens and parents (the beam that each token
-    went on from), int64, and log-probabilities, each [sentences, hypotheses, length]; behind a
-    hypothesis' end stand `pad`, -1 and 0.
+    Same results as `seqfast.reference.beam_search.beam_backtrack`. All arrays are [sentences,
+    hypotheses], of the library and on the device of `beams`.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device or value.
+    Args:
+        beams: the state of the search.
+        last_steps: integers, the step of each hypothesis' last token. -1: no hypothesis.
+        last_parents: integers, the beam before it.
+        last_tokens: integers, the token.
+        last_logprobs: its log-probability, of the dtype of `beams.scores`.
+        length: of the results, above every step.
+        pad: what stands after a hypothesis' end.
+
+    Returns:
+        tokens int64; parents int64, the beam that each token went on from; log-probabilities. Each
+        is [sentences, hypotheses, length]; after a hypothesis' end stand `pad`, -1 and 0.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or value.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import beam_search
+        >>> beams = beam_search.start_beams(beam_search.BeamOptions(2, 4, (0,)), 1, 5)
+        >>> beam_search.beam_step(np.array([[0, 1, 2, 3]] * 2, np.float32), beams)
+        >>> zero, last = np.zeros((1, 1), int), np.zeros((1, 1), np.float32)
+        >>> beam_search.beam_backtrack(beams, zero, zero, zero + 3, last, length=2, pad=0)[0]
+        array([[[3, 0]]])
     """
     if not isinstance(beams, Beams):
         raise TypeError(f"beam_backtrack: beams must be Beams, got {type(beams).__name__}")

@@ -33,20 +33,34 @@ _THRESHOLDS = Numbers("a number, at least 0", lambda x: x >= 0)
 def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0) -> Result:
     """The most probable token of each frame, repeats merged and blanks removed.
 
-    Same results as `seqfast.reference.ctc.ctc_greedy`. NumPy arrays, or torch tensors on the CPU or
-    on one CUDA device, where nobody waits for the result; no gradients.
+    Same results as `seqfast.reference.ctc.ctc_greedy`. The arrays are NumPy arrays, or torch
+    tensors on the CPU or on one CUDA device. There are no gradients. On a GPU the host does not
+    wait: lengths out of range count as the nearer end, and a row with NaN or +inf has no token and
+    the score NaN.
 
-    `log_probs` [batch, frames, vocab] float32, float64, float16 or bfloat16, numbers below
-    infinity, any distances between rows and frames; `lengths` [batch] integers, frames of each row,
-    0 to `frames`, where `log_probs` is or on the CPU. Equal tokens: the lower one. Returns (tokens
-    [batch, frames] int64, -1 behind the last; lengths [batch] int64; scores [batch] float64 for
-    float64, else float32: the log-probability of that alignment; timesteps [batch, frames] int64,
-    the frame where each token begins, -1 behind the last).
+    Args:
+        log_probs: [batch, frames, vocab], float32, float64, float16 or bfloat16, below infinity.
+            Any strides between rows and frames.
+        lengths: [batch] integers, frames of each row, 0 to `frames`; where `log_probs` is, or on
+            the CPU. None: all frames.
+        blank: the blank's token.
 
-    On a GPU lengths out of range count as the nearer end, and a row with NaN or +inf has no token
-    and the score NaN; on the CPU both are refused.
+    Returns:
+        tokens [batch, frames] int64, -1 after the last; lengths [batch] int64; scores [batch], the
+        log-probability of that alignment, float64 for float64, else float32; timesteps [batch,
+        frames] int64, the frame where each token begins, -1 after the last. Of equal tokens the
+        lower one is taken.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device or value.
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or value; on the CPU NaN or +inf.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import ctc
+        >>> log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]]])
+        >>> ctc.ctc_greedy(log_probs)[0]
+        array([[ 1, -1, -1]])
     """
     operation = "ctc_greedy"
     xp, log_probs, lengths, backend = _check(operation, log_probs, lengths, blank)
@@ -81,25 +95,42 @@ def ctc_beam_search(
 ) -> Result:
     """Prefix beam search: the `n_best` most probable transcripts that a beam of prefixes finds.
 
-    Same results as `seqfast.reference.ctc.ctc_beam_search`, which says what each argument does; the
-    score of a transcript is the sum over all its alignments that the search has kept (Graves 2006,
-    Hannun 2014). NumPy arrays, or torch tensors on the CPU or on one CUDA device, where nobody
-    waits for the result, unless there is a language model; no gradients.
+    The score of a transcript is the sum over all its alignments that the search has kept (Graves
+    2006, Hannun 2014). Same results as `seqfast.reference.ctc.ctc_beam_search`. NumPy arrays, or
+    torch tensors on the CPU or on one CUDA device, where the host does not wait unless there is a
+    language model. There are no gradients. Sums are in float64. The result of a row depends on
+    neither the batch nor the number of threads.
 
-    `log_probs`, `lengths`, and rows that are refused: as for `ctc_greedy`. `beam_size` from 1, on a
-    GPU to 1024; frames times beam_size below 2**31 - 1. `n_best` from 1 to beam_size. `top_n` from
-    1, `min_log_prob` any number, `beam_threshold` from 0; None: no limit. `lm` is called with
-    arrays of the library and on the device of `log_probs`, once before the first frame and after
-    each frame that lets new prefixes in, for all rows of the batch at once; it returns floating
-    log-probabilities below infinity, -inf for what cannot follow.
+    Args:
+        log_probs: [batch, frames, vocab], as for `ctc_greedy`.
+        lengths: [batch] integers, as for `ctc_greedy`.
+        beam_size: prefixes kept after each frame, from 1, on a GPU to 1024; frames times beam_size
+            is below 2**31 - 1.
+        blank: the blank's token.
+        n_best: transcripts returned for each row, from 1 to beam_size.
+        top_n: how many of the most probable tokens of each frame are looked at. None: all.
+        min_log_prob: a token below it is not looked at. None: no limit.
+        beam_threshold: a prefix more than this below the best one is dropped. None: no limit.
+        lm: `lm(prefixes [n, longest] int64, lengths [n] int64)` returns [n, vocab], the
+            log-probability of each token after each prefix, -inf for what cannot follow. It is
+            called once before the first frame and after each frame that lets new prefixes in.
+        lm_weight: the factor of what `lm` returns.
 
-    Everything is summed in float64, so that results do not depend on the dtype beyond the input's
-    own rounding. A row's result depends on neither the batch nor the number of threads.
+    Returns:
+        tokens [batch, n_best, frames] int64, -1 after the last; lengths [batch, n_best] int64;
+        scores [batch, n_best], -inf where there are fewer transcripts; timesteps [batch, n_best,
+        frames] int64, -1 after the last.
 
-    Without a language model tokens and prefixes are sorted first, and an extension is looked at
-    only where not enough better ones are known: K log K of them at most, whatever the vocabulary.
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or value; on the CPU NaN or +inf.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device or value.
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import ctc
+        >>> log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]]])
+        >>> ctc.ctc_beam_search(log_probs, beam_size=4)[0]
+        array([[[ 1, -1, -1]]])
     """
     operation = "ctc_beam_search"
     xp, log_probs, lengths, backend = _check(operation, log_probs, lengths, blank)

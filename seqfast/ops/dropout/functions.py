@@ -20,17 +20,31 @@ def dropout(
     """`input` with elements set to zero with `probability`, the others times 1 / (1 - p).
 
     Srivastava et al. 2014; with `per_step` False one mask for all steps (Gal & Ghahramani 2016).
-    Same results as `seqfast.reference.dropout.dropout`. NumPy arrays, or torch tensors (no autograd
-    here: that is `seqfast.ops.dropout.torch`) on the CPU or on one CUDA device.
+    Which elements are dropped depends on (seed, stream, step, row, unit) alone, by Philox4x32-10
+    (Salmon et al. 2011). Same results as `seqfast.reference.dropout.dropout`. NumPy arrays, or
+    torch tensors on the CPU or on one CUDA device. There is no autograd here; the gradient is the
+    same dropout of the gradient.
 
-    `input` [steps, rows, units], float32, float64, bfloat16 or float16. `seed`: int64, one number;
-    None is evaluation, which leaves `input` as it is. `stream`, from 0 to 2**32 - 1, tells uses of
-    one seed apart. Which elements are dropped depends on (seed, stream, step, row, unit) alone, by
-    Philox4x32-10 (Salmon et al. 2011); the probability counts to 24 bits. Returns a new array like
-    `input`. The gradient is the same of the gradient.
+    Args:
+        input: [steps, rows, units], float32, float64, bfloat16 or float16.
+        probability: of an element to be dropped, from 0 to 1; it counts to 24 bits.
+        seed: one int64 number; None is evaluation, which leaves `input` as it is.
+        stream: from 0 to 2**32 - 1; it tells uses of one seed apart.
+        per_step: whether each step has a mask of its own.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device, probability or
-    stream.
+    Returns:
+        A new array like `input`.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device, probability or stream.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops.dropout import dropout
+        >>> dropped = dropout(np.ones((2, 3, 100), np.float32), 0.5, np.array(7), stream=0)
+        >>> sorted(set(dropped.ravel().tolist()))
+        [0.0, 2.0]
     """
     xp = library_of(input, "dropout", "input")
     dtype = xp.dtype_code(input)

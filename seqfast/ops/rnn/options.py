@@ -8,7 +8,28 @@ from seqfast.ops.base.arguments import Address
 
 
 class Options(NamedTuple):
-    """Variants and regularisers of a recurrent layer; equations in docs/equations.md."""
+    """Variants and regularisers of a recurrent layer; equations in docs/equations.md.
+
+    Attributes:
+        gate_clip: of an LSTM, the limit of every gate's pre-activation. 0: none.
+        cell_clip: of an LSTM, the limit of c[t]. 0: none.
+        coupled_gates: of an LSTM, forget gate = 1 - input gate.
+        forget_gate: of an LSTM, whether there is one.
+        reset_after: of a GRU, whether the reset gate acts after the recurrent product.
+        reset_gate: of a GRU, whether there is one.
+        nonlinearity: of an RNN, "tanh" or "relu".
+        output_nonlinearity: of a projection's result: "identity", "tanh", "relu" or "sigmoid".
+        zoneout: probabilities for the hidden and for the cell state.
+        recurrent_dropout: probability.
+        recurrent_dropout_on: "hidden" (one mask a sequence on h[t-1]) or "update" (one each step on
+            the candidate).
+        layer: the layer's number in its stack; masks of different layers differ.
+
+    Example:
+        >>> from seqfast.ops.rnn import Options
+        >>> Options(zoneout=(0.1, 0.0)).forget_gate
+        True
+    """
 
     gate_clip: float = 0.0
     """lstm: pre-activations are clamped to [-gate_clip, gate_clip]; 0 for none (ONNX's clip)."""

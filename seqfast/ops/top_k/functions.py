@@ -21,21 +21,30 @@ _MOST_COLUMNS = 2**31 - 1
 def top_k(scores: Array, k: int, exclude: Array | None = None) -> tuple[Array, Array]:
     """The `k` largest scores of each row and their columns, the largest first.
 
-    Same results as `seqfast.reference.top_k.top_k`, whatever the number of threads. NumPy arrays,
-    or torch tensors on the CPU or on one CUDA device, where nobody waits for the kernels; no
-    gradients.
+    Same results as `seqfast.reference.top_k.top_k`, for any number of threads. NumPy arrays, or
+    torch tensors on the CPU or on one CUDA device, where the host does not wait. There are no
+    gradients. The kernel reads the scores once.
 
-    `scores` [rows, columns] float32, fewer than 2**31 columns; rows may lie any distance apart. `k`
-    from 0 to columns. Equal scores come by rising column, and -0 equals 0. `exclude` [rows, any]
-    integers, where `scores` is: columns of the row that do not count; those outside 0..columns-1
-    name none. NaN does not count either. Returns (values [rows, k] float32, indices [rows, k]
-    int64) of the library and on the device of `scores`; where a row has fewer than `k` that count,
-    -inf and -1 follow.
+    Args:
+        scores: [rows, columns] float32, fewer than 2**31 columns, any stride between rows. NaN does
+            not count.
+        k: how many, from 0 to columns.
+        exclude: [rows, any] integers, where `scores` is: columns of the row that do not count.
+            Numbers outside 0 to columns - 1 are ignored.
 
-    One pass over the scores: a limit that k scores are known to reach spares nearly all others more
-    than a comparison.
+    Returns:
+        values [rows, k] float32 and indices [rows, k] int64. Equal scores come by rising column,
+        and -0 equals 0. Where a row has fewer than `k` that count, -inf and -1 follow.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device or k.
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or k.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops.top_k import top_k
+        >>> top_k(np.array([[0.1, 0.9, 0.5]], np.float32), 2)[1]
+        array([[1, 2]])
     """
     xp = library_of(scores, "top_k", "scores")
     if dtype_name(scores) != "float32":

@@ -69,35 +69,63 @@ def train(
     as `seqfast.reference.word2vec.train`, equations in docs/equations.md. All arrays are NumPy
     arrays, or all are torch tensors, on the CPU or on one CUDA device.
 
-    - `ids` int32 [tokens], each below the number of words V; `offsets` int64 [sentences + 1], from
-      0 to tokens.
-    - `input`, `output` float32 [V, stride] and `nodes` float32 [max(V - 1, 1), stride] are changed
-      in place, in their first `size` columns: the words as contexts, the words as centres (with
-      negatives, or the full softmax) and the inner nodes of the hierarchy (with `paths`). `stride`
-      is a multiple of 16, the columns past `size` are zero, and the address is a multiple of 64
-      bytes: `seqfast.ops.word2vec.matrix.matrix` makes such arrays.
-    - `window`: words on each side, at most; with `shrink_windows` drawn from 1 to `window`.
-    - `shared_negatives`: the contexts of a window share its negatives; else each pair has its own.
-      A window of CBOW has one set in any case.
-    - `legacy_cbow`: each context gets the whole gradient of the mean, as in word2vec.c and gensim.
-    - `deterministic`: a batch is 32 tokens, and results do not depend on the number of
-      threads; else a batch is a window, or a pair where `shared_negatives` is False, and several
-      threads do not wait for each other (Hogwild, Niu et al. 2011).
-    - `keep` uint32 [V] of `keep_thresholds` (None: all are kept); `alias` of `alias_table`, for
-      negatives; `paths` of `huffman_paths`; `locked` uint8 or bool [V]: rows of `input` that stay
-      as they are.
-    - `seed` int64, `epoch` below 2**32: what is drawn depends on them and on places in the corpus,
-      by Philox4x32-10 (Salmon et al. 2011).
-    - Round r's learning rate lies between `alpha` and `min_alpha` as `tokens_before + 256 * r` lies
-      between 0 and `tokens_total` (None: the tokens of the corpus).
-    - `threads`: on the CPU; None for torch's number where torch is loaded, else OpenMP's.
+    `input`, `output` and `nodes` are changed in place, in their first `size` columns. `stride` is a
+    multiple of 16, the columns past `size` are zero, and the address is a multiple of 64 bytes:
+    `seqfast.ops.word2vec.matrix.matrix` makes such arrays.
 
-    Returns for each round `loss` float64, the sum over its examples in nats; `kept` int64, tokens
-    left by subsampling; `examples` int64, pairs (skip-gram) or windows (CBOW) trained. They are
-    arrays of the library and the device of the others.
+    Args:
+        ids: int32 [tokens], each below the number of words V.
+        offsets: int64 [sentences + 1], from 0 to tokens.
+        input: float32 [V, stride], the words as contexts.
+        output: float32 [V, stride], the words as centres; with negatives, or the full softmax.
+        nodes: float32 [max(V - 1, 1), stride], the inner nodes of the hierarchy; with `paths`.
+        size: of a vector.
+        cbow: CBOW rather than skip-gram.
+        window: words on each side, at most.
+        negative: negatives drawn for each centre.
+        shared_negatives: the contexts of a window share its negatives; else each pair has its own.
+            A window of CBOW has one set in any case.
+        shrink_windows: a window is drawn from 1 to `window`.
+        cbow_mean: a context is the mean of its words, else their sum.
+        legacy_cbow: each context gets the whole gradient of the mean, as in word2vec.c and gensim.
+        deterministic: a batch is 32 tokens, and results do not depend on the number of threads.
+            Else a batch is a window, or a pair where `shared_negatives` is False, and threads do
+            not wait for each other (Hogwild, Niu et al. 2011).
+        keep: uint32 [V] of `keep_thresholds`. None: all are kept.
+        alias: of `alias_table`, for negatives.
+        paths: of `huffman_paths`.
+        locked: uint8 or bool [V], rows of `input` that stay as they are.
+        seed: int64. What is drawn depends on it, on `epoch` and on places in the corpus.
+        epoch: below 2**32.
+        tokens_before: tokens trained before this epoch, for the learning rate.
+        tokens_total: tokens of the whole training. None: those of the corpus.
+        alpha: the learning rate at the start. Round r's lies between `alpha` and `min_alpha` as
+            `tokens_before + 256 * r` lies between 0 and `tokens_total`.
+        min_alpha: the learning rate at the end.
+        first_round: where to begin.
+        last_round: where to end. None: with the corpus.
+        threads: on the CPU; None for torch's number where torch is loaded, else OpenMP's.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, device or number, and
-    for arrays that are missing or of no use.
+    Returns:
+        For each round loss float64, the sum over its examples in nats; kept int64, tokens left by
+        subsampling; examples int64, pairs (skip-gram) or windows (CBOW) trained. They are arrays of
+        the library and the device of the others.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or number, and arrays that are missing or not used.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import word2vec
+        >>> from seqfast.ops.word2vec.matrix import matrix
+        >>> vectors, centres = matrix(4, 8), matrix(4, 8)
+        >>> word2vec.first_vectors(vectors[:, :8], seed=1)
+        >>> ids, offsets = np.array([0, 1, 2, 3], np.int32), np.array([0, 4])
+        >>> table = word2vec.alias_table(np.ones(4))
+        >>> loss, kept, _ = word2vec.train(ids, offsets, vectors, centres, size=8, alias=table)
+        >>> kept
+        array([4])
     """
     training = Training(
         ids,
@@ -133,23 +161,47 @@ def train(
 
 
 def rounds_of(tokens: int) -> int:
-    """Rounds of a corpus of so many tokens: 256 tokens each, the last one may have less."""
+    """Rounds of a corpus: 256 tokens each, the last one may have fewer.
+
+    Args:
+        tokens: of the corpus.
+
+    Returns:
+        The number of rounds.
+
+    Example:
+        >>> from seqfast.ops.word2vec import rounds_of
+        >>> rounds_of(1000)
+        4
+    """
     return -(-tokens // ROUND)
 
 
 def first_vectors(
     vectors: Array, seed: int, first_row: int = 0, *, threads: int | None = None
 ) -> None:
-    """Fills `vectors` from (-0.5, 0.5) / size, the scale of word2vec.c and gensim.
+    """Fills `vectors` with numbers from (-0.5, 0.5) / size, the scale of word2vec.c and gensim.
 
-    Same results as `seqfast.reference.word2vec.first_vectors`, whatever the number of threads.
+    What a row gets depends on its number, the seed and the size alone, by Philox4x32-10 (Salmon et
+    al. 2011). Same results as `seqfast.reference.word2vec.first_vectors`.
 
-    `vectors`: NumPy, float32 [rows, size], its rows dense, any distance apart. `first_row`: the
-    number of the first row; rows are numbered below 2**32. What a row gets depends on its number,
-    the int64 `seed` and the size alone; Philox4x32-10 (Salmon et al. 2011) draws it. `threads`:
-    None for torch's number where torch is loaded, else OpenMP's.
+    Args:
+        vectors: [rows, size] float32, NumPy, its rows dense, any stride between them; changed.
+        seed: int64.
+        first_row: the number of the first row; rows are numbered below 2**32.
+        threads: None for torch's number where torch is loaded, else OpenMP's.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, layout or number.
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, layout or number.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops.word2vec import first_vectors
+        >>> vectors = np.empty((3, 10), np.float32)
+        >>> first_vectors(vectors, seed=1)
+        >>> bool(abs(vectors).max() < 0.05)
+        True
     """
     if not isinstance(vectors, np.ndarray):
         got = type(vectors).__name__
@@ -185,14 +237,28 @@ def first_vectors(
 
 
 def keep_thresholds(counts: Array, sample: float) -> npt.NDArray[np.uint32]:
-    """Of each word what its random number may be at most for an occurrence to be kept: uint32 [V].
+    """The limit of each word's random number up to which an occurrence is kept (subsampling).
 
     Mikolov et al. 2013b, in the form of word2vec.c and gensim: with f a word's share of `counts`
-    (integers [V], NumPy) and s = `sample`, it is kept with probability (sqrt(f / s) + 1) * s / f,
-    at most 1. From 1 on, as in gensim, int(s * (3 + sqrt(5)) / 2) takes the place of s times the
-    sum of the counts. 0: all are kept.
+    and s = `sample`, an occurrence is kept with probability (sqrt(f / s) + 1) * s / f, at most 1.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or number.
+    Args:
+        counts: [V] integers, NumPy.
+        sample: 0 keeps all. From 1 on, as in gensim, int(s * (3 + sqrt(5)) / 2) takes the place of
+            s times the sum of the counts.
+
+    Returns:
+        uint32 [V].
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or number.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops.word2vec import keep_thresholds
+        >>> keep_thresholds(np.array([10_000, 5]), 1e-3).argmax()
+        np.int64(1)
     """
     counts = _check_counts("keep_thresholds", counts)
     check_number("keep_thresholds", "sample", sample, NOT_NEGATIVE)
@@ -206,20 +272,32 @@ def keep_thresholds(counts: Array, sample: float) -> npt.NDArray[np.uint32]:
 
 
 def alias_table(weights: Array) -> Alias:
-    """`(threshold uint32 [V], other int32 [V])`: number i is drawn as its share of `weights` [V].
+    """A table that draws number i with its share of `weights` [V] (Walker 1977).
 
-    Walker 1977, filled in one sweep: all places are drawn alike, and place i gives i where a random
-    32-bit number is at most threshold[i], else other[i]. `weights`: NumPy, any real dtype, none
-    negative, rounded to multiples of 2**-32 of their mean, one multiple at least; what rounding
-    leaves over goes to the first of the largest. From there on the arithmetic is exact. Places with
-    less than the mean are filled up, in rising order of i, by the first that has more, until that
-    has no more than the mean itself; what it may then be short of comes from the next of those that
-    have at least the mean, also in rising order. A place that needs no filling is its own other.
+    All places are drawn alike; place i gives i where a random 32-bit number is at most
+    threshold[i], else other[i]. Weights are rounded to multiples of 2**-32 of their mean, one
+    multiple at least; what rounding leaves over goes to the first of the largest. From there on the
+    arithmetic is exact. Places with less than the mean are filled up, in rising order of i, by the
+    first that has more, until that has no more than the mean itself; what it may then be short of
+    comes from the next of those that have at least the mean, also in rising order. A place that
+    needs no filling is its own other. The sweep is found from the sums of what is wanting and of
+    what is left over up to each place (Hübschle-Schneider & Sanders 2019).
 
-    The sweep is found without being walked, from the sums of what is wanting and of what is left
-    over up to each place (Hübschle-Schneider & Sanders 2019).
+    Args:
+        weights: [V], NumPy, any real dtype, none negative.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or number.
+    Returns:
+        threshold uint32 [V] and other int32 [V].
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or number.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops.word2vec import alias_table
+        >>> alias_table(np.array([1.0, 3.0]))[1].tolist()
+        [1, 1]
     """
     weights = _check_weights(weights)
     places = len(weights)
@@ -246,18 +324,30 @@ def alias_table(weights: Array) -> Alias:
 
 
 def huffman_paths(counts: Array) -> Paths:
-    """`(offsets int64 [V + 1], nodes int32 [..], codes uint8 [..])`: the way to each word.
+    """The path to each word in a Huffman tree (Huffman 1952).
 
-    Huffman 1952: the two smallest by `counts` (integers [V], NumPy) are made one, until there is
-    one, which is the root. Of equal counts words come before inner nodes, words of higher numbers
-    before words of lower ones, and older inner nodes before younger ones. Inner nodes are numbered
-    in the order in which they are made, 0 to V - 2; of two that are made one the smaller has code
-    0, the other 1.
+    The two smallest by `counts` are joined until there is one, which is the root. Of equal counts
+    words come before inner nodes, words of higher numbers before words of lower ones, and older
+    inner nodes before younger ones. Inner nodes are numbered in the order in which they are made, 0
+    to V - 2; of two that are joined the smaller has code 0, the other 1.
 
-    Word i's path lies from offsets[i] to offsets[i + 1]: `nodes` are the inner nodes from the root
-    down, `codes` say which way to go from each. A single word has an empty path.
+    Args:
+        counts: [V] integers, NumPy.
 
-    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or number.
+    Returns:
+        offsets int64 [V + 1]; nodes int32, the inner nodes from the root down; codes uint8, which
+        way to go from each. Word i's path lies from offsets[i] to offsets[i + 1]. A single word has
+        an empty path.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or number.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops.word2vec import huffman_paths
+        >>> huffman_paths(np.array([4, 2, 1]))[0].tolist()  # the frequent word's path is short
+        [0, 1, 3, 5]
     """
     counts = _check_counts("huffman_paths", counts)
     words = len(counts)

@@ -55,9 +55,44 @@ _OF_A_RUN = (
 class Training:
     """`seqfast.ops.word2vec.train` with the arguments that stay from call to call, checked once.
 
-    `Training(...).run(...)` is `train(...)`; runs after the first cost no checks of arrays. They
-    are kept, not copied (tables are, where they are not contiguous): of `input`, `output`, `nodes`
-    and `locked` the contents may be changed between runs, of the others not.
+    `Training(...).run(...)` is `train(...)`; later runs do not check the arrays again. They are
+    kept, not copied (tables are copied where they are not contiguous): the contents of `input`,
+    `output`, `nodes` and `locked` may be changed between runs, those of the others not.
+
+    Args:
+        ids: as for `train`, like all that follow.
+        offsets: where sentences begin and end.
+        input: the words as contexts.
+        output: the words as centres.
+        nodes: the inner nodes of the hierarchy.
+        size: of a vector.
+        cbow: CBOW rather than skip-gram.
+        window: words on each side, at most.
+        negative: negatives drawn for each centre.
+        shared_negatives: whether the contexts of a window share their negatives.
+        shrink_windows: whether a window is drawn from 1 to `window`.
+        cbow_mean: whether a context is the mean of its words.
+        legacy_cbow: whether each context gets the whole gradient of the mean.
+        deterministic: whether results are the same for any number of threads.
+        keep: of `keep_thresholds`.
+        alias: of `alias_table`.
+        paths: of `huffman_paths`.
+        locked: rows of `input` that stay as they are.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or number, and arrays that are missing or not used.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import word2vec
+        >>> from seqfast.ops.word2vec.matrix import matrix
+        >>> ids, offsets = np.array([0, 1, 2, 3], np.int32), np.array([0, 4])
+        >>> table = word2vec.alias_table(np.ones(4))
+        >>> arrays = ids, offsets, matrix(4, 8), matrix(4, 8)
+        >>> training = word2vec.Training(*arrays, size=8, alias=table)
+        >>> [training.run(epoch=epoch)[1].tolist() for epoch in range(2)]
+        [[4], [4]]
     """
 
     def __init__(
