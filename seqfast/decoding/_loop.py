@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from seqfast.decoding._constraints import Constraints
 from seqfast.decoding._masks import Allowed, RowsSoFar, allowed_mask, sampler_mask
 from seqfast.decoding._model import Model, StepError
 from seqfast.decoding.options import SearchOptions
 from seqfast.decoding.state import Rows, take
+from seqfast.decoding.strategies import Begun, Progress
 from seqfast.ops.beam_search import beam_step
 from seqfast.ops.beam_search.beams import BadRow, Beams, raise_status
 
@@ -34,12 +36,19 @@ class Loop:
         steps: int,
         options: SearchOptions,
         allowed: Allowed | None,
+        begun: Callable[[Array], Begun],
+        attention: Callable[[Any], Array] | None = None,
     ) -> None:
         self._model, self._options, self._allowed = model, options, allowed
         self._ids, self._start, self._most_steps = ids, start, steps
         self._states: list[Any] = model.states
         self.beams: Beams | None = None
         self.steps = 0
+        self._begun = begun
+        self._constraints: Constraints | None = None
+        self._attention = attention
+        self.attended: list[tuple[Array, Array]] = []
+        """Of each step, where `attention` is asked: sentences, and what their rows attended to."""
 
     def run(self, cuda_graph: bool | str) -> Beams:
         """The beams at the end of the search. `steps` says how many there were."""
@@ -106,6 +115,8 @@ class Loop:
     def _step(self, t: Any) -> Beams:
         """Model and selection; the states are still of the rows as they were."""
         logits, self._states = self._model(self._ids, self._states, t, self._batch())
+        if self._attention is not None:
+            self._attend(self._attention)
         self._select_tokens(logits)
         self.steps += 1
         assert self.beams is not None
@@ -114,6 +125,8 @@ class Loop:
     def _go_on(self, beams: Beams, rows: Rows) -> None:
         self._states = self._model.select(self._states, rows)
         self._ids = beams.next_tokens.reshape(-1)
+        if self._constraints is not None:
+            self._constraints.advance(rows, self._ids)
 
     def _rows(self, beams: Beams) -> Rows:
         """Where each row goes on from; in a group of its own, always from itself."""
@@ -129,6 +142,8 @@ class Loop:
             logits = logits.detach()
         if self.beams is None:
             self.beams = self._start(logits)
+            if o.constraints:
+                self._constraints = Constraints(o, self._begun(logits))
         mask = None
         if self._allowed is not None:
             rows = RowsSoFar(self._ids, self.beams)
@@ -140,12 +155,49 @@ class Loop:
                     f"{error}"
                 ) from error
             mask = allowed_mask(o.operation, given, logits)
+        if self._constraints is not None:
+            logits, mask = self._constraints.apply(self.steps, logits, mask)
         if o.sampler is not None:
             mask = sampler_mask(o.sampler, logits, mask, self.beams)
         try:
             beam_step(logits, self.beams, allowed=mask)
         except BadRow as bad:
             raise self.placed(bad) from None
+        if o.own_stop is not None:
+            self._ask_to_stop(self.beams)
+
+    def _attend(self, attention: Callable[[Any], Array]) -> None:
+        o = self._options
+        states = self._states[0] if len(self._states) == 1 else self._states
+        weights = attention(states)
+        rows = int(self._ids.shape[0])
+        if getattr(weights, "ndim", 0) != 2 or weights.shape[0] != rows:
+            raise ValueError(
+                f"{o.operation}: attention must return [{rows}, memory_steps], got "
+                f"{list(getattr(weights, 'shape', [])) or type(weights).__name__}"
+            )
+        where = None if self.beams is None else self.beams.sentence
+        self.attended.append((where, weights))
+
+    def _ask_to_stop(self, beams: Beams) -> None:
+        """A stop rule of the caller's: its sentences have nothing alive from here on."""
+        o, sentence = self._options, beams.sentence
+        progress = Progress(self.steps + 1, sentence, beams.scores, beams.pool_scores[sentence])
+        try:
+            done = o.own_stop.done(progress)
+        except Exception as error:
+            raise StepError(
+                f"{o.operation}: done of stop raised {type(error).__name__} at t = {self.steps}: "
+                f"{error}"
+            ) from error
+        if getattr(done, "shape", None) != sentence.shape:
+            raise ValueError(
+                f"{o.operation}: done of stop must return bool [{sentence.shape[0]}], got "
+                f"{list(getattr(done, 'shape', [])) or type(done).__name__}"
+            )
+        beams.scores[done] = -np.inf
+        beams.done[sentence[done]] = 1
+        beams.living[0] = (beams.done != 1).any(1).sum()
 
     def placed(self, bad: BadRow) -> ValueError:
         """The error of a row as whoever made the logits knows it."""
@@ -176,6 +228,10 @@ class Loop:
         """Why there can be no graph, as far as one can tell before the first step."""
         if self._allowed is not None:
             return "allowed is called by Python at every step"
+        if self._options.constraints or self._options.own_stop is not None:
+            return "constraints and stop rules of one's own are asked at every step"
+        if self._attention is not None:
+            return "attention is asked for at every step"
         for node, state in zip(self._model.nodes, self._states, strict=True):
             if node.tensors(state) is None:
                 return "the state must be made of tensors, None and what is shared"

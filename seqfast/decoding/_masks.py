@@ -84,7 +84,7 @@ def per_sequence(
     return allowed
 
 
-def allowed_mask(operation: str, given: Any, logits: Array) -> Array | None:
+def allowed_mask(operation: str, given: Any, logits: Array, name: str = "allowed") -> Array | None:
     """bool [rows, vocabulary] of what `allowed` returned: such a mask, a list of tokens for each
     row (None: all), or None."""
     if given is None:
@@ -93,7 +93,7 @@ def allowed_mask(operation: str, given: Any, logits: Array) -> Array | None:
     if isinstance(given, (list, tuple)):
         if len(given) != rows:
             raise ValueError(
-                f"{operation}: allowed must return a list for each of {rows} rows, got {len(given)}"
+                f"{operation}: {name} must return a list for each of {rows} rows, got {len(given)}"
             )
         mask = np.zeros((rows, vocabulary), bool)
         for row, tokens in enumerate(given):
@@ -104,7 +104,7 @@ def allowed_mask(operation: str, given: Any, logits: Array) -> Array | None:
             if ((chosen < 0) | (chosen >= vocabulary)).any():
                 wrong = chosen[(chosen < 0) | (chosen >= vocabulary)][0]
                 raise ValueError(
-                    f"{operation}: allowed must return tokens in range [0, {vocabulary}), "
+                    f"{operation}: {name} must return tokens in range [0, {vocabulary}), "
                     f"got {wrong}"
                 )
             mask[row, chosen] = True
@@ -115,22 +115,26 @@ def allowed_mask(operation: str, given: Any, logits: Array) -> Array | None:
             given = torch.from_numpy(mask).to(logits.device)
     if type(given) is not type(logits) and not (is_tensor(given) and is_tensor(logits)):
         raise TypeError(
-            f"{operation}: allowed must return a bool mask of the logits' library, lists of tokens "
+            f"{operation}: {name} must return a bool mask of the logits' library, lists of tokens "
             f"or None, got {type(given).__name__}"
         )
     if str(given.dtype).removeprefix("torch.") != "bool":
-        raise TypeError(f"{operation}: the mask of allowed must be bool, got {given.dtype}")
+        raise TypeError(f"{operation}: the mask of {name} must be bool, got {given.dtype}")
     if tuple(given.shape) != (rows, vocabulary):
         raise ValueError(
-            f"{operation}: the mask of allowed must be [{rows}, {vocabulary}], "
+            f"{operation}: the mask of {name} must be [{rows}, {vocabulary}], "
             f"got {list(given.shape)}"
         )
     return given
 
 
-def sampler_mask(sampler: Sampler, logits: Array, mask: Array | None, beams: Any) -> Array | None:
-    """bool like logits: what top-k and top-p leave of the `mask` of `allowed`; equal ones go to the
-    lower token."""
+def sampler_mask(sampler: Any, logits: Array, mask: Array | None, beams: Any) -> Array | None:
+    """bool like logits: what top-k and top-p, or a sampler of the caller's, leave of the `mask` of
+    `allowed`; equal ones go to the lower token."""
+    if not isinstance(sampler, Sampler):
+        left = _choosable_logits(logits, mask, beams) / beams.options.temperature
+        drawn = allowed_mask("BeamSearch", sampler.mask(left), logits, "mask of sampler")
+        return drawn if mask is None or drawn is None else mask & drawn
     k, p = sampler.top_k, sampler.top_p
     vocabulary = logits.shape[1]
     if k is not None and k >= vocabulary:

@@ -13,8 +13,9 @@ from seqfast.decoding._loop import Loop, bad_logits, device_of
 from seqfast.decoding._masks import Allowed
 from seqfast.decoding._model import Model, Step
 from seqfast.decoding.lengths import length_tables
-from seqfast.decoding.options import Sampler, SearchOptions
+from seqfast.decoding.options import SearchOptions
 from seqfast.decoding.result import BeamResult, collect
+from seqfast.decoding.strategies import Begun, LengthNorm, Scorer, StopRule
 from seqfast.ops.base.checks import check_choice
 from seqfast.ops.beam_search.beams import BadRow, Beams, raise_status, start_beams
 
@@ -93,15 +94,19 @@ class BeamSearch:
         length_norm: str | Callable[[Any], Any] = "avg",
         alpha: float = 1.0,
         count_eos: bool = True,
-        stop: str = "exact",
+        stop: str | StopRule | Any = "exact",
         eos_pool: str = "topk",
         no_repeat_ngram: int = 0,
         repetition_penalty: float = 1.0,
         groups: int = 1,
         diversity: float = 0.0,
         temperature: float = 1.0,
-        sampler: Sampler | None = None,
+        sampler: Any = None,
         *,
+        scorer: Scorer | LengthNorm | None = None,
+        constraints: Sequence[Any] = (),
+        distinct: bool = False,
+        each_group: bool = False,
         banned: int | Sequence[int] = (),
         renormalize: bool = False,
         score_prefix: bool = False,
@@ -141,6 +146,10 @@ class BeamSearch:
             ensemble=ensemble,
             pad=pad,
             keep_eos=keep_eos,
+            scorer=scorer,
+            constraints=constraints,
+            distinct=distinct,
+            each_group=each_group,
         )
         self._begin(options, cuda_graph)
 
@@ -185,6 +194,7 @@ class BeamSearch:
         max_length: Any = None,
         history: Array | None = None,
         history_lengths: Array | None = None,
+        attention: Callable[[Any], Array] | None = None,
     ) -> BeamResult:
         """Searches from `start_ids`, integers [batch], and `state`.
 
@@ -207,31 +217,38 @@ class BeamSearch:
         - `max_length`: an int or integers [batch], in place of the option.
         - `history` integers [batch, any] with `history_lengths` [batch]: tokens before the first
           step as `repetition_penalty` and `no_repeat_ngram` see them, default the start ids.
+        - `attention(state)`: of the state after a step what it attended to, [batch * beam_size,
+          memory_steps] (of an ensemble: of the list of states). The result then has `attention`
+          of each token, and a coverage penalty can be had.
 
         Raises TypeError or ValueError for what cannot be, `StepError` (a RuntimeError) where the
         step function raises. After an error, and after Ctrl-C, the search can be used again.
         """
         o = self.options
         given = Inputs(o, start_ids, prefix, prefix_lengths, max_length, history, history_lengths)
+        if o.coverage and attention is None:
+            raise ValueError(
+                f"{o.operation}: attention must be given to the call for a coverage penalty"
+            )
         if allowed is not None and not callable(allowed):
             raise TypeError(
                 f"{o.operation}: allowed must be callable, got {type(allowed).__name__}"
             )
         with _no_gradients(given.ids):
             # A step function may know a shorter way to the end, if nobody needs to see each step.
-            masked = allowed is not None or (o.sampler is not None and o.sampler.cuts)
+            masked = allowed is not None or o.by_steps or attention is not None
             search_to_end = getattr(type(step), "search_to_end", None)
             if search_to_end is not None and not masked:
-                begun: list[Beams] = []
+                started: list[Beams] = []
 
                 def begin(logits: Array) -> Beams:
-                    begun.append(self._start(given, logits, False))
-                    return begun[0]
+                    started.append(self._start(given, logits, False))
+                    return started[0]
 
                 try:
                     beams = search_to_end(step, given.ids, begin)
                 except BadRow as bad:
-                    raise bad_logits(o, "the decoder", begun[0], bad) from None
+                    raise bad_logits(o, "the decoder", started[0], bad) from None
                 if beams is not None:
                     return collect(beams, o, int(beams.step[0]))
             model = Model(step, state, given.batch, given.ids, o)
@@ -244,14 +261,21 @@ class BeamSearch:
                 if isinstance(given.ids, np.ndarray)
                 else given.ids.repeat_interleave(o.beam_size)
             )
-            loop = Loop(model, repeated, start, given.capacity, o, allowed)
+
+            def begun(logits: Array) -> Begun:
+                return Begun(
+                    int(logits.shape[0]), o.beam_size, int(logits.shape[1]), o.eos, o.min_length,
+                    logits, given.history, given.history_lengths,
+                )  # fmt: skip
+
+            loop = Loop(model, repeated, start, given.capacity, o, allowed, begun, attention)
             beams = loop.run(self.cuda_graph)
             if device_of(given.ids) is not None:
                 try:
                     raise_status(int(beams.status[0]))
                 except BadRow as bad:
                     raise loop.placed(bad) from None
-            return collect(beams, o, loop.steps)
+            return collect(beams, o, loop.steps, loop.attended)
 
     def _start(self, given: Inputs, logits: Array, averaged: bool) -> Beams:
         o = self.options
@@ -270,7 +294,7 @@ class BeamSearch:
             tables=tables,
             history=given.history if remembers else None,
             history_lengths=given.history_lengths if remembers else None,
-            seed=0 if o.sampler is None else o.sampler.seed,
+            seed=o.seed,
             like=logits,
         )
 

@@ -37,6 +37,9 @@ def length_tables(options: SearchOptions, capacity: int, longest: int) -> dict[s
         bound_addend = np.maximum(addend, addend[longest])
     else:
         bound_divisor, bound_addend = certain_divisor, certain_addend
+    if options.own_stop is not None:
+        # It alone ends a sentence.
+        bound_addend = np.full(capacity + 1, np.inf)
     if options.stop == "full":
         # Nothing is above minus infinity: done as soon as enough are kept.
         bound_addend = np.full(capacity + 1, -np.inf)

@@ -6,6 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from seqfast.decoding.strategies import (
+    LENGTH_NORMS,
+    Ban,
+    Constraint,
+    LengthNorm,
+    MinLength,
+    NoRepeat,
+    _NamedStop,
+)
 from seqfast.ops.base.checks import (
     NOT_NEGATIVE,
     POSITIVE,
@@ -19,7 +28,6 @@ from seqfast.ops.base.checks import (
 )
 from seqfast.ops.beam_search.beams import BeamOptions
 
-LENGTH_NORMS = ("none", "avg", "gnmt", "reward")
 STOPS = ("exact", "first_k", "full", "top_beam", "hf", "longest")
 EOS_POOLS = ("topk", "top2k", "any", "inbeam")
 AT_MAX = ("cut", "eos", "rest")
@@ -61,6 +69,16 @@ class Sampler:
             check_number("Sampler", "top_p", self.top_p, _SHARES)
 
 
+def TopK(k: int, seed: int = 0) -> Sampler:
+    """A `Sampler` that draws among the k largest of a row."""
+    return Sampler(seed, top_k=k)
+
+
+def TopP(p: float, seed: int = 0) -> Sampler:
+    """A `Sampler` that draws among the fewest whose probabilities reach p."""
+    return Sampler(seed, top_p=p)
+
+
 @dataclass(frozen=True)
 class SearchOptions:
     """What a search is to do, checked; `seqfast.BeamSearch` documents each of them."""
@@ -74,7 +92,7 @@ class SearchOptions:
     alpha: float = 1.0
     count_eos: bool = True
     length_offset: int = 0
-    stop: str = "exact"
+    stop: Any = "exact"
     enough: int | None = None
     eos_pool: str = "topk"
     at_max: str = "cut"
@@ -86,14 +104,19 @@ class SearchOptions:
     banned: tuple[int, ...] = ()
     renormalize: bool = False
     score_prefix: bool = False
-    sampler: Sampler | None = None
+    sampler: Any = None
     ensemble: str = "probabilities"
     pad: int | None = None
     keep_eos: bool = True
+    scorer: Any = None
+    constraints: Any = ()
+    distinct: bool = False
+    each_group: bool = False
     operation: str = "BeamSearch"  # whom errors name
 
     def __post_init__(self) -> None:
         operation = self.operation
+        self._take_strategies()
         self._set("eos", check_tokens(operation, "eos", self.eos, fewest=1))
         self._set("banned", check_tokens(operation, "banned", self.banned))
         self._check_whole("beam_size", 1, _MOST_BEAMS)
@@ -110,7 +133,8 @@ class SearchOptions:
             self._check_whole("enough", 1, 4 * _MOST_BEAMS)
         if not callable(self.length_norm):
             check_choice(operation, "length_norm", self.length_norm, LENGTH_NORMS, "callable")
-        check_choice(operation, "stop", self.stop, STOPS)
+        if not callable(getattr(self.stop, "done", None)):
+            check_choice(operation, "stop", self.stop, STOPS, "an object with done")
         check_choice(operation, "eos_pool", self.eos_pool, EOS_POOLS)
         check_choice(operation, "at_max", self.at_max, AT_MAX)
         check_choice(operation, "ensemble", self.ensemble, ENSEMBLES)
@@ -129,12 +153,79 @@ class SearchOptions:
             raise ValueError(
                 f"{operation}: diversity must be 0 without groups, got {self.diversity}"
             )
-        for name in ("count_eos", "renormalize", "score_prefix", "keep_eos"):
+        if self.each_group and (self.sampler is not None or self.n_best is not None):
+            raise ValueError(
+                f"{operation}: each_group gives one hypothesis of each group, so n_best and "
+                "sampler must not be given"
+            )
+        for name in (
+            "count_eos", "renormalize", "score_prefix", "keep_eos", "distinct", "each_group",
+        ):  # fmt: skip
             check_flag(operation, name, getattr(self, name))
         if self.sampler is not None:
-            check_type(operation, "sampler", self.sampler, Sampler, "a Sampler or None")
+            own = callable(getattr(self.sampler, "mask", None))
+            if not own:
+                check_type(operation, "sampler", self.sampler, Sampler, "a Sampler or None")
         if self.pad is not None:
             self._check_whole("pad", -(1 << 31), _LARGEST)
+
+    def _take_strategies(self) -> None:
+        """Objects that say what an option says, as that option; what is left stays as it is."""
+        operation = self.operation
+        if isinstance(self.scorer, LengthNorm):
+            scorer = self.scorer
+            for name, value in (
+                ("length_norm", scorer.kind), ("alpha", scorer.alpha),
+                ("count_eos", scorer.count_eos), ("length_offset", scorer.offset),
+            ):  # fmt: skip
+                self._merge(name, value, "scorer")
+        elif self.scorer is not None:
+            if not callable(self.scorer):
+                raise TypeError(
+                    f"{operation}: scorer must be a LengthNorm or a callable of lengths, got "
+                    f"{type(self.scorer).__name__}"
+                )
+            self._merge("length_norm", self.scorer, "scorer")
+        if isinstance(self.stop, _NamedStop):
+            if self.stop.enough is not None:
+                self._merge("enough", self.stop.enough, "stop")
+            self._set("stop", self.stop.name)
+        elif isinstance(self.stop, type):
+            raise TypeError(f"{operation}: stop must be an object, got {self.stop.__name__}")
+        given = self.constraints
+        if not isinstance(given, (list, tuple)):
+            raise TypeError(
+                f"{operation}: constraints must be a list of them, got {type(given).__name__}"
+            )
+        left = []
+        for i, one in enumerate(given):
+            if isinstance(one, MinLength):
+                self._set("min_length", max(self.min_length, one.tokens))
+            elif isinstance(one, NoRepeat):
+                self._merge("no_repeat_ngram", one.n, f"constraints[{i}]")
+            else:
+                if isinstance(one, Ban):
+                    banned = check_tokens(operation, "banned", self.banned)
+                    self._set("banned", tuple(sorted({*banned, *one.tokens})))
+                    if not one.sequences:
+                        continue
+                elif not isinstance(one, Constraint) or isinstance(one, type):
+                    raise TypeError(
+                        f"{operation}: constraints[{i}] must have begin, allowed and advance, got "
+                        f"{one.__name__ if isinstance(one, type) else type(one).__name__}"
+                    )
+                left.append(one)
+        self._set("constraints", tuple(left))
+
+    def _merge(self, name: str, value: Any, origin: str) -> None:
+        """An option told by an object: not otherwise told by its flat name."""
+        default = type(self).__dataclass_fields__[name].default
+        told = getattr(self, name)
+        if told not in (default, value):
+            raise ValueError(
+                f"{self.operation}: {name} is told twice, {told!r} and by {origin}, {value!r}"
+            )
+        self._set(name, value)
 
     def _check_whole(self, name: str, low: int, high: int) -> None:
         self._set(name, check_whole(self.operation, name, getattr(self, name), low, high))
@@ -152,6 +243,8 @@ class SearchOptions:
         """That the result has of a sentence."""
         if self.n_best is not None:
             return self.n_best
+        if self.each_group:
+            return self.groups
         return self.beam_size if self.groups > 1 or self.sampler is not None else 1
 
     @property
@@ -173,7 +266,34 @@ class SearchOptions:
             return max(self.wanted, self.beams_per_group) + 2 * self.beams_per_group
         if self.stop == "first_k":
             return max(self.wanted, self.beams_per_group)
+        if self.coverage:  # which may change the order of all of them
+            return max(self.wanted, self.beams_per_group)
         return max(self.wanted, min(self.hypotheses, self.beams_per_group))
+
+    @property
+    def own_stop(self) -> Any:
+        """A stop rule of the caller's, or None."""
+        return None if isinstance(self.stop, str) else self.stop
+
+    @property
+    def cuts_rows(self) -> bool:
+        """Whether the sampler looks at whole rows before anything is drawn."""
+        return self.sampler is not None and bool(getattr(self.sampler, "cuts", True))
+
+    @property
+    def seed(self) -> int:
+        """Of what is drawn."""
+        return int(getattr(self.sampler, "seed", 0))
+
+    @property
+    def coverage(self) -> float:
+        """Weight of the coverage penalty."""
+        return float(getattr(self.scorer, "coverage", 0.0))
+
+    @property
+    def by_steps(self) -> bool:
+        """Whether something must be asked between two steps."""
+        return bool(self.constraints) or self.own_stop is not None or self.cuts_rows
 
     @property
     def padding(self) -> int:
@@ -187,7 +307,8 @@ class SearchOptions:
             eos_pool, stop = "competing", "exact"
         else:
             eos_pool = self.eos_pool
-            stop = self.stop if self.stop in ("first_k", "top_beam") else "exact"
+            named = self.stop in ("first_k", "top_beam")
+            stop = str(self.stop) if named else "exact"
         return BeamOptions(
             beams=self.beam_size,
             vocabulary=vocabulary,

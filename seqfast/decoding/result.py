@@ -91,8 +91,14 @@ def _speller(tokenizer: Any) -> Callable[[list[int]], str]:
     )
 
 
-def collect(beams: Beams, options: SearchOptions, steps: int) -> BeamResult:
-    """The result of a search that has ended."""
+def collect(
+    beams: Beams,
+    options: SearchOptions,
+    steps: int,
+    attended: list[tuple[Array, Array]] | None = None,
+) -> BeamResult:
+    """The result of a search that has ended. `attended`: of each step which sentences were in the
+    batch (None: all), and what their rows attended to, [rows, memory_steps]."""
     sentences, groups, pool = beams.pool_scores.shape
     xp = _NUMPY if isinstance(beams.scores, np.ndarray) else _Torch()
 
@@ -102,35 +108,29 @@ def collect(beams: Beams, options: SearchOptions, steps: int) -> BeamResult:
     scores, logprobs = flat(beams.pool_scores), flat(beams.pool_logprobs)
     if options.at_max == "rest":
         scores = _without_rest(xp, scores, logprobs, flat(beams.pool_tokens), options.eos)
-    found = options.hypotheses
-    if options.sampler is not None and options.beams_per_group == 1:
-        order = xp.in_order(scores, found)  # sample by sample
-    elif options.sampler is not None:
-        order = xp.descending(flat(beams.pool_keys), found)
-    else:
-        order = xp.descending(scores, found)
-
-    def best(array: Array) -> Array:
-        return xp.take(flat(array), order)
-
-    scores = xp.take(scores, order)
-    missing = scores == -np.inf
-    last_steps = xp.where(missing, -1, best(beams.pool_steps))
-    length = int(last_steps.max()) + 1 if sentences else 0
-    last_tokens = best(beams.pool_tokens)
-    tokens, parents, token_logprobs = beam_backtrack(
-        beams,
-        last_steps,
-        best(beams.pool_parents),
-        last_tokens,
-        best(beams.pool_last),
-        length=length,
-        pad=options.padding,
-    )
-    lengths = xp.int64(last_steps) + 1
+    everything = xp.in_order(scores, groups * pool)
+    attention = None
+    if attended:
+        recorded = _recorded(xp, beams, attended)
+    if options.coverage and attended:
+        # Of all that has ended, as it changes their order.
+        found = _Found(xp, beams, options, scores, everything)
+        received = _attention_of(xp, recorded, found.parents).sum(2)
+        scores = scores + options.coverage * _coverage(xp, received)
+    order = _order(xp, beams, options, scores, everything)
+    if options.distinct:
+        found = _Found(xp, beams, options, scores, order)
+        order = xp.take(order, xp.descending(-xp.repeated(found.tokens), groups * pool))
+        again = xp.repeated(_Found(xp, beams, options, scores, order).tokens) > 0
+        scores = xp.put(scores, order, xp.where(again, -np.inf, xp.take(scores, order)))
+    order = order[:, : options.hypotheses]
+    found = _Found(xp, beams, options, scores, order)
+    missing, tokens, lengths = found.missing, found.tokens, found.lengths
+    if attended:
+        attention = _attention_of(xp, recorded, found.parents)
     if not options.keep_eos:
-        ends = xp.is_in(last_tokens, options.eos) & ~missing
-        places = xp.like(np.arange(length), tokens)
+        ends = xp.is_in(found.last_tokens, options.eos) & ~missing
+        places = xp.like(np.arange(tokens.shape[2]), tokens)
         at_end = ends[..., None] & (places == lengths[..., None] - 1)
         tokens = xp.where(at_end, options.padding, tokens)
         lengths = lengths - xp.int64(ends)
@@ -143,15 +143,85 @@ def collect(beams: Beams, options: SearchOptions, steps: int) -> BeamResult:
     return BeamResult(
         tokens=tokens,
         lengths=lengths,
-        scores=scores,
+        scores=xp.take(scores, order),
         logprobs=xp.where(missing, -np.inf, xp.take(logprobs, order)),
-        token_logprobs=token_logprobs,
-        parents=parents,
-        certified=(beams.certified != 0).all(1) & ~dead_ends,
+        token_logprobs=found.token_logprobs,
+        parents=found.parents,
+        certified=(beams.certified != 0).all(1) & ~dead_ends & (options.coverage == 0),
         dead_ends=dead_ends,
         groups=order // pool,
         steps=steps,
+        attention=attention,
     )
+
+
+def _order(
+    xp: Any, beams: Beams, options: SearchOptions, scores: Array, everything: Array
+) -> Array:
+    """Places of the pools, [sentences, groups * pool], as the result has them."""
+    sentences, groups, pool = beams.pool_scores.shape
+    count = groups * pool
+    if options.sampler is not None and options.beams_per_group == 1:
+        return everything  # sample by sample
+    if options.sampler is not None:
+        assert beams.pool_keys is not None
+        return xp.descending(beams.pool_keys.reshape(sentences, count), count)
+    if options.each_group:
+        within = xp.descending(scores.reshape(sentences * groups, pool), 1)
+        first = xp.like(np.arange(groups) * pool, within)
+        return first + within.reshape(sentences, groups)
+    return xp.descending(scores, count)
+
+
+class _Found:
+    """Hypotheses at some places of the pools, [sentences, any]."""
+
+    def __init__(
+        self, xp: Any, beams: Beams, options: SearchOptions, scores: Array, order: Array
+    ) -> None:
+        sentences = scores.shape[0]
+
+        def best(array: Array) -> Array:
+            return xp.take(array.reshape(scores.shape), order)
+
+        self.missing = xp.take(scores, order) == -np.inf
+        last_steps = xp.where(self.missing, -1, best(beams.pool_steps))
+        length = int(last_steps.max()) + 1 if sentences else 0
+        self.last_tokens = best(beams.pool_tokens)
+        self.tokens, self.parents, self.token_logprobs = beam_backtrack(
+            beams,
+            last_steps,
+            best(beams.pool_parents),
+            self.last_tokens,
+            best(beams.pool_last),
+            length=length,
+            pad=options.padding,
+        )
+        self.lengths = xp.int64(last_steps) + 1
+
+
+def _recorded(xp: Any, beams: Beams, attended: list[tuple[Array, Array]]) -> Array:
+    """Real [steps, sentences, beams, memory_steps]: what each row attended to at each step."""
+    sentences, count = beams.pool_scores.shape[0], beams.options.beams
+    memory = attended[0][1].shape[1]
+    steps = []
+    for where, weights in attended:
+        each = weights.reshape(-1, count, memory)
+        steps.append(each if where is None else xp.scattered(each, where, sentences))
+    return xp.concatenated(steps)
+
+
+def _attention_of(xp: Any, recorded: Array, parents: Array) -> Array:
+    """Of the tokens of hypotheses, [sentences, any, length, memory_steps]."""
+    steps = xp.like(np.arange(parents.shape[2]), parents)
+    return xp.rows_of(recorded, steps, parents)
+
+
+def _coverage(xp: Any, received: Array) -> Array:
+    """Of attention received, [sentences, any, memory_steps], the sum of log(min(it, 1)); what no
+    hypothesis of a sentence attends to is padding (Wu et al. 2016)."""
+    real = (received > 0).any(1)[:, None]
+    return xp.where(real & (received < 1), xp.log(received, 1e-20), xp.zeros(received)).sum(2)
 
 
 def warn_of_dead_ends(operation: str, dead_ends: Array) -> None:
@@ -199,6 +269,35 @@ class _NumPy:
     def like(self, array: Array, other: Array) -> Array:
         return array
 
+    def put(self, array: Array, order: Array, values: Array) -> Array:
+        array = array.copy()
+        np.put_along_axis(array, order, values, 1)
+        return array
+
+    def repeated(self, tokens: Array) -> Array:
+        """Real [sentences, any]: 1 where the same tokens stand earlier in the row, else 0."""
+        same = (tokens[:, :, None] == tokens[:, None]).all(3)
+        return (np.tril(same, -1).any(2)).astype(np.float32)
+
+    def scattered(self, each: Array, where: Array, sentences: int) -> Array:
+        whole = np.zeros((sentences, *each.shape[1:]), each.dtype)
+        whole[where] = each
+        return whole
+
+    def concatenated(self, steps: list[Array]) -> Array:
+        return np.stack(steps)
+
+    def rows_of(self, recorded: Array, steps: Array, parents: Array) -> Array:
+        sentence = np.arange(len(parents))[:, None, None]
+        found = recorded[steps, sentence, np.maximum(parents, 0)]
+        return np.where(parents[..., None] < 0, 0, found).astype(recorded.dtype)
+
+    def log(self, array: Array, least: float) -> Array:
+        return np.log(np.maximum(array, least))
+
+    def zeros(self, array: Array) -> Array:
+        return np.zeros_like(array)
+
 
 class _Torch:
     def in_order(self, values: Array, count: int) -> Array:
@@ -230,6 +329,36 @@ class _Torch:
         import torch
 
         return torch.from_numpy(array).to(other.device)
+
+    def put(self, array: Array, order: Array, values: Array) -> Array:
+        return array.scatter(1, order, values)
+
+    def repeated(self, tokens: Array) -> Array:
+        same = (tokens[:, :, None] == tokens[:, None]).all(3)
+        return same.tril(-1).any(2).float()
+
+    def scattered(self, each: Array, where: Array, sentences: int) -> Array:
+        whole = each.new_zeros((sentences, *each.shape[1:]))
+        whole[where] = each
+        return whole
+
+    def concatenated(self, steps: list[Array]) -> Array:
+        import torch
+
+        return torch.stack(steps)
+
+    def rows_of(self, recorded: Array, steps: Array, parents: Array) -> Array:
+        import torch
+
+        sentence = torch.arange(len(parents), device=parents.device)[:, None, None]
+        found = recorded[steps, sentence, parents.clamp(min=0)]
+        return found.masked_fill(parents[..., None] < 0, 0)
+
+    def log(self, array: Array, least: float) -> Array:
+        return array.clamp(min=least).log()
+
+    def zeros(self, array: Array) -> Array:
+        return array.new_zeros(array.shape)
 
 
 _NUMPY = _NumPy()
