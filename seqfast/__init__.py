@@ -15,6 +15,7 @@ __all__ = [
     "decoding",
     "embeddings",
     "nn",
+    "onnx",
     "ops",
     "reference",
 ]
@@ -43,7 +44,7 @@ def build_info() -> dict[str, Any]:
 
 # Subpackages load at first use: `import seqfast` must not import torch.
 def __getattr__(name: str) -> Any:
-    if name in ("decoding", "embeddings", "nn", "ops", "reference"):
+    if name in ("decoding", "embeddings", "nn", "onnx", "ops", "reference"):
         return importlib.import_module(f"seqfast.{name}")
     if name == "accelerate":
         return importlib.import_module("seqfast.nn").accelerate

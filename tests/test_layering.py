@@ -39,10 +39,11 @@ CPP_ROOMS = {
     "bindings": room("bindings cpu cuda host_executor core", outside="pybind11"),
 }
 PYTHON_ROOMS = {
-    "seqfast": room("seqfast _C ops nn decoding embeddings reference", outside="numpy torch"),
+    "seqfast": room("seqfast _C ops nn onnx decoding embeddings reference", outside="numpy torch"),
     "ops": room("ops _C", outside="numpy torch"),
     "reference": room("reference", outside="numpy"),
     "nn": room("nn decoding ops", outside="numpy torch"),
+    "onnx": room("onnx nn ops", outside="google numpy onnx onnx_ir onnxscript torch"),
     "embeddings": room(
         "embeddings ops",
         outside="numpy torch gensim matplotlib safetensors scipy sklearn tqdm",
@@ -393,6 +394,8 @@ PLANTED_IMPORTS = [
     ("nn/rnn.py", "import seqfast._C", "imports seqfast._C"),
     ("nn/rnn.py", "from .. import _C", "imports seqfast._C"),
     ("decoding/beam.py", "from ..nn import rnn", "imports seqfast.nn.rnn"),
+    ("nn/rnn.py", "import onnx", "imports onnx"),
+    ("nn/rnn.py", "from seqfast.onnx import export", "imports seqfast.onnx.export"),
     ("attic/a.py", "", "no rule for the directory attic"),
     ("reference/rnn.py", "import numpy as np\nimport math\nfrom . import cells", None),
     ("ops/rnn.py", "from seqfast import _C\nfrom . import torch_rnn\nimport numpy", None),

@@ -1,0 +1,63 @@
+"""A layer that runs backward in time alone, as ONNX has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from seqfast.nn._checks import check_lengths, check_tensor
+from seqfast.nn._layer import RecurrentLayer
+from seqfast.ops.base.checks import check_type
+
+
+class ReverseLayer(Module):
+    """A one-directional layer of seqfast.nn, run from the last step to the first.
+
+    ONNX's `direction="reverse"`, for which the layers themselves have no option. `layer(input,
+    hx=None, *, lengths=None)` takes and returns what the inner layer does: step t of the output
+    stands at step t of the input, and `hx` comes before the last step. With `lengths` each row
+    begins at its own last step, and the output past it is zero.
+
+    Args:
+        layer: a `seqfast.nn.LSTM`, `GRU` or `RNN` of one direction. It is `.layer`.
+
+    Raises TypeError for another layer and what is no tensor, ValueError for one of two directions
+    and for lengths that do not fit.
+
+        backward = seqfast.onnx.ReverseLayer(seqfast.nn.GRU(16, 32))
+        output, h = backward(torch.randn(5, 2, 16), lengths=torch.tensor([5, 3]))
+    """
+
+    def __init__(self, layer: RecurrentLayer) -> None:
+        super().__init__()
+        check_type("ReverseLayer", "layer", layer, RecurrentLayer, "a seqfast.nn.LSTM, GRU or RNN")
+        if layer.bidirectional:
+            raise ValueError("ReverseLayer: layer must have one direction, got bidirectional=True")
+        self.layer = layer
+
+    def forward(
+        self, input: Tensor, hx: Any = None, *, lengths: Tensor | None = None
+    ) -> tuple[Any, ...]:
+        check_tensor("ReverseLayer", "input", input)
+        batched = input.dim() == 3
+        axis = 1 if self.layer.batch_first and batched else 0
+        if lengths is None:
+            output, states = self.layer(input.flip(axis), hx)
+            return output.flip(axis), states
+        wanted = [input.shape[1 - axis]] if batched else []
+        check_lengths("ReverseLayer", lengths, wanted, most=input.shape[axis])
+        steps = torch.arange(input.shape[axis], device=input.device)
+        ends = lengths.to(input.device, torch.int64)
+        if batched:
+            steps, ends = steps.unsqueeze(1 - axis), ends.unsqueeze(axis)
+        # Within its length a row is turned round; what is behind stays where it is.
+        order = torch.where(steps < ends, ends - 1 - steps, steps).unsqueeze(-1)
+
+        def turned(sequence: Tensor) -> Tensor:
+            return sequence.gather(axis, order.expand(*order.shape[:-1], sequence.shape[-1]))
+
+        output, states = self.layer(turned(input), hx, lengths=lengths)
+        return turned(output), states

@@ -1,0 +1,146 @@
+"""What torch's ONNX exporter is told of seqfast's operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from seqfast.onnx._graph import BFLOAT16, BOOL, DOUBLE, FLOAT, INT32, INT64, Recorder
+from seqfast.onnx._native import is_native, native
+from seqfast.onnx._steps import Walked, by_steps
+from seqfast.ops.base.torch_schema import grouped
+from seqfast.ops.rnn.arguments import RnnWeights
+from seqfast.ops.rnn.layer import Results
+from seqfast.ops.rnn.torch import ForwardCall
+
+Translation = Callable[..., Any]
+_SHORT = {BOOL, ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16}
+
+_EVALUATION = (
+    "export the model in evaluation: model.eval() before torch.onnx.export, or "
+    "seqfast.onnx.export, which sees to it"
+)
+
+
+class ExportError(ValueError):
+    """A model, or a call of one, that ONNX has no form for; the message has the way out."""
+
+
+def translations() -> dict[Callable[..., Any], Translation]:
+    """What `torch.onnx.export` needs to know of seqfast's layers.
+
+    For its argument `custom_translation_table`. LSTM, GRU and RNN become ONNX's own nodes where
+    these hold what the layer does, else a Scan of ordinary operators with the same results;
+    docs/onnx.md lists which. Works on models in evaluation, with any opset from 18 on.
+
+    Returns a dict from torch's operators to functions that record ONNX nodes: of `seqfast::*`, and
+    of `aten::sort.stable`, which `mask=` needs and torch's own table lacks.
+
+    Raises, at the export and inside torch's own exception, `ExportError` (a ValueError) for a model
+    in training whose masks are drawn at random.
+
+        program = torch.onnx.export(
+            model.eval(), (x,), dynamo=True, custom_translation_table=seqfast.onnx.translations()
+        )
+    """
+    return table(cells_are_asked_for=False)
+
+
+def table(cells_are_asked_for: bool) -> dict[Callable[..., Any], Translation]:
+    """`cells_are_asked_for`: whether an operator that saves does so because of return_cells=True,
+    as without gradients, or maybe for a backward pass that the export does not have."""
+
+    def rnn_forward(*arguments: Any) -> Any:  # the exporter reads hints, but not all
+        return _rnn_forward(arguments, cells_are_asked_for)
+
+    operators: Any = torch.ops  # `seqfast.ops` defines ours when it is imported
+    return {
+        operators.seqfast.rnn_forward.default: rnn_forward,
+        operators.seqfast.rnn_backward.default: _rnn_backward,
+        operators.seqfast.dropout.default: _dropout,
+        operators.aten.sort.stable: _sort_stable,
+    }
+
+
+def _rnn_forward(arguments: Sequence[Any], cells_are_asked_for: bool) -> Sequence[ir.Value]:
+    given = grouped(ForwardCall, arguments)
+    if given.inputs.seed is not None:
+        raise ExportError(
+            f"{given.cell}: zoneout and recurrent_dropout draw random numbers in training, for "
+            f"which ONNX has no operator: {_EVALUATION}"
+        )
+    graph = Recorder()
+
+    def on_graph(dtype: ir.DataType | None) -> tuple[ForwardCall, tuple[RnnWeights, ...]]:
+        """The call and its directions with terms for tensors, floating ones cast where asked."""
+        terms = [_term(graph, argument, dtype) for argument in arguments]
+        call = grouped(ForwardCall, terms)
+        every = call.weights, call.weights_reverse
+        return call, tuple(row for row in every if any(weight is not None for weight in row))
+
+    input: Any = given.inputs.input
+    dtype: ir.DataType = input.dtype
+    is_lstm = given.cell == "lstm"
+    cells = given.save and is_lstm
+    found = Walked(None, None, None, None)
+    # ONNX Runtime runs the nodes in float32, and in float16 by way of it.
+    by_node = is_native(given) and dtype != DOUBLE and not (cells and cells_are_asked_for)
+    if by_node:
+        call, rows = on_graph(FLOAT if dtype == BFLOAT16 else None)
+        found = Walked._make([*native(graph, call, rows), None, None][:4])
+    if not by_node or cells:
+        walked = by_steps(graph, *on_graph(None), cells)
+        # Beside a node: unused where only a backward pass would need them, and then left out.
+        found = found._replace(cells=walked.cells) if by_node else walked
+    accumulator = DOUBLE if dtype == DOUBLE else FLOAT
+    dtypes = Results(dtype, dtype, dtype, accumulator, dtype, accumulator)
+    results = Results(*found, None, None)
+    values = []
+    for result, wanted in zip(results, dtypes, strict=True):
+        # Empty for what there is not, as the operator itself has it.
+        term = graph.constant([], wanted) if result is None else result.cast(wanted)
+        values.append(term.value)
+    graph.hand_over()
+    return values
+
+
+def _term(graph: Recorder, argument: Any, dtype: ir.DataType | None) -> Any:
+    if not isinstance(argument, ir.Value):
+        return argument
+    term = graph.term(argument)
+    if dtype is None or argument.dtype is None or not argument.dtype.is_floating_point():
+        return term
+    return term.cast(dtype)
+
+
+def _rnn_backward(*arguments: Any) -> Any:
+    raise ExportError(
+        f"{arguments[0]}: a backward pass has no ONNX operator: export a model that asks for no "
+        "gradients in its own code"
+    )
+
+
+def _dropout(*arguments: Any) -> Any:
+    raise ExportError(
+        "dropout, input_dropout and weight_dropout draw random numbers in training, for which ONNX "
+        f"has no operator: {_EVALUATION}"
+    )
+
+
+def _sort_stable(
+    values: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> Any:
+    """By TopK, which leaves equal elements in their order."""
+    graph = Recorder()
+    given = graph.term(values)
+    # It knows no bool and few of the short types.
+    short = values.dtype in _SHORT
+    keys = given.cast(INT32) if short else given
+    count = given.apply("Shape").apply("Gather", graph.constant([dim], INT64))
+    ordered, order = graph.apply("TopK", [keys, count], 2, axis=dim, largest=int(descending))
+    order.value.dtype = INT64
+    graph.hand_over()
+    return [ordered.cast(values.dtype).value, order.value]
