@@ -21,7 +21,12 @@ def public_modules() -> dict[str, list[ModuleType]]:
         raise SystemExit(f"the API reference needs seqfast, built, and torch: {error}") from error
     pages = {"seqfast": [seqfast]}
     for name in seqfast.__all__:
-        if not inspect.ismodule(part := getattr(seqfast, name)):
+        try:
+            part = getattr(seqfast, name)
+        except ImportError as error:  # an extra that is not installed
+            print(f"no page of seqfast.{name}: {error}", file=sys.stderr)
+            continue
+        if not inspect.ismodule(part):
             continue
         inner = [getattr(part, n) for n in part.__all__ if inspect.ismodule(getattr(part, n))]
         if name in ("ops", "reference"):  # their modules are the interface

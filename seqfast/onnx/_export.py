@@ -64,16 +64,27 @@ def export(
         options: further arguments of `torch.onnx.export` (`input_names`, `output_names`,
             `opset_version`, `verify`, ...).
 
-    Returns the `torch.onnx.ONNXProgram`: `program(x)` runs it, `program.model_proto` is the
-    `onnx.ModelProto`.
+    Returns:
+        The `torch.onnx.ONNXProgram`: `program(x)` runs it, `program.model_proto` is the
+        `onnx.ModelProto`. Layer k of the module `encoder.rnn` is the node `encoder.rnn.l{k}`.
 
-    Raises `ExportError`, a ValueError, for what ONNX has no form for, with the way out: packed
-    sequences, gradients in the model's own code. What torch's exporter raises for other reasons
-    passes. Without `onnx` and `onnxscript` the import of `seqfast.onnx` raises ImportError.
+    Raises:
+        ExportError: (a ValueError) for what ONNX has no form for, with the way out: packed
+            sequences, gradients in the model's own code.
+        TypeError: a model that is no `torch.nn.Module`.
+        ImportError: at the import of `seqfast.onnx`, without the extra `seqfast[onnx]`.
 
-        lstm = seqfast.nn.LSTM(16, 32, batch_first=True)
-        shapes = {"input": {0: "batch", 1: "steps"}}
-        seqfast.onnx.export(lstm, (torch.zeros(2, 5, 16),), "lstm.onnx", dynamic_shapes=shapes)
+    What torch's exporter raises for other reasons passes.
+
+    Example:
+        >>> import seqfast, torch
+        >>> model = seqfast.nn.LSTM(16, 32, batch_first=True, peephole=True)
+        >>> shapes = {"input": {0: "batch", 1: "steps"}}
+        >>> program = seqfast.onnx.export(
+        ...     model, (torch.zeros(2, 5, 16),), "lstm.onnx", dynamic_shapes=shapes
+        ... )
+        >>> [node.op_type for node in program.model_proto.graph.node]
+        ['Transpose', 'LSTM', 'Squeeze', 'Transpose']
     """
     check_type("onnx.export", "model", model, Module, "a torch.nn.Module")
     given = {**table(cells_are_asked_for=True), **(custom_translation_table or {})}

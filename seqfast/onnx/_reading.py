@@ -47,6 +47,8 @@ def load_rnn(
 ) -> Any:
     """The layer that an LSTM, GRU or RNN node of an ONNX model is, with its weights and options.
 
+    The operators are those of the ONNX standard: https://onnx.ai/onnx/operators/.
+
     Args:
         source: a path, an `onnx.ModelProto`, `GraphProto` or `NodeProto`, or what
             `seqfast.onnx.export` returned.
@@ -57,21 +59,28 @@ def load_rnn(
         return_states: also return the initial states that the file holds.
         device: where the layer's parameters go.
 
-    Returns a `seqfast.nn.LSTM`, `GRU` or `RNN` of one layer, in the dtype of the weights, or a
-    `ReverseLayer` around it for a node of direction "reverse". `layout=1` gives `batch_first=True`.
-    What the node takes as `sequence_lens` and `initial_h` goes to `lengths=` and `hx` of the call.
-    With `return_states` a pair, of the layer and its `hx`: [directions, batch, hidden_size], of an
-    LSTM two of them, None where the file has none.
+    Returns:
+        A `seqfast.nn.LSTM`, `GRU` or `RNN` of one layer, in the dtype of the weights, or a
+        `ReverseLayer` around it for a node of direction "reverse". `layout=1` gives
+        `batch_first=True`. What the node takes as `sequence_lens` and `initial_h` goes to
+        `lengths=` and `hx` of the call. With `return_states` a pair, of the layer and its `hx`:
+        [directions, batch, hidden_size], of an LSTM two of them, None where the file has none.
 
-    Raises ValueError with file and node for what is not in the file (weights that come as inputs of
-    the graph, sizes known at run time alone), for sizes that do not fit, for activations and clips
-    that the layer lacks, for a file that is cut short or no ONNX model; TypeError for another
-    source; OSError where the file cannot be opened. No layer is returned then.
+    Raises:
+        ValueError: with file and node, for what is not in the file (weights that come as inputs of
+            the graph, sizes known at run time alone), for sizes that do not fit, for activations
+            and clips that the layer lacks, and for a file that is cut short or no ONNX model.
+        TypeError: another source, other weights.
+        OSError: a file that cannot be opened.
 
-    The operators are those of the ONNX standard: https://onnx.ai/onnx/operators/onnx__LSTM.html.
+    No layer is returned then.
 
-        layer = seqfast.onnx.load_rnn("model.onnx", "encoder.rnn.l0")
-        output, (h, c) = layer(x, lengths=lengths)
+    Example:
+        >>> import numpy as np, onnx, seqfast
+        >>> node = onnx.helper.make_node("GRU", ["X", "W", "R"], ["Y"], linear_before_reset=1)
+        >>> weights = {"W": np.ones((1, 24, 4), np.float32), "R": np.ones((1, 24, 8), np.float32)}
+        >>> seqfast.onnx.load_rnn(node, weights=weights)
+        GRU(4, 8, bias=False)
     """
     node = find_node(source, name, weights)
     reader = _Reader(node)

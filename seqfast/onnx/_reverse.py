@@ -24,11 +24,16 @@ class ReverseLayer(Module):
     Args:
         layer: a `seqfast.nn.LSTM`, `GRU` or `RNN` of one direction. It is `.layer`.
 
-    Raises TypeError for another layer and what is no tensor, ValueError for one of two directions
-    and for lengths that do not fit.
+    Raises:
+        TypeError: another layer; in a call, what is no tensor.
+        ValueError: a layer of two directions; in a call, lengths that do not fit.
 
-        backward = seqfast.onnx.ReverseLayer(seqfast.nn.GRU(16, 32))
-        output, h = backward(torch.randn(5, 2, 16), lengths=torch.tensor([5, 3]))
+    Example:
+        >>> import seqfast, torch
+        >>> layer = seqfast.onnx.ReverseLayer(seqfast.nn.GRU(16, 32))
+        >>> output, h = layer(torch.randn(5, 2, 16), lengths=torch.tensor([5, 3]))
+        >>> bool((output[0] == h[0]).all())
+        True
     """
 
     def __init__(self, layer: RecurrentLayer) -> None:

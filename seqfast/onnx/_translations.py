@@ -26,25 +26,45 @@ _EVALUATION = (
 
 
 class ExportError(ValueError):
-    """A model, or a call of one, that ONNX has no form for; the message has the way out."""
+    """A model, or a call of one, that ONNX has no form for; the message has the way out.
+
+    `seqfast.onnx.export` raises it as it is; `torch.onnx.export` inside an exception of its own.
+
+    Example:
+        >>> import seqfast, torch
+        >>> packed = torch.nn.utils.rnn.pack_sequence([torch.zeros(3, 4)])
+        >>> try:
+        ...     seqfast.onnx.export(seqfast.nn.GRU(4, 8), (packed,))
+        ... except seqfast.onnx.ExportError as error:
+        ...     print(str(error).partition(":")[0])
+        GRU
+    """
 
 
 def translations() -> dict[Callable[..., Any], Translation]:
-    """What `torch.onnx.export` needs to know of seqfast's layers.
+    """What `torch.onnx.export(..., dynamo=True)` needs to know of seqfast's layers.
 
     For its argument `custom_translation_table`. LSTM, GRU and RNN become ONNX's own nodes where
     these hold what the layer does, else a Scan of ordinary operators with the same results;
-    docs/onnx.md lists which. Works on models in evaluation, with any opset from 18 on.
+    docs/onnx.md lists which. For models in evaluation, and opset 18 or newer. The table follows
+    the ONNX standard: https://onnx.ai/onnx/operators/.
 
-    Returns a dict from torch's operators to functions that record ONNX nodes: of `seqfast::*`, and
-    of `aten::sort.stable`, which `mask=` needs and torch's own table lacks.
+    A model in training whose masks are drawn at random, packed sequences and gradients in the
+    model's own code have no form: the export raises `ExportError`, inside torch's own exception.
 
-    Raises, at the export and inside torch's own exception, `ExportError` (a ValueError) for a model
-    in training whose masks are drawn at random.
+    Returns:
+        A dict from torch's operators to functions that record ONNX nodes: of `seqfast::*`, and of
+        `aten::sort.stable`, which `mask=` needs and torch's own table lacks.
 
-        program = torch.onnx.export(
-            model.eval(), (x,), dynamo=True, custom_translation_table=seqfast.onnx.translations()
-        )
+    Example:
+        >>> import seqfast, torch
+        >>> table = seqfast.onnx.translations()
+        >>> model, x = seqfast.nn.LSTM(4, 8).eval(), torch.zeros(5, 2, 4)
+        >>> program = torch.onnx.export(
+        ...     model, (x,), dynamo=True, verbose=False, custom_translation_table=table
+        ... )
+        >>> [node.op_type for node in program.model_proto.graph.node]
+        ['LSTM', 'Squeeze']
     """
     return table(cells_are_asked_for=False)
 

@@ -340,7 +340,6 @@ def tagged() -> tuple[Tensor, Tensor]:
     return torch.randn(3, 5, SIZE), torch.tensor([4, 5, 1])
 
 
-@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning")
 def test_torchs_exporter_takes_the_translations() -> None:
     model, given = Tagger().eval(), tagged()
     table = seqfast.onnx.translations()
@@ -413,7 +412,6 @@ def reason(model: Module, given: tuple[Any, ...]) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:Exporting a model while it is in training mode:UserWarning")
-@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning")
 @pytest.mark.parametrize(
     ("option", "said"),
     [
