@@ -25,6 +25,7 @@ _HOMES = {
     "NoRepeat": "strategies",
     "OwnSampler": "strategies",
     "Progress": "strategies",
+    "NGram": "ngram",
     "RowsSoFar": "_masks",
     "Sampler": "options",
     "Score": "sampling",
