@@ -239,7 +239,7 @@ class NGram:
             The sum over its words.
         """
         words = sentence.split() if isinstance(sentence, str) else list(sentence)
-        state, total = np.int64(self.start() if begin else 0), 0.0
+        state, total = np.array(self.start() if begin else 0), 0.0
         for id in self.ids([*words, END] if end else words):
             state, gained = self.step(state, id)
             total += float(gained)
