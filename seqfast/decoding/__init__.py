@@ -24,6 +24,7 @@ _HOMES = {
     "MinLength": "strategies",
     "NoRepeat": "strategies",
     "OwnSampler": "strategies",
+    "Phrases": "phrases",
     "Progress": "strategies",
     "NGram": "ngram",
     "RowsSoFar": "_masks",

@@ -10,6 +10,7 @@ import numpy as np
 from seqfast.decoding._constraints import Constraints
 from seqfast.decoding._masks import Allowed, RowsSoFar, allowed_mask, sampler_mask
 from seqfast.decoding._model import Model, StepError
+from seqfast.decoding._phrase_search import PhraseSearch
 from seqfast.decoding.options import SearchOptions
 from seqfast.decoding.state import Rows, take
 from seqfast.decoding.strategies import Begun, Progress
@@ -46,6 +47,7 @@ class Loop:
         self.steps = 0
         self._begun = begun
         self._constraints: Constraints | None = None
+        self._phrases: PhraseSearch | None = None
         self._attention = attention
         self.attended: list[tuple[Array, Array]] = []
         """Of each step, where `attention` is asked: sentences, and what their rows attended to."""
@@ -142,6 +144,9 @@ class Loop:
             logits = logits.detach()
         if self.beams is None:
             self.beams = self._start(logits)
+            if o.phrases is not None:
+                batch = int(self.beams.sentence.shape[0])
+                self._phrases = PhraseSearch(o.phrases, o, batch, self.beams)
             if o.constraints:
                 self._constraints = Constraints(o, self._begun(logits))
         mask = None
@@ -160,7 +165,10 @@ class Loop:
         if o.sampler is not None:
             mask = sampler_mask(o.sampler, logits, mask, self.beams)
         try:
-            beam_step(logits, self.beams, allowed=mask)
+            if self._phrases is not None:
+                self._phrases.step(logits, mask)
+            else:
+                beam_step(logits, self.beams, allowed=mask)
         except BadRow as bad:
             raise self.placed(bad) from None
         if o.own_stop is not None:
@@ -216,6 +224,8 @@ class Loop:
 
             keep, kept = torch.from_numpy(stay), torch.from_numpy(flat)
         rows = beams.next_rows[keep].reshape(-1)
+        if self._phrases is not None:
+            self._phrases.keep(stay)
         for name in ("sentence", "scores", "keys", "history_start", "next_tokens", "next_rows"):
             value = getattr(beams, name)
             if value is not None:
@@ -228,7 +238,8 @@ class Loop:
         """Why there can be no graph, as far as one can tell before the first step."""
         if self._allowed is not None:
             return "allowed is called by Python at every step"
-        if self._options.constraints or self._options.own_stop is not None:
+        o = self._options
+        if o.constraints or o.phrases is not None or o.own_stop is not None:
             return "constraints and stop rules of one's own are asked at every step"
         if self._attention is not None:
             return "attention is asked for at every step"

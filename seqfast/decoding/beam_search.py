@@ -226,6 +226,11 @@ class BeamSearch:
         """
         o = self.options
         given = Inputs(o, start_ids, prefix, prefix_lengths, max_length, history, history_lengths)
+        if o.phrases is not None and given.prefix is not None:
+            raise ValueError(
+                f"{o.operation}: Phrases cannot be had beside a prefix; feed it to the model first "
+                "and go on from its state"
+            )
         if o.coverage and attention is None:
             raise ValueError(
                 f"{o.operation}: attention must be given to the call for a coverage penalty"

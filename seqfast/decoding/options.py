@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from seqfast.decoding.phrases import Phrases
 from seqfast.decoding.strategies import (
     LENGTH_NORMS,
     Ban,
@@ -33,7 +34,7 @@ EOS_POOLS = ("topk", "top2k", "any", "inbeam")
 AT_MAX = ("cut", "eos", "rest")
 ENSEMBLES = ("probabilities", "logprobs")
 _SHARES = Numbers("a number above 0, at most 1", lambda p: 0 < p <= 1)
-_MOST_BEAMS = 1024
+_MOST_BEAMS = 4096
 _LARGEST = (1 << 31) - 1
 MOST_STEPS = 1 << 20  # records take memory for every step
 
@@ -112,6 +113,7 @@ class SearchOptions:
     constraints: Any = ()
     distinct: bool = False
     each_group: bool = False
+    phrases: Any = None  # of the constraints
     operation: str = "BeamSearch"  # whom errors name
 
     def __post_init__(self) -> None:
@@ -168,6 +170,8 @@ class SearchOptions:
                 check_type(operation, "sampler", self.sampler, Sampler, "a Sampler or None")
         if self.pad is not None:
             self._check_whole("pad", -(1 << 31), _LARGEST)
+        if self.phrases is not None:
+            self.phrases.check(self)
 
     def _take_strategies(self) -> None:
         """Objects that say what an option says, as that option; what is left stays as it is."""
@@ -198,7 +202,12 @@ class SearchOptions:
                 f"{operation}: constraints must be a list of them, got {type(given).__name__}"
             )
         left = []
+        found = [one for one in given if isinstance(one, Phrases)]
+        if len(found) > 1:
+            raise ValueError(f"{operation}: constraints must have one Phrases, with all of them")
         for i, one in enumerate(given):
+            if isinstance(one, Phrases):
+                continue
             if isinstance(one, MinLength):
                 self._set("min_length", max(self.min_length, one.tokens))
             elif isinstance(one, NoRepeat):
@@ -216,6 +225,7 @@ class SearchOptions:
                     )
                 left.append(one)
         self._set("constraints", tuple(left))
+        self._set("phrases", found[0] if found else None)
 
     def _merge(self, name: str, value: Any, origin: str) -> None:
         """An option told by an object: not otherwise told by its flat name."""
@@ -293,7 +303,8 @@ class SearchOptions:
     @property
     def by_steps(self) -> bool:
         """Whether something must be asked between two steps."""
-        return bool(self.constraints) or self.own_stop is not None or self.cuts_rows
+        asked = bool(self.constraints) or self.phrases is not None or self.own_stop is not None
+        return asked or self.cuts_rows
 
     @property
     def padding(self) -> int:

@@ -568,3 +568,17 @@ def test_without_torch() -> None:
         "assert sys.modules['torch'] is None"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_four_thousand_beams() -> None:
+    """As wide a beam as there may be, against every sequence."""
+    model = HashModel(7, seed=4, scale=1.0)
+    search = BeamSearch(4096, eos=2, max_length=5, length_norm="none", n_best=4096)
+    out = search(model.step, np.array([0]), model.state(1))
+    every = sorted(
+        ((model.logprob(s, 0), s) for s in model.sequences((2,), 5)), key=lambda x: -x[0]
+    )[:4096]
+    assert {s for _, s in every[:3000]} <= set(hypotheses(out, 0))
+    np.testing.assert_allclose(out.logprobs[0], [v for v, _ in every], rtol=2e-5)
+    with pytest.raises(ValueError, match="beam_size must be from 1 to 4096, got 4097"):
+        BeamSearch(4097, eos=2)
