@@ -14,11 +14,25 @@ _TOKENIZERS = ("13a", "intl", "zh", "char", "none")
 
 @dataclass(frozen=True)
 class Bleu:
-    """A BLEU score with all that makes it up, and the signature that says how it was made.
+    """A BLEU score with its parts, and the signature that says how it was computed.
 
-    `score` is in per cent; `precisions` (in per cent), `counts` and `totals` are those of n-grams
-    of 1 to 4 tokens; lengths are in tokens of the whole corpus. `str()` prints them, `float()` is
-    the score.
+    `str()` prints them, `float()` is the score.
+
+    Attributes:
+        score: in per cent.
+        signature: sacrebleu's.
+        precisions: of n-grams of 1 to 4 tokens, in per cent.
+        counts: n-grams of 1 to 4 tokens that match.
+        totals: n-grams of 1 to 4 tokens in the hypotheses.
+        brevity_penalty: from 0 to 1.
+        hypothesis_length: tokens of the whole corpus.
+        reference_length: tokens of the whole corpus.
+
+    Example:
+        >>> import sacrebleu
+        >>> from seqfast.decoding import bleu
+        >>> bleu(["the cat sat on the mat"], ["the cat sat on the mat"]).brevity_penalty
+        1.0
     """
 
     score: float
@@ -50,14 +64,27 @@ def bleu(
 ) -> Bleu:
     """Corpus BLEU (Papineni et al. 2002) as sacrebleu (Post 2018) computes it.
 
-    `hypotheses`: detokenised sentences, for sacrebleu splits them itself. `references`: a sentence
-    for each of them, or, as in sacrebleu, several such lists, in which None stands where a sentence
-    has fewer references than others. `tokenize`: "13a" (WMT's), "intl", "zh", "char" or "none";
-    `lowercase`: case does not count.
+    Args:
+        hypotheses: detokenised sentences, since sacrebleu splits them itself.
+        references: a sentence for each of them, or, as in sacrebleu, several such lists, with None
+            where a sentence has fewer references than others.
+        tokenize: "13a" (WMT's), "intl", "zh", "char" or "none".
+        lowercase: case does not count.
 
-    Raises ImportError without sacrebleu (`pip install seqfast[decoding]`), TypeError for what is
-    no list of strings, ValueError for no sentences, lists of different length, a sentence without
-    a reference or an unknown tokenizer.
+    Returns:
+        The score with its parts.
+
+    Raises:
+        ImportError: sacrebleu is missing (`pip install seqfast[decoding]`).
+        TypeError: what is not a list of strings.
+        ValueError: no sentences, lists of different length, a sentence without a reference or an
+            unknown tokenizer.
+
+    Example:
+        >>> import sacrebleu
+        >>> from seqfast.decoding import bleu
+        >>> round(bleu(["The cat sat on the mat."], ["The cat sat on a mat."]).score, 2)
+        48.89
     """
     check_choice("bleu", "tokenize", tokenize, _TOKENIZERS)
     sentences = _sentences("hypotheses", hypotheses)

@@ -16,7 +16,23 @@ Allowed = Callable[[int, "RowsSoFar"], Any]
 
 
 class RowsSoFar:
-    """The rows of a step, [batch * beams], as `allowed` sees them."""
+    """The rows of a step, [batch * beams], as the function `allowed` gets them.
+
+    `BeamSearch` makes it and calls `allowed(t, rows)`.
+
+    Args:
+        ids: int64 [rows], the tokens that the step function was given.
+        beams: the state of the search.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> def allowed(t, rows):  # never the same token twice
+        ...     return np.arange(5) != rows.ids[:, None]
+        >>> search = seqfast.BeamSearch(2, eos=0, max_length=4)
+        >>> step = lambda ids, state, t: (np.zeros((len(ids), 5)), state)
+        >>> search(step, np.array([1]), allowed=allowed).tokens.shape
+        (1, 1, 1)
+    """
 
     def __init__(self, ids: Array, beams: Any) -> None:
         self.ids = ids
@@ -56,10 +72,23 @@ class RowsSoFar:
 def per_sequence(
     function: Callable[[int, Array], Sequence[int]], start: Array | None = None
 ) -> Allowed:
-    """`allowed` of a function in the style of transformers' `prefix_allowed_tokens_fn`.
+    """Makes `allowed` from a function in the style of transformers' `prefix_allowed_tokens_fn`.
 
-    `function(sentence, tokens)` returns the tokens that may follow; `tokens` int64 [any], those of
-    `start` [batch, any] (a prompt, or the start ids) before those chosen so far.
+    Args:
+        function: `function(sentence, tokens)` returns the tokens that may follow; `tokens` is int64
+            [any].
+        start: [batch, any], tokens before those chosen so far: a prompt, or the start ids.
+
+    Returns:
+        A function for the argument `allowed` of a search.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> even = seqfast.decoding.per_sequence(lambda sentence, tokens: [0, 2, 4])
+        >>> search = seqfast.BeamSearch(2, eos=0, max_length=3)
+        >>> step = lambda ids, state, t: (np.arange(5.0) + np.zeros((len(ids), 1)), state)
+        >>> search(step, np.array([1]), allowed=even).tokens[0, 0]
+        array([4, 4, 4])
     """
 
     def allowed(t: int, rows: RowsSoFar) -> list[Sequence[int] | None]:

@@ -17,7 +17,16 @@ Step = Callable[[Array, Any, Any], tuple[Array, Any]]
 
 
 class StepError(RuntimeError):
-    """A step function raised; the error itself is the `__cause__`."""
+    """A step function raised an error; that error is the `__cause__`.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> try:
+        ...     seqfast.BeamSearch(2, eos=0)(lambda ids, state, t: 1 / 0, np.array([1]))
+        ... except seqfast.decoding.StepError as error:
+        ...     type(error.__cause__)
+        <class 'ZeroDivisionError'>
+    """
 
 
 class Model:

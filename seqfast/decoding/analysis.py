@@ -14,7 +14,14 @@ from seqfast.decoding.sampling import score
 
 @dataclass(frozen=True)
 class ErrorAnalysis:
-    """What `error_analysis` returns; NumPy arrays and lists of one entry for each sentence."""
+    """What `error_analysis` returns; NumPy arrays and lists of one entry for each sentence.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.decoding import ErrorAnalysis
+        >>> ErrorAnalysis(["equal", "search"], np.zeros(2), np.zeros(2)).search_errors
+        1
+    """
 
     classes: list[str]
     """"equal": the reference was found; "search": it is more probable than what was found, so the
@@ -51,16 +58,38 @@ def error_analysis(
     eos: Any = None,
     tolerance: float = 1e-5,
 ) -> ErrorAnalysis:
-    """Search error where P(reference) > P(found), else model error (Stahlberg & Byrne 2019).
+    """A search error where P(reference) > P(found), else a model error (Stahlberg & Byrne 2019).
 
-    - `decoder`: an object with `score(source, sequences, lengths)` -> log-probabilities [batch], or
-      such a function, or a step function; `source` is handed to it, for a step function it is
-      `(start_ids, state)`, and `eos` must be given.
-    - `reference`: a list of a list of tokens for each sentence, or integers [batch, any] with
-      `reference_lengths` [batch]. They end in EOS, if what was found does.
-    - `out`: a `BeamResult`, of which the first hypotheses count, or sequences as `reference` has
-      them in lists. It is scored again, since penalties may be part of a search's own sums.
-    - A reference counts as more probable if it is so by `tolerance`, relative to its own.
+    What was found is scored again, since a search's own sums may include penalties.
+
+    Args:
+        decoder: an object with `score(source, sequences, lengths)` that returns log-probabilities
+            [batch], or such a function, or a step function.
+        source: is given to it; for a step function it is `(start_ids, state)`.
+        reference: a list of tokens for each sentence, or integers [batch, any]. They end in EOS if
+            what was found does.
+        out: a `BeamResult`, of which the first hypotheses count, or a list of tokens for each
+            sentence.
+        reference_lengths: [batch], with a `reference` of integers.
+        eos: the token, or several, that end a sequence; needed for a step function.
+        tolerance: how much more probable the reference must be, relative to its own
+            log-probability.
+
+    Returns:
+        A class and two log-probabilities for each sentence.
+
+    Raises:
+        TypeError: a decoder or sequences of a wrong type.
+        ValueError: different numbers of sequences, or `eos` missing.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast import decoding
+        >>> table = np.log([[0.2, 0.5, 0.3], [0.6, 0.2, 0.2], [0.9, 0.05, 0.05]])
+        >>> step = lambda ids, state, t: (table[ids], state)
+        >>> start = np.array([0])
+        >>> decoding.error_analysis(step, (start, None), [[1, 0]], [[2, 0]], eos=0).classes
+        ['search']
     """
     references = _lists(reference, reference_lengths)
     found = _found(out)

@@ -15,7 +15,15 @@ Array = Any  # a numpy.ndarray or a torch.Tensor
 class CtcResult:
     """Transcripts of a batch; arrays of the library and on the device of the log-probabilities.
 
-    Shapes are of a beam search; greedy results have no `n_best` axis.
+    The comments beside the fields have the shapes of a beam search; those of `ctc_greedy` have no
+    `n_best` axis.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast import decoding
+        >>> log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]]])
+        >>> decoding.ctc_beam_search(log_probs).lists()
+        [[[1]]]
     """
 
     tokens: Array  # [batch, n_best, frames] int64; -1 behind the last
@@ -41,19 +49,32 @@ class CtcResult:
 def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0) -> CtcResult:
     """The most probable alignment: the best token of each frame, repeats merged, blanks removed.
 
-    `log_probs` [batch, frames, vocab] as `log_softmax` gives them: float32, float64, float16 or
-    bfloat16; a NumPy array (torch is not needed), or a torch tensor on the CPU or on a CUDA device.
-    What `torch.nn.CTCLoss` takes is [frames, batch, vocab]: give `log_probs.transpose(0, 1)`, which
-    copies nothing. `lengths` [batch] integers: frames of each row, all by default (CTCLoss's
-    `input_lengths`). `blank`: its token, 0 as in torch.
+    NumPy arrays (torch is not needed), or torch tensors on the CPU or on a CUDA device. On a CUDA
+    device the host does not wait to look at values: lengths are clamped there, and a row with NaN
+    or +inf has no tokens and the score NaN.
 
-    Returns a `CtcResult` with tokens [batch, frames], lengths [batch], scores [batch], the
-    log-probability of that one alignment, and timesteps [batch, frames]. Equal probabilities: the
-    lower token.
+    Args:
+        log_probs: [batch, frames, vocab] as `log_softmax` gives them: float32, float64, float16 or
+            bfloat16. For the layout of `torch.nn.CTCLoss`, [frames, batch, vocab], pass
+            `log_probs.transpose(0, 1)`; any strides are accepted.
+        lengths: [batch] integers, frames of each row (CTCLoss's `input_lengths`). None: all.
+        blank: the blank's token, 0 as in torch.
 
-    Raises TypeError for a wrong type or dtype; ValueError for a wrong shape or device, for a length
-    or blank out of range, and for NaN or +inf, with row and frame. On a CUDA device nobody waits to
-    look: lengths are clamped there, and a row with NaN or +inf has no tokens and the score NaN.
+    Returns:
+        tokens [batch, frames], lengths [batch], scores [batch], the log-probability of that one
+        alignment, and timesteps [batch, frames]. Of equal probabilities the lower token is taken.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or device, a length or blank out of range, and NaN or +inf, with
+            row and frame.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast import decoding
+        >>> log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]]])
+        >>> decoding.ctc_greedy(log_probs).lists()
+        [[1]]
     """
     return CtcResult(*ops.ctc_greedy(log_probs, lengths, blank=blank))
 
@@ -73,28 +94,45 @@ def ctc_beam_search(
 ) -> CtcResult:
     """Prefix beam search: transcripts by the sum over their alignments (Graves 2006, Hannun 2014).
 
-    `log_probs`, `lengths`, `blank` and what is refused: as for `ctc_greedy`. After each frame the
-    `beam_size` best prefixes are kept, alignments of the same prefix added up. A beam that drops
-    nothing gives each transcript the score `-F.ctc_loss`. The loss itself is torch's.
+    After each frame the `beam_size` best prefixes are kept; alignments of the same prefix are added
+    up. A beam that drops nothing gives each transcript the score `-F.ctc_loss`. Arrays and what is
+    refused are as for `ctc_greedy`. The result of a row is the same in a batch of one and of many,
+    and for any number of threads. Ties go to the prefix that was in the beam before, then to the
+    better place of the extended prefix, then to the more probable and to the lower token.
 
-    Pruning, none by default: of each frame only the `top_n` most probable tokens count, and only
-    those that reach `min_log_prob` (the best one always; flashlight's `beam_size_token`,
-    pyctcdecode's `token_min_logp`); a token that does not count, blank or not, has probability 0 in
-    that frame. Prefixes more than `beam_threshold` below the best are dropped (flashlight's
-    `beam_threshold`, pyctcdecode's `-beam_prune_logp`).
+    Args:
+        log_probs: [batch, frames, vocab].
+        lengths: [batch] integers, frames of each row. None: all.
+        beam_size: prefixes kept after each frame.
+        blank: the blank's token.
+        n_best: transcripts returned for each row.
+        top_n: of each frame only so many of the most probable tokens are looked at (flashlight's
+            `beam_size_token`). Others, the blank too, have probability 0 in that frame.
+        min_log_prob: of each frame only tokens that reach it are looked at, and the best one always
+            (pyctcdecode's `token_min_logp`).
+        beam_threshold: prefixes more than this below the best are dropped (flashlight's
+            `beam_threshold`, pyctcdecode's `-beam_prune_logp`).
+        lm: a language model (shallow fusion). `lm(prefixes [n, longest] int64, lengths [n] int64)`
+            returns [n, vocab], the log-probability of each token after each prefix. Prefixes are
+            padded with `blank`. It is asked once for each prefix that enters the beam, for the
+            whole batch at a time, beginning with the empty one.
+        lm_weight: a prefix is ranked by log P(prefix | frames) + lm_weight * log P_lm(prefix). A
+            bonus for each token is a constant that `lm` adds.
 
-    `lm(prefixes, lengths)` is a language model (shallow fusion): `prefixes` [n, longest] int64,
-    filled up with `blank`, and `lengths` [n] int64 are token sequences of any rows of the batch;
-    it returns [n, vocab], the log-probability of each token after each of them. It is asked once
-    for each prefix that gets into the beam, for the whole batch at a time, beginning with the empty
-    one. A prefix is then ranked by log P(prefix | frames) + lm_weight * log P_lm(prefix); a bonus
-    for each token is a constant that `lm` adds.
+    Returns:
+        The `n_best` best transcripts of each row. `timesteps` say where each token begins in the
+        best alignment of the transcript that the search has kept.
 
-    Returns a `CtcResult` with the `n_best` best transcripts of each row. `timesteps`: where each
-    token begins in the best alignment of the transcript that the search has kept, so that they
-    belong together. Ties go to the prefix that was in the beam before, then to the better place of
-    the extended prefix, then to the more probable and to the lower token. The same result in a
-    batch of one and of many, and for any number of threads.
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or value, and NaN or +inf, with row and frame.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast import decoding
+        >>> log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]]])
+        >>> decoding.ctc_beam_search(log_probs, beam_size=4, n_best=2).lists()
+        [[[1], [1, 2]]]
     """
     return CtcResult(
         *ops.ctc_beam_search(

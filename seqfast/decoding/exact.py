@@ -61,15 +61,47 @@ def exact_search(
     history: Any = None,
     history_lengths: Any = None,
 ) -> BeamResult:
-    """The best of all sequences, by depth-first search (Stahlberg & Byrne 2019): a `BeamResult`.
+    """The best of all sequences, by depth-first search (Stahlberg & Byrne 2019).
 
-    A beam search of `beam_size` finds the bound to begin with; a beginning is given up as soon as
-    nothing that begins so can beat the best one known, under the length norm and whatever length
-    up to max_length. Options are those of `BeamSearch`. For small cases: the number of nodes may
-    grow exponentially. A sentence that needs more than `max_nodes` keeps the best one found, and
-    its `certified` is false. Log-probabilities are summed in float64. `history` and
-    `history_lengths`, which `transformers_step` returns, are what penalties see, of which there are
-    none here.
+    A beam search finds the first bound. A beginning is given up as soon as nothing that begins so
+    can beat the best sequence known, under the length norm and whatever length up to max_length.
+    For small cases: the number of nodes may grow exponentially. Log-probabilities are summed in
+    float64. Options are those of `BeamSearch`.
+
+    Args:
+        step: the step function.
+        start_ids: integers [batch], what each sentence begins with.
+        state: of the step function, one row for each sentence.
+        eos: a token or several.
+        max_length: most tokens.
+        min_length: tokens before an EOS.
+        length_norm: how scores depend on length.
+        alpha: of the length norm.
+        count_eos: whether the EOS counts in the length.
+        at_max: what happens at the last step.
+        temperature: divides the logits.
+        banned: tokens that are never chosen.
+        pad: what stands after a sequence; default the first of `eos`.
+        beam_size: of the search for the first bound.
+        history: tokens [batch, any] before the first step, as penalties see them.
+        history_lengths: [batch], how many of them count. None: all.
+        max_nodes: a sentence that needs more keeps the best one found, and its `certified` is
+            false.
+
+    Returns:
+        One hypothesis for each sentence.
+
+    Raises:
+        TypeError: an option of a wrong type.
+        ValueError: an option out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast import decoding
+        >>> table = np.log([[0.35, 0.45, 0.20], [0.55, 0.10, 0.35], [0.10, 0.80, 0.10]])
+        >>> step = lambda ids, state, t: (table[ids], state)
+        >>> decoding.exact_search(step, np.array([0]), eos=0, max_length=6).tokens[0, 0]
+        array([0])
     """
     check_whole("exact_search", "max_nodes", max_nodes, 1, (1 << 62))
     options = SearchOptions(

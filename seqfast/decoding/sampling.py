@@ -30,11 +30,31 @@ def greedy(
     max_length: Any = 100,
     **options: Any,
 ) -> BeamResult:
-    """The largest at each step, until EOS: a `BeamResult` of one hypothesis.
+    """The token with the largest logit at each step, until EOS.
 
-    Arguments are those of a call of `BeamSearch`, `options` its others: min_length,
-    no_repeat_ngram, repetition_penalty, temperature, banned, pad, keep_eos, cuda_graph, ...
-    `max_length`: an int or integers [batch].
+    Args:
+        step: the step function, or several for an ensemble.
+        start_ids: integers [batch], what each sentence begins with.
+        state: of the step function, one row for each sentence.
+        eos: a token or several.
+        max_length: most tokens, an int or integers [batch].
+        options: others of `BeamSearch` and of its call: min_length, no_repeat_ngram,
+            repetition_penalty, temperature, banned, pad, keep_eos, prefix, allowed, ...
+
+    Returns:
+        One hypothesis for each sentence.
+
+    Raises:
+        TypeError: an option of a wrong type.
+        ValueError: an option out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast import decoding
+        >>> table = np.log([[0.35, 0.45, 0.20], [0.55, 0.10, 0.35], [0.10, 0.80, 0.10]])
+        >>> step = lambda ids, state, t: (table[ids], state)
+        >>> decoding.greedy(step, np.array([0]), eos=0).tokens[0, 0]
+        array([1, 0])
     """
     fixed = {"beam_size": 1, "stop": "first_k", "length_norm": "none"}
     return _search("greedy", step, start_ids, state, eos, max_length, fixed, options)
@@ -53,12 +73,37 @@ def sample(
     top_p: float | None = None,
     **options: Any,
 ) -> BeamResult:
-    """`n` sequences of each sentence, drawn independently: a `BeamResult` of n hypotheses, in the
-    order in which they were drawn, whose scores are their log-probabilities.
+    """`n` sequences of each sentence, drawn independently, in the order in which they were drawn.
 
     Draws depend on `seed`, sentence, sample, step and token alone, by counter, so they are the same
-    on the CPU and on a GPU. (Logits that differ in their last bits may still tip a draw.) `top_k`
-    and `top_p` as of `Sampler`; `temperature` and the others as of `BeamSearch`.
+    on the CPU and on a GPU. (Logits that differ in their last bits may still change a draw.)
+
+    Args:
+        step: the step function, or several for an ensemble.
+        start_ids: integers [batch], what each sentence begins with.
+        state: of the step function, one row for each sentence.
+        n: sequences of each sentence.
+        eos: a token or several.
+        max_length: most tokens, an int or integers [batch].
+        seed: of the draws.
+        top_k: only the k largest of a row may be drawn.
+        top_p: only the fewest tokens whose probabilities reach p may be drawn.
+        options: others of `BeamSearch` and of its call, such as temperature.
+
+    Returns:
+        n hypotheses for each sentence, whose scores are their log-probabilities.
+
+    Raises:
+        TypeError: an option of a wrong type.
+        ValueError: an option out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast import decoding
+        >>> table = np.log([[0.35, 0.45, 0.20], [0.55, 0.10, 0.35], [0.10, 0.80, 0.10]])
+        >>> step = lambda ids, state, t: (table[ids], state)
+        >>> decoding.sample(step, np.array([0]), n=4, eos=0, seed=1).tokens.shape[:2]
+        (1, 4)
     """
     sampler = Sampler(seed, top_k, top_p)
     fixed = {"beam_size": n, "groups": n, "sampler": sampler, "length_norm": "none"}
@@ -67,7 +112,14 @@ def sample(
 
 @dataclass(frozen=True)
 class Score:
-    """What `score` returns; arrays of the caller's library and device."""
+    """What `score` returns; arrays of the caller's library and device.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.decoding import Score
+        >>> Score(np.zeros(1), np.zeros((1, 2))).logprobs
+        array([0.])
+    """
 
     logprobs: Array
     """Real [batch]: of each sequence; -inf where the model thinks one of its tokens impossible."""
@@ -90,11 +142,34 @@ def score(
 ) -> Score:
     """Log-probabilities of given sequences under a step function.
 
-    `sequences`: a list of a list of tokens for each sentence, or integers [batch, any] with
-    `lengths` [batch]. They do not begin with the start ids, and an EOS may only be their last token
-    (without one it is the probability of what begins so). `history` and `history_lengths`, which
-    `transformers_step` returns, are what penalties see; there are none here, so nothing is done
-    with them.
+    Args:
+        step: the step function, or several for an ensemble.
+        sequences: a list of tokens for each sentence, or integers [batch, any]. They do not begin
+            with the start ids. An EOS may only be the last token; without one the result is the
+            probability of everything that begins so.
+        start_ids: integers [batch], what each sentence begins with.
+        state: of the step function, one row for each sentence.
+        eos: a token or several.
+        lengths: [batch], with `sequences` of integers.
+        temperature: divides the logits.
+        ensemble: whether several step functions are averaged by "probabilities" or "logprobs".
+        history: tokens [batch, any] before the first step, as penalties see them.
+        history_lengths: [batch], how many of them count. None: all.
+
+    Returns:
+        Log-probabilities of the sequences and of their tokens.
+
+    Raises:
+        TypeError: sequences of a wrong type.
+        ValueError: sequences of a wrong shape, or with a token out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast import decoding
+        >>> table = np.log([[0.35, 0.45, 0.20], [0.55, 0.10, 0.35], [0.10, 0.80, 0.10]])
+        >>> step = lambda ids, state, t: (table[ids], state)
+        >>> np.exp(decoding.score(step, [[1, 0]], np.array([0]), eos=0).logprobs).round(4)
+        array([0.2475])
     """
     xp = library_of(start_ids, "score", "start_ids")
     tokens, counts = _sequences(sequences, lengths, int(start_ids.shape[0]))

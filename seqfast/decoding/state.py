@@ -37,10 +37,22 @@ def shared(value: Any, *, tiled: bool = False) -> Shared:
     """Marks a part of the initial state, [batch, ...], as the same for all beams of a sentence.
 
     The step function gets it as it is, [batch, ...], without the mark: it is neither repeated over
-    beams nor reordered; where sentences are done and leave the batch, their rows leave it too.
-    `tiled=True`: repeated over beams once, [batch * beams, ...], for models that cannot do without,
-    and still never reordered. What the step function returns in its place is not looked at.
-    `value` may be a tensor, an array, or any pytree of them.
+    beams nor reordered. Where sentences are done and leave the batch, their rows leave it too. What
+    the step function returns in its place is ignored.
+
+    Args:
+        value: a tensor, an array, or a pytree of them.
+        tiled: repeat it over the beams once, [batch * beams, ...], for models that need that; it is
+            still never reordered.
+
+    Returns:
+        The marked value, for a state.
+
+    Example:
+        >>> import torch, seqfast
+        >>> state = {"memory": seqfast.decoding.shared(torch.zeros(8, 30, 16))}
+        >>> state["memory"].tiled
+        False
     """
     return Shared(value, tiled)
 
@@ -48,8 +60,24 @@ def shared(value: Any, *, tiled: bool = False) -> Shared:
 def along(value: Any, dim: int) -> Along:
     """Marks a tensor or a pytree of tensors whose rows lie along another dimension than the first.
 
-    `along(hidden, 1)` for the states [layers, batch, hidden_size] of a recurrent layer. The step
-    function gets and returns it without the mark.
+    The step function gets and returns it without the mark.
+
+    Args:
+        value: a tensor, an array, or a pytree of them.
+        dim: the dimension of the rows, as 1 for the states [layers, batch, hidden_size] of a
+            recurrent layer.
+
+    Returns:
+        The marked value, for a state.
+
+    Raises:
+        TypeError: `dim` is not an integer.
+
+    Example:
+        >>> import torch, seqfast
+        >>> state = seqfast.decoding.along(torch.zeros(2, 8, 16), 1)
+        >>> state.dim
+        1
     """
     return Along(value, check_whole("along", "dim", dim, 0))
 
@@ -61,9 +89,24 @@ _registered: dict[type, Select] = {}
 def register_state(kind: type, select: Select) -> None:
     """Makes objects of a class parts of states.
 
-    `select(value, rows)` returns the object with those rows, int64 of the caller's library: rows
-    of its batch, in that order, each any number of times (the first call repeats each row for its
-    beams). It may change `value` and return it. Objects of subclasses count too.
+    Args:
+        kind: the class. Objects of subclasses count too.
+        select: `select(value, rows)` returns the object with those rows, int64 of the caller's
+            library: rows of its batch, in that order, each any number of times (the first call
+            repeats each row for its beams). It may change `value` and return it.
+
+    Raises:
+        TypeError: `kind` is not a class, or `select` cannot be called.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> class Cache:
+        ...     def __init__(self, keys): self.keys = keys
+        >>> seqfast.decoding.register_state(Cache, lambda cache, rows: Cache(cache.keys[rows]))
+        >>> step = lambda ids, state, t: (state.keys, state)
+        >>> search = seqfast.BeamSearch(2, eos=0, max_length=3)
+        >>> search(step, np.array([1]), Cache(np.array([[0.0, 1.0, 2.0]]))).tokens[0, 0]
+        array([2, 2, 2])
     """
     if not isinstance(kind, type):
         raise TypeError(f"register_state: kind must be a class, got {kind!r}")

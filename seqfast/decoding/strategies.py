@@ -285,8 +285,9 @@ class Grammar:
             follow; or the same as a dict of a dict, `{state: {token: state}}`. EOS is a token as
             any other: a state that may end has an entry for it.
         start: the state before the first token.
-        allowed, advance: in place of a table: `allowed(state)` returns the tokens that may follow
-            (None: all), `advance(state, token)` the next state, any object that is not changed.
+        allowed: in place of a table: `allowed(state)` returns the tokens that may follow (None:
+            all).
+        advance: `advance(state, token)` returns the next state, any object that is not changed.
 
     ```python
     even = Grammar({0: {4: 1, 2: 0}, 1: {5: 0}})  # (4 5)* and then EOS, 2

@@ -11,12 +11,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training run is.
+    """How far a training run has come.
 
-    `words` are raw words, in the vocabulary or not, and `effective_words` those that subsampling
-    kept, both since the run began. `loss` is the sum over the `examples` of the epoch so far, in
-    float64; an example is a pair (skip-gram) or a window (CBOW). The rates are words per second
-    since `train` was called, everything included.
+    Attributes:
+        epoch: from 0.
+        epochs: of the run.
+        words: raw words, in the vocabulary or not, since the run began.
+        words_total: raw words of the whole run.
+        effective_words: words that subsampling kept, since the run began.
+        examples: pairs (skip-gram) or windows (CBOW) of the epoch so far.
+        loss: the sum over them, in float64.
+        alpha: the learning rate.
+        seconds: since `train` was called.
+        raw_words_per_second: since `train` was called, everything included.
+        effective_words_per_second: likewise.
+
+    Example:
+        >>> from seqfast.embeddings import Progress
+        >>> Progress(0, 5, 100, 500, 80, 40, 120.0, 0.025, 0.1, 1000.0, 800.0).mean_loss
+        3.0
     """
 
     epoch: int  # from 0
@@ -38,13 +51,24 @@ class Progress:
 
 
 class Callback:
-    """Base of callbacks: override what you need.
+    """Base of callbacks: override the methods you need.
 
-    `model` is what trains, such as a `Word2Vec`; `progress` is a `Progress`. Training has reached a
-    consistent state at each of these points, so a callback may read `model.vectors`, save the
-    model, or raise: what it raises stops the run, which `model.train(resume=True)` continues. Other
-    objects are called as gensim calls its `CallbackAny2Vec`: `on_train_begin`, `on_epoch_begin`,
-    `on_epoch_end` and `on_train_end`, as far as they have them, with the model alone.
+    `model` is what trains, such as a `Word2Vec`; `progress` is a `Progress`. The model is
+    consistent at each of these points, so a callback may read `model.vectors`, save the model, or
+    raise: an error stops the run, which `model.train(resume=True)` continues. Other objects are
+    called as gensim calls its `CallbackAny2Vec`: `on_train_begin`, `on_epoch_begin`, `on_epoch_end`
+    and `on_train_end`, as far as they have them, with the model alone.
+
+    Example:
+        >>> import seqfast
+        >>> class Print(seqfast.embeddings.Callback):
+        ...     def on_epoch_end(self, model, progress):
+        ...         print("epoch", progress.epoch)
+        >>> text = [["a", "b", "c", "d"]] * 5
+        >>> options = {"min_count": 1, "epochs": 2, "progress": False, "workers": 1}
+        >>> model = seqfast.Word2Vec(text, callbacks=[Print()], **options)
+        epoch 0
+        epoch 1
     """
 
     def on_train_begin(self, model: Any, progress: Progress) -> None:
@@ -66,11 +90,17 @@ class Callback:
 class TensorBoard(Callback):
     """Writes loss, learning rate and words per second to TensorBoard, against words read.
 
-    `log_dir`: as of `torch.utils.tensorboard.SummaryWriter`, which needs the packages torch and
-    tensorboard (`pip install seqfast[tensorboard]`). `writer`: an object with its methods
-    `add_scalar` and `flush` to use instead; it is not closed.
+    Without torch or tensorboard (`pip install seqfast[tensorboard]`) training raises ImportError
+    where it begins, unless `writer` is given.
 
-    Raises ImportError where training begins and neither is there.
+    Args:
+        log_dir: as for `torch.utils.tensorboard.SummaryWriter`.
+        writer: an object with its methods `add_scalar` and `flush` to use instead; it is not
+            closed.
+
+    Example:
+        >>> from seqfast.embeddings import TensorBoard
+        >>> callback = TensorBoard("runs/word2vec")  # Word2Vec(..., callbacks=[callback])
     """
 
     def __init__(self, log_dir: str | None = None, *, writer: Any = None) -> None:

@@ -67,7 +67,23 @@ def atomic_packed_file(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def open_by_suffix(path: PathLike) -> BinaryIO:
-    """A file for reading bytes, unpacked if it ends in .gz, .bz2 or .xz."""
+    """Opens a file for reading bytes, unpacked if it ends in .gz, .bz2 or .xz.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The open file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from seqfast.embeddings.formats import open_by_suffix
+        >>> Path("text.txt").write_bytes(b"a b")
+        3
+        >>> with open_by_suffix("text.txt") as file:
+        ...     file.read()
+        b'a b'
+    """
     suffix = Path(path).suffix
     if suffix == ".gz":
         return cast(BinaryIO, gzip.open(path, "rb"))

@@ -36,16 +36,31 @@ def plot(
 ) -> Figure:
     """A map of words, near each other where their vectors point the same way.
 
-    `model`: a Word2Vec, a `WordVectors`, gensim's KeyedVectors: whatever has `vectors`,
-    `index_to_key` and `key_to_index`; or a dict of words to vectors. `words` None: its first 100.
-    `method`: "pca", the two directions in which the normalised vectors differ most, or "tsne" (van
-    der Maaten & Hinton 2008), both by scikit-learn; `perplexity`, of t-SNE, is about how many
-    neighbours count, None: 30, or less for few words. `path`: also writes the picture there, in the
-    format of its suffix.
+    Args:
+        model: a Word2Vec, a `WordVectors`, gensim's KeyedVectors: whatever has `vectors`,
+            `index_to_key` and `key_to_index`; or a dict of words to vectors.
+        words: which words. None: the first 100.
+        method: "pca", the two directions in which the normalised vectors differ most, or "tsne"
+            (van der Maaten & Hinton 2008), both by scikit-learn.
+        path: also writes the picture there, in the format of its suffix.
+        perplexity: of t-SNE, about how many neighbours count. None: 30, or less for few words.
+        seed: of t-SNE.
+        title: of the picture.
+        figsize: in inches.
 
-    Returns the matplotlib Figure. Raises ImportError without scikit-learn or matplotlib
-    (`pip install seqfast[embeddings]`); KeyError naming a word without a vector; ValueError for an
-    unknown method or fewer than two words; OSError where the file cannot be written.
+    Returns:
+        The matplotlib Figure.
+
+    Raises:
+        ImportError: scikit-learn or matplotlib is missing (`pip install seqfast[embeddings]`).
+        KeyError: a word without a vector; it names it.
+        OSError: a file that cannot be written.
+        ValueError: an unknown method or fewer than two words.
+
+    Example:
+        >>> import matplotlib, sklearn
+        >>> from seqfast.embeddings import plot
+        >>> figure = plot({"a": [0.0, 1.0, 2.0], "b": [1.0, 0.0, 2.0]}, path="words.png")
     """
     check_choice("plot", "method", method, _METHODS)
     names, vectors = _chosen_words("plot", model, words, _DEFAULT_WORDS)
@@ -77,9 +92,26 @@ def plot(
 def project(
     vectors: Array, method: str = "pca", *, perplexity: float | None = None, seed: int = 0
 ) -> Array:
-    """Points float64 [any, 2] for vectors [any, size], by "pca" or "tsne" of scikit-learn.
+    """Points in the plane for vectors, by "pca" or "tsne" of scikit-learn.
 
-    Raises ImportError without scikit-learn, ValueError for a perplexity that t-SNE cannot have.
+    Args:
+        vectors: [any, size].
+        method: "pca" or "tsne".
+        perplexity: of t-SNE. None: 30, or less for few vectors.
+        seed: of t-SNE.
+
+    Returns:
+        float64 [any, 2].
+
+    Raises:
+        ImportError: scikit-learn is missing.
+        ValueError: a perplexity that t-SNE cannot have.
+
+    Example:
+        >>> import numpy as np, sklearn
+        >>> from seqfast.embeddings.plotting import project
+        >>> project(np.eye(5)).shape
+        (5, 2)
     """
     try:
         from sklearn.decomposition import PCA
@@ -107,12 +139,25 @@ def project(
 def export_projector(folder: PathLike, model: Any, words: Sequence[str] | None = None) -> None:
     """Writes vectors, words and counts for TensorBoard's projector.
 
-    `folder` is made if it is not there; `tensorboard --logdir folder` finds what is needed in it:
-    vectors.tsv, metadata.tsv and projector_config.pbtxt. The same two tables can be loaded at
-    https://projector.tensorflow.org. `model` as for `plot`; `words` None: all. Tabs and newlines
-    within words become spaces.
+    `folder` is made if it is missing; `tensorboard --logdir folder` finds in it vectors.tsv,
+    metadata.tsv and projector_config.pbtxt. The same two tables can be loaded at
+    https://projector.tensorflow.org. Tabs and newlines within words become spaces.
 
-    Raises KeyError naming a word without a vector, OSError where a file cannot be written.
+    Args:
+        folder: where the files go.
+        model: as for `plot`.
+        words: which words. None: all.
+
+    Raises:
+        KeyError: a word without a vector; it names it.
+        OSError: a file that cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from seqfast.embeddings.plotting import export_projector
+        >>> export_projector("projector", {"a": [0.0, 1.0], "b": [1.0, 0.0]})
+        >>> sorted(path.name for path in Path("projector").iterdir())
+        ['metadata.tsv', 'projector_config.pbtxt', 'vectors.tsv']
     """
     names, vectors = _chosen_words("export_projector", model, words, None)
     counts = _counts(model, names)

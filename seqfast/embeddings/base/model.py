@@ -41,9 +41,18 @@ M = TypeVar("M", bound="WordVectorModel")
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while a constructor trained: `model` is as far as it has come.
+    """Ctrl-C while a constructor trained.
 
-    `error.model.train(resume=True)` goes on, bit for bit where the training is deterministic.
+    `error.model.train(resume=True)` goes on, with the same bits where the training is
+    deterministic.
+
+    Args:
+        model: the model, as far as it has come.
+
+    Example:
+        >>> from seqfast.embeddings import Interrupted
+        >>> issubclass(Interrupted, KeyboardInterrupt)
+        True
     """
 
     def __init__(self, model: Any) -> None:

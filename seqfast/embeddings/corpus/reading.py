@@ -39,30 +39,43 @@ def read(
 ) -> tuple[Vocabulary, Corpus]:
     """The vocabulary of a corpus and the corpus encoded with it, in one reading.
 
-    `source` is one of
+    An empty vocabulary is not an error here. What an iterable or `progress` raises comes through.
 
-    - a path or a list of paths: one sentence a line, words apart as `str.split` has it, UTF-8;
-      gzip, bzip2 and xz are unpacked. Bytes that are no UTF-8 become U+FFFD and are counted. Lines
-      have any length. Files are read, not mapped: one that shrinks meanwhile ends early, where a
-      map would end the process.
-    - an iterable of sentences, each an iterable of str; read once, so a generator will do.
-    - `(ids, offsets)`: integers, [tokens], and where sentences begin and end, [sentences + 1];
-      id i is the word `words[i]`, or `str(i)` without `words`.
+    Args:
+        source: one of
+            a path or a list of paths: one sentence a line, words separated as by `str.split`,
+            UTF-8; gzip, bzip2 and xz are unpacked; bytes that are not UTF-8 become U+FFFD and are
+            counted; lines have any length; an iterable of sentences, each an iterable of str, read
+            once; `(ids, offsets)`: integers [tokens], and where sentences begin and end [sentences
+            + 1].
+        min_count: as in gensim, like the next three.
+        max_vocab_size: how many words are counted at a time. It takes two readings, and does
+            nothing for ids.
+        max_final_vocab: most words of the vocabulary.
+        trim_rule: `trim_rule(word, count, min_count)`.
+        workers: threads that split text into words. None: torch's or OpenMP's number. The result
+            does not depend on it.
+        cache_folder: where ids go that take more than `memory_limit`, four bytes a word. None:
+            where temporary files are.
+        memory_limit: bytes. None: half of the free memory.
+        progress: `progress(done, total or None, "bytes" or "sentences")`, called now and then.
+        words: names of ids; without it id i is the word `str(i)`.
+        known: a vocabulary that stays in front of the new words, its counts raised by what is read.
+            `min_count` and the like are for the new words only.
 
-    `min_count`, `max_vocab_size`, `max_final_vocab` and `trim_rule(word, count, min_count)` mean
-    what they mean in gensim. `max_vocab_size`, how many words are counted at a time, takes two
-    readings, so the source must allow them; it does nothing for ids. `workers`: threads that split
-    text into words, None: torch's or OpenMP's number; the result does not depend on it. `known`: a
-    vocabulary that stays in front of the new words, its counts raised by what is read; `min_count`
-    and the like are for the new words only.
+    Returns:
+        The vocabulary and the corpus.
 
-    Ids that take more than `memory_limit` bytes (None: half of the free memory) go to a file
-    without a name in `cache_folder` (None: where temporary files are), four bytes a word.
-    `progress(done, total or None, "bytes" or "sentences")` is called now and then in each reading.
+    Raises:
+        OSError: FileNotFoundError and others, naming the path or the folder.
+        TypeError: what is not a corpus.
+        ValueError: damaged archives, and arguments out of range.
 
-    An empty vocabulary is no error here. Raises FileNotFoundError and other OSErrors that name the
-    path or the folder, TypeError for what is no corpus, ValueError for damaged archives and for
-    arguments that make no sense. What an iterable or `progress` raises comes through.
+    Example:
+        >>> from seqfast.embeddings import corpus
+        >>> vocabulary, text = corpus.read([["a", "b", "a"], ["a"]], min_count=1)
+        >>> vocabulary.words, text.ids.tolist()
+        (['a', 'b'], [0, 1, 0, 0])
     """
     check_whole("corpus", "min_count", min_count, 0)
     if max_final_vocab is not None:
@@ -116,7 +129,30 @@ def encode(
     progress: ReadingProgress | None = None,
     words: Sequence[str] | None = None,
 ) -> Corpus:
-    """A corpus in the ids of a vocabulary, other words left out. Arguments as in `read`."""
+    """A corpus in the ids of a vocabulary, other words left out.
+
+    Args:
+        source: as for `read`, like the others.
+        vocabulary: the words that get ids.
+        workers: threads.
+        cache_folder: where ids go that take more than `memory_limit`.
+        memory_limit: bytes.
+        progress: called now and then.
+        words: names of ids.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        OSError: a file that cannot be read.
+        TypeError: what is not a corpus.
+        ValueError: damaged archives, and arguments out of range.
+
+    Example:
+        >>> from seqfast.embeddings import corpus
+        >>> corpus.encode([["b", "c"]], corpus.count([["a", "b"]])).ids.tolist()
+        [1]
+    """
     reader, parts = open_source(
         source,
         words=words,
@@ -143,11 +179,32 @@ def count(
     progress: ReadingProgress | None = None,
     words: Sequence[str] | None = None,
 ) -> Vocabulary:
-    """Every word of a corpus, whatever its count. Arguments as in `read`.
+    """Every word of a corpus, whatever its count.
 
     With `max_vocab_size` rare words are pruned as gensim does: after each sentence that leaves more
     words than that, those that came less often than a number that begins at 1 and rises by one each
     time, or those that `trim_rule(word, count, that number)` discards.
+
+    Args:
+        source: as for `read`, like all that follow.
+        max_vocab_size: how many words are counted at a time.
+        trim_rule: which words are discarded.
+        workers: threads.
+        progress: called now and then.
+        words: names of ids.
+
+    Returns:
+        The vocabulary.
+
+    Raises:
+        OSError: a file that cannot be read.
+        TypeError: what is not a corpus.
+        ValueError: damaged archives, and arguments out of range.
+
+    Example:
+        >>> from seqfast.embeddings import corpus
+        >>> corpus.count([["a", "b", "a"]]).counts
+        array([2, 1])
     """
     if max_vocab_size is not None:
         check_whole("corpus", "max_vocab_size", max_vocab_size, 1, also=", or None")

@@ -11,7 +11,13 @@ from seqfast.embeddings.corpus.sources import Array
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Encoded text: the words that are in the vocabulary, sentence after sentence."""
+    """Encoded text: the words that are in the vocabulary, sentence after sentence.
+
+    Example:
+        >>> from seqfast.embeddings import corpus
+        >>> corpus.read([["a", "b"], ["a"]], min_count=1)[1].offsets.tolist()
+        [0, 2, 3]
+    """
 
     ids: Array
     """int32 [tokens]; in memory, or a read-only map of a cache file that has no name."""
@@ -31,8 +37,18 @@ class Corpus:
 class Vocabulary:
     """Words by falling count, those of equal count by first occurrence; a word's place is its id.
 
-    After `read(known=...)` the known words keep their places, and new ones follow. Raises
-    ValueError for counts of another length, or a word that comes twice.
+    After `read(known=...)` the known words keep their places, and new ones follow.
+
+    Attributes:
+        words: by falling count.
+
+    Raises:
+        ValueError: counts of another length, or a word that comes twice.
+
+    Example:
+        >>> from seqfast.embeddings import Vocabulary
+        >>> Vocabulary(["the", "a"], [5, 3]).index
+        {'the': 0, 'a': 1}
     """
 
     words: list[str]

@@ -16,7 +16,19 @@ Array = np.ndarray[Any, Any]
 
 
 class Loaded(NamedTuple):
-    """What a file of word vectors holds."""
+    """What a file of word vectors holds.
+
+    Attributes:
+        words: [V].
+        vectors: float32 [V, size].
+        counts: int64 [V], or None.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.formats import Loaded
+        >>> Loaded(["a"], np.zeros((1, 8), np.float32), None).vectors.shape
+        (1, 8)
+    """
 
     words: list[str]
     vectors: Array  # float32 [V, size]

@@ -15,7 +15,23 @@ def load_counts(
 ) -> dict[str, int]:
     """Reads words and counts, one pair a line, as word2vec.c's -save-vocab writes them.
 
-    Raises OSError for a file that cannot be read, ValueError naming the line of a damaged one.
+    Args:
+        path: of the file.
+        encoding: of its words.
+        unicode_errors: as for `bytes.decode`.
+
+    Returns:
+        The count of each word.
+
+    Raises:
+        OSError: a file that cannot be read.
+        ValueError: a damaged file; it names the line.
+
+    Example:
+        >>> from seqfast.embeddings.formats import load_counts, save_counts
+        >>> save_counts("counts.txt", ["the", "a"], [5, 3])
+        >>> load_counts("counts.txt")
+        {'the': 5, 'a': 3}
     """
     reading = FileReading(os.fspath(path), encoding, unicode_errors)
     counts: dict[str, int] = {}
@@ -31,7 +47,23 @@ def load_counts(
 
 
 def save_counts(path: PathLike, words: Sequence[str], counts: Iterable[int]) -> None:
-    """Writes words and counts, one pair a line, whole or not at all. Raises OSError."""
+    r"""Writes words and counts, one pair a line. After an error the file is what it was.
+
+    Args:
+        path: of the file.
+        words: [V].
+        counts: [V].
+
+    Raises:
+        OSError: a file that cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from seqfast.embeddings.formats import save_counts
+        >>> save_counts("counts.txt", ["the", "a"], [5, 3])
+        >>> Path("counts.txt").read_text()
+        'the 5\na 3\n'
+    """
     with atomic_file(path) as file:
         for word, count in zip(words, counts, strict=True):
             file.write(f"{word} {count}\n".encode())

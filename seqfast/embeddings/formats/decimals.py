@@ -37,9 +37,23 @@ _SHOWN = _shown_characters()
 
 
 def number_lines(rows: Array) -> bytes:
-    """The numbers of each row [any, size] as a line, a space between them, each with the fewest
-    digits that name it, as `str` of a NumPy float32 has: decimals from 1e-4 on, and always one
-    behind the point. Fastest for some thousand numbers at a time."""
+    r"""The numbers of each row as a line, with a space between them.
+
+    Each has the fewest digits that identify it, as `str` of a NumPy float32 has: decimals from 1e-4
+    on, and always one digit after the point. Fastest for some thousand numbers at a time.
+
+    Args:
+        rows: float32 [any, size].
+
+    Returns:
+        The lines, each with its newline.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.formats import number_lines
+        >>> number_lines(np.array([[0.5, 2.0]], np.float32))
+        b'0.5 2.0\n'
+    """
     x = np.ascontiguousarray(rows, np.float32).ravel()
     size = np.abs(x).astype(np.float64)
     plain = ((size >= _LEAST) & (size < _MOST)) | (size == 0)

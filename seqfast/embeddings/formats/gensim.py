@@ -15,8 +15,23 @@ from seqfast.embeddings.formats.base import Loaded, float32_rows
 def to_gensim(vectors: Any, words: Sequence[str], counts: Any = None) -> Any:
     """A gensim KeyedVectors of these words, vectors and counts.
 
-    `vectors` [V, size]: a float32 NumPy array is shared, anything else copied. Raises ImportError
-    without gensim (`pip install seqfast[embeddings]`), ValueError for shapes that do not fit.
+    Args:
+        vectors: [V, size]; a float32 NumPy array is shared, anything else copied.
+        words: [V].
+        counts: [V], or None.
+
+    Returns:
+        The KeyedVectors.
+
+    Raises:
+        ImportError: gensim is missing (`pip install seqfast[embeddings]`).
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> import gensim, numpy as np
+        >>> from seqfast.embeddings.formats import to_gensim
+        >>> to_gensim(np.eye(2, dtype=np.float32), ["a", "b"])["b"]
+        array([0., 1.], dtype=float32)
     """
     keyed_vectors = _keyed_vectors("to_gensim")
     vectors = float32_rows("to_gensim", vectors)
@@ -40,7 +55,20 @@ def to_gensim(vectors: Any, words: Sequence[str], counts: Any = None) -> Any:
 
 
 def from_gensim(keyed_vectors: Any) -> Loaded:
-    """Words, vectors and counts of a gensim KeyedVectors, or of a model's `.wv`; copies."""
+    """Words, vectors and counts of a gensim KeyedVectors, or of a model's `.wv`; copies.
+
+    Args:
+        keyed_vectors: the KeyedVectors.
+
+    Returns:
+        Words, vectors and counts.
+
+    Example:
+        >>> import gensim, numpy as np
+        >>> from seqfast.embeddings.formats import from_gensim, to_gensim
+        >>> from_gensim(to_gensim(np.eye(2, dtype=np.float32), ["a", "b"])).words
+        ['a', 'b']
+    """
     vectors = np.array(keyed_vectors.vectors, np.float32)
     counts = keyed_vectors.expandos.get("count")
     words = [str(word) for word in keyed_vectors.index_to_key]
@@ -48,15 +76,50 @@ def from_gensim(keyed_vectors: Any) -> Loaded:
 
 
 def save_gensim(path: PathLike, vectors: Any, words: Sequence[str], counts: Any = None) -> None:
-    """Writes a file for gensim's `KeyedVectors.load`, by gensim itself. Raises as `to_gensim`."""
+    """Writes a file for gensim's `KeyedVectors.load`, by gensim itself.
+
+    Args:
+        path: of the file.
+        vectors: [V, size].
+        words: [V].
+        counts: [V], or None.
+
+    Raises:
+        ImportError: gensim is missing.
+        OSError: a file that cannot be written.
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> import gensim, numpy as np
+        >>> from seqfast.embeddings.formats import save_gensim
+        >>> save_gensim("vectors.kv", np.eye(2, dtype=np.float32), ["a", "b"])
+        >>> gensim.models.KeyedVectors.load("vectors.kv").index_to_key
+        ['a', 'b']
+    """
     to_gensim(vectors, words, counts).save(os.fspath(path))
 
 
 def load_gensim(path: PathLike) -> Loaded:
     """Reads what gensim's `KeyedVectors.save` or `Word2Vec.save` wrote, by gensim itself.
 
-    gensim's format is a pickle, which can run any code: read only files that you trust. Raises
-    ImportError without gensim, ValueError for a file that holds no vectors.
+    gensim's format is a pickle, which can run any code: read only files that you trust.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Words, vectors and counts.
+
+    Raises:
+        ImportError: gensim is missing.
+        ValueError: a file that holds no vectors.
+
+    Example:
+        >>> import gensim, numpy as np
+        >>> from seqfast.embeddings.formats import load_gensim, save_gensim
+        >>> save_gensim("vectors.kv", np.eye(2, dtype=np.float32), ["a", "b"])
+        >>> load_gensim("vectors.kv").words
+        ['a', 'b']
     """
     found = _keyed_vectors("load_gensim").load(os.fspath(path))
     found = getattr(found, "wv", found)

@@ -33,19 +33,36 @@ def load_word2vec_format(
     limit: int | None = None,
     no_header: bool = False,
 ) -> Loaded:
-    """Reads a file of word2vec.c, gensim or GloVe (text with `no_header`).
+    r"""Reads a file of word2vec.c, gensim or GloVe (text with `no_header`).
 
-    .gz, .bz2 and .xz are unpacked. `binary`: float32 after each word and a space, whether or not
-    newlines stand between words (word2vec.c writes them, gensim does not). In text a word may
-    contain spaces. `unicode_errors` is that of `bytes.decode`: word2vec.c cuts long words, possibly
-    within a letter. `limit`: only the first so many words. `fvocab`: a file of words and counts;
-    words it does not have count 0. Of words that come twice the first one is kept.
+    .gz, .bz2 and .xz are unpacked. Of words that come twice the first one is kept. It never takes
+    more memory than the content needs.
 
-    Returns (words, vectors float32 [V, size], counts int64 [V] or None).
+    Args:
+        path: of the file.
+        fvocab: a file of words and counts; words that it does not have count 0.
+        binary: float32 after each word and a space, with or without newlines between words. In text
+            a word may contain spaces.
+        encoding: of the words.
+        unicode_errors: as for `bytes.decode`. word2vec.c cuts long words, maybe within a letter.
+        limit: only the first so many words.
+        no_header: the file has no first line with the numbers of words and features.
 
-    Raises OSError for a file that cannot be read; ValueError, with path and place, for a damaged
-    one: a header that is none or promises what the file cannot hold, a file that ends too early, a
-    word that is not in `encoding`, numbers that are none. Never more memory than the content needs.
+    Returns:
+        words, vectors float32 [V, size], and counts int64 [V] or None.
+
+    Raises:
+        OSError: a file that cannot be read.
+        ValueError: a damaged file, with path and place: a wrong header, a file that ends too early,
+            a word that is not in `encoding`, numbers that cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from seqfast.embeddings.formats import load_word2vec_format
+        >>> Path("vectors.txt").write_text("1 2\nking 0.5 1\n")
+        15
+        >>> load_word2vec_format("vectors.txt").vectors
+        array([[0.5, 1. ]], dtype=float32)
     """
     if limit is not None and limit < 0:
         raise ValueError(f"load_word2vec_format: limit must be 0 or more, got {limit}")
@@ -84,16 +101,35 @@ def save_word2vec_format(
     unicode_errors: str = "strict",
     write_header: bool = True,
 ) -> None:
-    """Writes a file of words and vectors as gensim's `save_word2vec_format`, byte for byte.
+    r"""Writes a file of words and vectors as gensim's `save_word2vec_format`, byte for byte.
 
-    `vectors` float32 [V, size] (or what converts to it) of `words`; with `counts` [V] the frequent
-    words come first. Text has for each number the fewest digits that name it. `fvocab` takes the
-    words with their counts. Packed where `path` ends in .gz, .bz2 or .xz. Files are whole or not
-    there: after an error or a full disk `path` is what it was.
+    Packed where `path` ends in .gz, .bz2 or .xz. After an error or a full disk `path` is what it
+    was.
 
-    Raises OSError where a file cannot be written; ValueError for shapes that do not fit, for
-    `fvocab` without `counts`, and for a word that could not be read again: an empty one, or one
-    with a newline, a space at its ends or, if `binary`, anywhere.
+    Args:
+        path: of the file.
+        vectors: float32 [V, size], or what converts to it. Text has for each number the fewest
+            digits that identify it.
+        words: [V].
+        counts: [V]; with them the frequent words come first.
+        fvocab: a file that gets the words with their counts.
+        binary: word2vec's binary format.
+        encoding: of the words.
+        unicode_errors: as for `str.encode`.
+        write_header: whether the first line has the numbers of words and features.
+
+    Raises:
+        OSError: a file that cannot be written.
+        ValueError: shapes that do not fit, `fvocab` without `counts`, and a word that could not be
+            read again: an empty one, or one with a newline, a space at its ends or, if `binary`,
+            anywhere.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from seqfast.embeddings.formats import save_word2vec_format
+        >>> save_word2vec_format("vectors.txt", [[0.5, 1.0]], ["king"])
+        >>> Path("vectors.txt").read_text()
+        '1 2\nking 0.5 1.0\n'
     """
     operation = "save_word2vec_format"
     vectors = float32_rows(operation, vectors)
