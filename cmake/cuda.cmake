@@ -43,6 +43,7 @@ list(APPEND seqfast_cuda_sources
   csrc/cuda/word2vec/word2vec.cu
   csrc/cuda/rnn/projection.cu
   csrc/cuda/ctc/ctc.cu
+  csrc/cuda/glove/glove.cu
   csrc/cuda/top_k/top_k.cu
   csrc/cuda/rnn/packing.cu
   csrc/cuda/rnn/rnn.cu

@@ -9,6 +9,7 @@ from seqfast import _C
 
 __all__ = [
     "BeamSearch",
+    "GloVe",
     "Word2Vec",
     "accelerate",
     "build_info",
@@ -50,8 +51,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("seqfast.nn").accelerate
     if name == "BeamSearch":
         return importlib.import_module("seqfast.decoding").BeamSearch
-    if name == "Word2Vec":
-        return importlib.import_module("seqfast.embeddings").Word2Vec
+    if name in ("GloVe", "Word2Vec"):
+        return getattr(importlib.import_module("seqfast.embeddings"), name)
     raise AttributeError(f"module 'seqfast' has no attribute {name!r}")
 
 

@@ -13,6 +13,7 @@ PYBIND11_MODULE(_C, module) {
     seqfast::bindings::register_corpus(module);
     seqfast::bindings::register_ctc(module);
     seqfast::bindings::register_decoder(module);
+    seqfast::bindings::register_glove(module);
     seqfast::bindings::register_top_k(module);
     seqfast::bindings::register_word2vec(module);
 #ifdef SEQFAST_HAVE_HOST_EXECUTOR

@@ -13,6 +13,7 @@ void register_ctc(pybind11::module_& module);
 void register_dropout(pybind11::module_& module);
 void register_structs(pybind11::module_& module);
 void register_decoder(pybind11::module_& module);
+void register_glove(pybind11::module_& module);
 void register_host_executor(pybind11::module_& module);
 void register_top_k(pybind11::module_& module);
 void register_word2vec(pybind11::module_& module);

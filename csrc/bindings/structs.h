@@ -5,6 +5,7 @@
 #include "core/corpus.h"
 #include "core/ctc.h"
 #include "core/decoder.h"
+#include "core/glove.h"
 #include "core/gpu.h"
 #include "core/random.h"
 #include "core/rnn.h"
@@ -16,6 +17,7 @@
     X(BeamLogits)                \
     X(BeamOptions)               \
     X(BeamStepArgs)              \
+    X(CooccurrenceArgs)          \
     X(CtcBeamArgs)               \
     X(CtcGreedyArgs)             \
     X(CtcInput)                  \
@@ -23,6 +25,8 @@
     X(DecoderLayer)              \
     X(DropoutArgs)               \
     X(FirstVectorsArgs)          \
+    X(GloveArgs)                 \
+    X(GloveScheduleArgs)         \
     X(GpuCall)                   \
     X(GpuPlace)                  \
     X(RnnBackwardArgs)           \
@@ -34,6 +38,7 @@
     X(RnnWeightGradients)        \
     X(RnnWeights)                \
     X(SequenceView)              \
+    X(TextIndexArgs)             \
     X(TopKArgs)                  \
     X(Word2VecArgs)              \
     X(WordReaderArgs)            \

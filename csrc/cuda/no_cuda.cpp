@@ -6,6 +6,7 @@
 #include "cuda/beam_search/beam_search.h"
 #include "cuda/ctc/ctc.h"
 #include "cuda/dropout/dropout.h"
+#include "cuda/glove/glove.h"
 #include "cuda/rnn/rnn.h"
 #include "cuda/top_k/top_k.h"
 #include "cuda/word2vec/word2vec.h"
@@ -34,6 +35,7 @@ size_t word2vec_workspace_size(const GpuPlace&, const Word2VecArgs&) {
     refuse("word2vec_workspace_size");
 }
 void word2vec_train(const GpuPlace&, const Word2VecArgs&) { refuse("word2vec_train"); }
+void glove_train(const GpuPlace&, const GloveArgs&) { refuse("glove_train"); }
 void top_k(const GpuPlace&, const TopKArgs&) { refuse("top_k"); }
 size_t beam_step_workspace_size(const GpuPlace&, const BeamStepArgs&) {
     refuse("beam_step_workspace_size");

@@ -7,7 +7,9 @@ from typing import Any
 
 __all__ = [
     "Callback",
+    "Cooccurrences",
     "Corpus",
+    "GloVe",
     "Interrupted",
     "Progress",
     "TensorBoard",
@@ -15,8 +17,10 @@ __all__ = [
     "Word2Vec",
     "callbacks",
     "corpus",
+    "debias",
     "distributed",
     "formats",
+    "glove",
     "plot",
     "plotting",
     "vectors",
@@ -25,7 +29,9 @@ __all__ = [
 
 _HOMES = {
     "Callback": "callbacks",
+    "Cooccurrences": "glove",
     "Corpus": "corpus",
+    "GloVe": "glove",
     "Interrupted": "word2vec",
     "Progress": "callbacks",
     "TensorBoard": "callbacks",

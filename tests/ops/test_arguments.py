@@ -15,7 +15,8 @@ from seqfast.ops.rnn.options import RnnOptions
 
 HOMES = [
     "base.arguments", "beam_search.arguments", "corpus", "ctc.arguments", "decoder",
-    "dropout.arguments", "rnn.arguments", "rnn.options", "top_k.arguments", "word2vec.arguments",
+    "dropout.arguments", "glove.arguments", "rnn.arguments", "rnn.options", "top_k.arguments",
+    "word2vec.arguments",
 ]  # fmt: skip
 
 

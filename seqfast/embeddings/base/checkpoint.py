@@ -34,9 +34,7 @@ def save(path: PathLike, state: State) -> None:
     """Writes all of a state that decides its result, whole or not at all. Raises OSError."""
     state.fetch()
     data, offsets = safetensors.pack_words(state.vocabulary.words)
-    tensors = {
-        name: array[:, : state.settings.vector_size] for name, array in state.matrices.items()
-    }
+    tensors = {name: array[:, : state.width(name)] for name, array in state.matrices.items()}
     tensors |= {"counts": state.vocabulary.counts, "words": data, "word_offsets": offsets}
     locked = state.locked_rows()
     if locked is not None:
@@ -101,7 +99,7 @@ def restore(state: State, stored: StoredFile) -> None:
         if strange := sorted(stored.tensors.keys() - known):
             raise ValueError(f"these settings have no {', '.join(strange)}")
         for name, array in state.matrices.items():
-            stored.fill(name, array[:, :size])
+            stored.fill(name, array[:, : state.width(name)])
         if "locked" in stored:
             state.locked = stored.array("locked").astype(bool)
             state.locked_rows()

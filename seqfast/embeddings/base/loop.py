@@ -161,6 +161,7 @@ def _check_finite(state: State, kernels: Kernels, run: Run, rows: int | None) ->
         return
     raise FloatingPointError(
         f"{state.model_name}: loss and vectors must be finite, got a loss of {run.loss} in epoch "
-        f"{run.epoch + 1} of {run.epochs}, after {run.words} words: lower alpha, which is "
-        f"{run.learning_rate():.4g}; the last checkpoint, if any, is from before"
+        f"{run.epoch + 1} of {run.epochs}, after {run.words} words: lower "
+        f"{state.rate_name}, which is {run.learning_rate():.4g}; the last checkpoint, if any, is "
+        "from before"
     )

@@ -49,6 +49,8 @@ class State(abc.ABC):
     run_class: ClassVar[type[Run]]
     begun_anew: ClassVar[frozenset[str]] = frozenset()
     """Matrices of which nothing is kept when words are added."""
+    rate_name: ClassVar[str] = "alpha"
+    """The setting that is the learning rate, as errors name it."""
 
     def __init__(self, settings: Settings, runtime: Runtime) -> None:
         self.settings = settings
@@ -80,6 +82,10 @@ class State(abc.ABC):
     @abc.abstractmethod
     def draw_first_values(self, matrices: dict[str, Array], known: int) -> None:
         """What matrices begin with, behind the rows of the known words."""
+
+    def width(self, name: str) -> int:
+        """Columns of a matrix that count, and that files carry."""
+        return self.settings.vector_size
 
     # ---- words and matrices ----
 

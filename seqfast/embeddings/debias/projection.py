@@ -1,0 +1,287 @@
+"""The direction of a bias, and vectors without it: neutralised, equalised, debiased."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqfast.embeddings.debias.table import Array, Table, double, lengths, singular, stacked
+from seqfast.ops.base.checks import NOT_NEGATIVE, check_number, check_whole
+
+Pairs = Iterable[Iterable[Any]]
+Words = Iterable[Any]
+
+_SMALL = 1e-6  # lengths of parts of unit vectors that may be the rounding of float32
+
+
+def direction(
+    vectors: Any,
+    pairs: Pairs,
+    *,
+    components: int = 1,
+    words: Sequence[str] | None = None,
+    missing: str = "raise",
+) -> Array:
+    """The direction in which the words of each pair differ (Bolukbasi et al. 2016).
+
+    The principal components of unit vectors, each pair (or larger set) about its own mean; of one
+    pair, the normalised difference. It points towards the first words of the pairs.
+
+    Args:
+        vectors, words, missing: see `seqfast.embeddings.debias`.
+        pairs: such as [("woman", "man"), ("she", "he")]; more than two words make a set.
+        components: how many; the first explains most of the differences.
+
+    Returns: float64 [size] of length 1, or [components, size] with orthonormal rows where that is
+        above 1; of the library and on the device of `vectors`.
+
+    Raises: KeyError naming all words without a vector; ValueError for too few pairs, pairs that do
+        not differ, vectors of length 0; TypeError for other things than words and vectors.
+
+    Example:
+        >>> g = debias.direction(model, [("she", "he"), ("woman", "man")])
+        >>> model.vectors @ g
+    """
+    table = Table("direction", vectors, words, missing)
+    sets = table.pairs("pairs", pairs)
+    most = min(sum(len(rows) - 1 for rows in sets), table.given.shape[1])
+    check_whole("direction", "components", components, 1, most)
+    centred = []
+    for rows in sets:
+        units = table.unit(rows)
+        # A set counts as its covariance does, however large it is.
+        centred.append((units - units.mean(0)) / len(rows) ** 0.5)
+    matrix = stacked(centred)
+    _, values, right = singular(matrix)
+    if float(values[components - 1]) < _SMALL:
+        raise ValueError(
+            f"direction: pairs must differ in {components} directions, got pairs of equal vectors"
+        )
+    basis = right[:components]
+    firsts = stacked([c[:1] for c in centred]) @ basis.T
+    basis = (
+        basis
+        * table.like_given(np.where(np.asarray(firsts.sum(0).tolist()) < 0, -1.0, 1.0))[:, None]
+    )
+    return basis[0] if components == 1 else basis
+
+
+def neutralize(
+    vectors: Any,
+    g: Any,
+    neutral: Words,
+    *,
+    words: Sequence[str] | None = None,
+    missing: str = "raise",
+) -> Any:
+    """Takes the part along `g` out of the vectors of some words (Bolukbasi et al. 2016, step 1).
+
+    Each becomes w - (w . g) g, no longer scaled to length 1: `hard` does that. Other words stay.
+
+    Args:
+        vectors, words, missing: see `seqfast.embeddings.debias`.
+        g: [size], of any length but 0, or several directions [k, size]; as of `direction`.
+        neutral: words or ids.
+
+    Returns: a WordVectors, or an array as `vectors`.
+
+    Raises: KeyError naming all words without a vector; ValueError for a direction of length 0 or
+        another size, and where nothing would be left of a word.
+
+    Example:
+        >>> fair = debias.neutralize(model, g, ["nurse", "engineer"])
+    """
+    table = Table("neutralize", vectors, words, missing)
+    basis = table.subspace(g)
+    rows = table.rows("neutral", neutral, least=0)
+    changed = double(table.given)
+    if rows:
+        changed[rows] = _without(table, basis, rows, changed[rows])
+    return table.result(changed)
+
+
+def _without(table: Table, basis: Array, rows: list[int], vectors: Array) -> Array:
+    left = vectors - (vectors @ basis.T) @ basis
+    left = left - (left @ basis.T) @ basis  # what rounding has left of it
+    gone = lengths(left)[:, 0] <= _SMALL * lengths(vectors)[:, 0]
+    if bool(gone.any()):
+        row = rows[int(gone.nonzero()[0][0])]
+        raise ValueError(
+            f"{table.operation}: {table.name(row)} lies along g, so nothing would be left of it"
+        )
+    return left
+
+
+def equalize(
+    vectors: Any,
+    g: Any,
+    pairs: Pairs,
+    *,
+    words: Sequence[str] | None = None,
+    missing: str = "raise",
+) -> Any:
+    """Makes the words of each pair differ along `g` alone (Bolukbasi et al. 2016, step 2).
+
+    Each pair (or larger set) gets unit vectors with one part in common outside of `g`, so that any
+    word without a part along `g` is equally far from both. Other words stay.
+
+    Args, returns and raises as `neutralize`; `pairs` as of `direction`, of words that come once. A
+    pair of which `g` tells the words not apart is a ValueError that names it.
+
+    Example:
+        >>> fair = debias.equalize(fair, g, [("grandmother", "grandfather")])
+    """
+    table = Table("equalize", vectors, words, missing)
+    changed = double(table.given)
+    _equalize(table, table.subspace(g), table.pairs("pairs", pairs, least=0), changed)
+    return table.result(changed)
+
+
+def _equalize(table: Table, basis: Array, sets: list[list[int]], changed: Array) -> None:
+    for rows in sets:
+        units = changed[rows] / lengths(changed[rows])
+        mean = units.mean(0)
+        along = units @ basis.T  # coordinates within the subspace
+        along = along - along.mean(0)
+        spread = lengths(along)
+        if not float(spread.min()) > _SMALL:
+            names = ", ".join(table.name(row) for row in rows)
+            raise ValueError(f"{table.operation}: g must tell apart {names}, which it does not")
+        common = mean - (mean @ basis.T) @ basis
+        common = common - (common @ basis.T) @ basis
+        rest = max(1.0 - float((common * common).sum()), 0.0) ** 0.5
+        changed[rows] = common + rest * (along / spread) @ basis
+
+
+def hard(
+    vectors: Any,
+    definitional: Pairs,
+    equalized: Pairs,
+    specific: Words,
+    *,
+    g: Any = None,
+    words: Sequence[str] | None = None,
+    missing: str = "raise",
+) -> Any:
+    """Hard debiasing of Bolukbasi et al. 2016: all words but some neutralised, pairs equalised.
+
+    Vectors are scaled to length 1; those of all words that are not in `specific`, nor in pairs,
+    lose their part along the direction of `definitional`, and are scaled again; then the pairs are
+    equalised.
+
+    Args:
+        vectors, words, missing: see `seqfast.embeddings.debias`. The paper's lists have words that
+            few vocabularies have: missing="ignore".
+        definitional: pairs that say what the bias is; see `direction`.
+        equalized: pairs that shall differ along the direction alone.
+        specific: words that rightly have it, such as "beard" or "queen".
+        g: the direction, where it is known already; `definitional` is not looked at then.
+
+    Returns: a WordVectors, or an array as `vectors`, with unit vectors.
+
+    Raises: as `direction`, `neutralize` and `equalize`.
+
+    Example:
+        >>> fair = debias.hard(model, definitional, equalize_pairs, specific, missing="ignore")
+    """
+    table = Table("hard", vectors, words, missing)
+    if g is None:
+        g = direction(vectors, definitional, words=words, missing=missing)
+    basis = table.subspace(g)
+    sets = table.pairs("equalized", equalized, least=0)
+    kept = set(table.rows("specific", specific, least=0)).union(*sets)
+    changed = table.unit()
+    rows = [row for row in range(len(table)) if row not in kept]
+    if rows:
+        left = _without(table, basis, rows, changed[rows])
+        changed[rows] = left / lengths(left)
+    _equalize(table, basis, sets, changed)
+    return table.result(changed)
+
+
+def soft(
+    vectors: Any,
+    g: Any,
+    neutral: Words,
+    *,
+    strength: float = 0.2,
+    words: Sequence[str] | None = None,
+    missing: str = "raise",
+) -> Any:
+    """Soft debiasing of Bolukbasi et al. 2016: one linear map that weighs bias against closeness.
+
+    With W all unit vectors as columns, N those of the neutral words and B the direction: T
+    minimises |(TW)'(TW) - W'W|^2 + strength |(TN)'(TB)|^2, Frobenius norms; W becomes TW, scaled to
+    length 1. The problem is one of least squares in T'T, and is solved as such by conjugate
+    gradients; of eigenvalues below 0, which no T has, is taken 0.
+
+    Args:
+        vectors, g, words, missing: as `neutralize`.
+        neutral: words or ids that shall lose their part along `g`.
+        strength: of that wish; 0 changes nothing but lengths (the paper: 0.2).
+
+    Returns: a WordVectors, or an array as `vectors`, with unit vectors.
+
+    Raises: as `neutralize`.
+
+    Example:
+        >>> fair = debias.soft(model, g, professions, strength=0.2)
+    """
+    table = Table("soft", vectors, words, missing)
+    strength = check_number("soft", "strength", strength, NOT_NEGATIVE)
+    basis = table.subspace(g)
+    units = table.unit()
+    chosen = units[table.rows("neutral", neutral)]
+    # In the coordinates of W's own axes, scaled by its spread, the first term is |Y - S^2|^2.
+    values, turned = _eigen(units.T @ units)
+    spread, axes = _at_least(values, 0.0) ** 0.5, turned.T
+    scale = 1 / _at_least(spread, _SMALL * float(spread.max()))
+    near, far = chosen @ axes.T * scale, basis @ axes.T * scale
+    target = _diagonal(spread * spread)
+    weigh, along = near.T @ near, far.T @ far
+
+    def gradient(y: Array) -> Array:
+        return y + strength / 2 * (weigh @ y @ along + along @ y @ weigh)
+
+    found = _conjugate_gradients(gradient, target)
+    inner = scale[:, None] * found * scale
+    values, turned = _eigen((inner + inner.T) / 2)
+    root = (turned * _at_least(values, 0.0) ** 0.5) @ turned.T
+    mapped = units @ axes.T @ root @ axes
+    return table.result(mapped / lengths(mapped))
+
+
+def _conjugate_gradients(apply: Any, target: Array) -> Array:
+    x = target * 1.0
+    residual = target - apply(x)
+    step = residual
+    size = float((residual * residual).sum())
+    enough = 1e-24 * float((target * target).sum())
+    for _ in range(4 * len(target) + 20):
+        if size <= enough:
+            break
+        applied = apply(step)
+        length = size / float((step * applied).sum())
+        x = x + length * step
+        residual = residual - length * applied
+        before, size = size, float((residual * residual).sum())
+        step = residual + size / before * step
+    return x
+
+
+def _eigen(matrix: Array) -> tuple[Array, Array]:
+    if isinstance(matrix, np.ndarray):
+        return np.linalg.eigh(matrix)
+    import torch
+
+    return tuple(torch.linalg.eigh(matrix))
+
+
+def _at_least(values: Array, least: float) -> Array:
+    return values.clip(least) if isinstance(values, np.ndarray) else values.clamp(min=least)
+
+
+def _diagonal(values: Array) -> Array:
+    return np.diag(values) if isinstance(values, np.ndarray) else values.diag()

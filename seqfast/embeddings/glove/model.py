@@ -1,0 +1,298 @@
+"""GloVe: word vectors from how often words stand near each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqfast.embeddings.base.checks import check_device
+from seqfast.embeddings.base.model import Delegated, WordVectorModel
+from seqfast.embeddings.base.run import Run
+from seqfast.embeddings.base.runtime import Runtime
+from seqfast.embeddings.callbacks import checked_callbacks
+from seqfast.embeddings.corpus.selection import TrimRule
+from seqfast.embeddings.corpus.sources import Source
+from seqfast.embeddings.corpus.vocabulary import Corpus
+from seqfast.embeddings.distributed import own_device
+from seqfast.embeddings.files import PathLike
+from seqfast.embeddings.glove import training
+from seqfast.embeddings.glove.cooccurrences import Cooccurrences
+from seqfast.embeddings.glove.settings import OPERATION, Settings
+from seqfast.embeddings.glove.state import GloVeState
+
+if TYPE_CHECKING:
+    import torch
+    from torch.distributed import ProcessGroup
+
+Array = npt.NDArray[Any]
+
+
+class GloVe(WordVectorModel):
+    """Word vectors of Pennington, Socher & Manning 2014, trained on the co-occurrences of a text.
+
+    `GloVe(corpus)` reads a corpus, builds its vocabulary, counts which words stand within `window`
+    words of each other, and trains; `GloVe()` waits for `build_vocab` and `train`.
+
+    As of `seqfast.Word2Vec`: `corpus` (`sentences`, `corpus_file`), `words`, `min_count`,
+    `max_vocab_size`, `max_final_vocab`, `trim_rule`, `workers`, `device`, `locked` (rows of words
+    and contexts), `initial_vectors`, `checkpoint`, `checkpoint_every`, `distributed`,
+    `process_group`, `progress`, `callbacks`, `comment`.
+
+    Args:
+        vector_size: columns of a vector.
+        window: words on each side that a word meets; the one at distance k counts 1 / k.
+        x_max, alpha: an entry with count x has the weight min((x / x_max)**alpha, 1).
+        learning_rate: of AdaGrad.
+        epochs: how often training goes through all entries.
+        symmetric: words before a word count as those behind it; else a row's columns follow it.
+        distance_weighting: False: each counts 1, at any distance.
+        combine: what `vectors` are: "mean", (word + context) / 2; "sum"; "words" alone. Their
+            cosines are the same for "mean" and "sum", which the C program writes.
+        grad_clip: a gradient's components are cut off there, as in the C program.
+        seed: of first values and of the order of entries.
+        deterministic: the result is the same, bit for bit, for any number of workers and any
+            memory_limit, whether or not this is True.
+        memory_limit: bytes that counting takes, and the entries as they are trained (None: half of
+            what is free). What is more goes to files without a name in `cache_folder`.
+
+    `vectors` come of the matrices that train, `word_vectors` and `context_vectors`, `word_biases`
+    and `context_biases`; what is written to them moves both when training goes on. In callbacks
+    and `Progress` an effective word, and an example, is an entry.
+
+    Raises TypeError and ValueError for arguments that cannot be, an empty corpus, and a vocabulary
+    that `min_count` leaves nothing of; OSError where files cannot be read, or a disk is full;
+    FloatingPointError where the loss becomes infinite or NaN; Interrupted at Ctrl-C, in counting
+    too.
+
+    Example:
+        >>> model = GloVe("text.txt", vector_size=100, window=15, epochs=25)
+        >>> model.most_similar("king")
+        >>> model.cooccurrences.save_c_format("cooccurrence.bin")
+    """
+
+    state_class = GloVeState
+    settings_class = Settings
+    state: GloVeState
+
+    vector_size = Delegated[int]("settings")
+    window = Delegated[int]("settings")
+    min_count = Delegated[int]("settings")
+    x_max = Delegated[float]("settings")
+    alpha = Delegated[float]("settings")
+    learning_rate = Delegated[float]("settings")
+    epochs = Delegated[int]("settings")
+    symmetric = Delegated[bool]("settings")
+    distance_weighting = Delegated[bool]("settings")
+    max_vocab_size = Delegated[int | None]("settings")
+    max_final_vocab = Delegated[int | None]("settings")
+    seed = Delegated[int]("settings")
+    combine = Delegated[str]("settings")
+    grad_clip = Delegated[float]("settings")
+    deterministic = Delegated[bool]("settings")
+    comment = Delegated[str | None]("settings")
+
+    def __init__(
+        self,
+        corpus: Source | None = None,
+        *,
+        sentences: Source | None = None,
+        corpus_file: Source | None = None,
+        words: list[str] | None = None,
+        vector_size: int = 100,
+        window: int = 15,
+        min_count: int = 5,
+        x_max: float = 100.0,
+        alpha: float = 0.75,
+        learning_rate: float = 0.05,
+        epochs: int = 25,
+        symmetric: bool = True,
+        distance_weighting: bool = True,
+        combine: str = "mean",
+        grad_clip: float = 100.0,
+        max_vocab_size: int | None = None,
+        max_final_vocab: int | None = None,
+        trim_rule: TrimRule | None = None,
+        seed: int = 1,
+        workers: int | None = None,
+        deterministic: bool = False,
+        device: str | torch.device = "cpu",
+        locked: Any = None,
+        initial_vectors: Any = None,
+        checkpoint: PathLike | None = None,
+        checkpoint_every: float | str = 600.0,
+        distributed: bool = False,
+        process_group: ProcessGroup | None = None,
+        tokens_per_period: int | None = None,
+        cache_folder: PathLike | None = None,
+        memory_limit: int | None = None,
+        progress: bool = True,
+        callbacks: Any = (),
+        comment: str | None = None,
+    ) -> None:
+        settings = Settings(
+            vector_size=vector_size,
+            window=window,
+            min_count=min_count,
+            x_max=x_max,
+            alpha=alpha,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            symmetric=symmetric,
+            distance_weighting=distance_weighting,
+            max_vocab_size=max_vocab_size,
+            max_final_vocab=max_final_vocab,
+            seed=seed,
+            combine=combine,
+            grad_clip=grad_clip,
+            deterministic=deterministic,
+            comment=comment,
+            tokens_per_period=tokens_per_period,
+        )
+        shared = bool(distributed) or process_group is not None
+        place = check_device(OPERATION, device)
+        runtime = Runtime(
+            workers=workers,
+            device=own_device(place) if shared else place,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            distributed=shared,
+            process_group=process_group,
+            cache_folder=cache_folder,
+            memory_limit=memory_limit,
+            progress=progress,
+            callbacks=checked_callbacks(OPERATION, callbacks),
+        )
+        super().__init__(GloVeState(settings, runtime), trim_rule, initial_vectors)
+        self.locked = locked
+        source = self._one_source(corpus, sentences=sentences, corpus_file=corpus_file)
+        if source is not None:
+            self._begin_with(source, words)
+
+    def __repr__(self) -> str:
+        settings = self.state.settings
+        return (
+            f"GloVe(vocab={len(self)}, vector_size={settings.vector_size}, "
+            f"window={settings.window}, learning_rate={settings.learning_rate})"
+        )
+
+    @property
+    def cooccurrences(self) -> Cooccurrences | None:
+        """What it was trained on last; no file of `save` carries it, it has its own `save`."""
+        return self.state.cooccurrences
+
+    @property
+    def word_vectors(self) -> Array:
+        """float32 [V, vector_size]: the words as rows of the matrix. A view."""
+        return self._matrix("word_rows")
+
+    @property
+    def context_vectors(self) -> Array:
+        """float32 [V, vector_size]: the words as columns. A view."""
+        return self._matrix("context_rows")
+
+    @property
+    def word_biases(self) -> Array:
+        """float32 [V], of rows. A view."""
+        return self._biases("word_rows")
+
+    @property
+    def context_biases(self) -> Array:
+        """float32 [V], of columns. A view."""
+        return self._biases("context_rows")
+
+    def _biases(self, name: str) -> Array:
+        self._matrix(name)
+        biases: Array = self.state.matrices[name][:, self.state.settings.vector_size]
+        return biases
+
+    def train(
+        self,
+        corpus: Source | None = None,
+        *,
+        words: list[str] | None = None,
+        cooccurrences: Cooccurrences | None = None,
+        epochs: int | None = None,
+        callbacks: Any = None,
+        resume: bool = False,
+    ) -> tuple[int, int]:
+        """Counts and trains for some epochs (None: `self.epochs`); returns (entries, raw words).
+
+        `corpus` None is the one that was read last; `cooccurrences` are taken in its place, as
+        `Cooccurrences.load` or `load_c_format` reads them. `callbacks` None are those of the class.
+        `resume=True` goes on with the run that Ctrl-C or an error has ended, on the same corpus or
+        co-occurrences, to the end that was planned.
+
+        Raises RuntimeError without a vocabulary, or nothing to resume; ValueError for a corpus
+        without a word of the vocabulary, for co-occurrences of another vocabulary, and for another
+        corpus than that of the run to be resumed; FloatingPointError where the loss becomes
+        infinite or NaN: that run cannot be resumed, but a checkpoint from before can.
+        """
+        if not len(self):
+            raise RuntimeError("GloVe: train needs a vocabulary, call build_vocab first")
+        if self.state.kernels is not None:
+            raise RuntimeError("GloVe: train was called while it runs")
+        if corpus is not None and cooccurrences is not None:
+            raise TypeError("GloVe: corpus and cooccurrences must not both be given")
+        self._check()
+        listeners = self.callbacks if callbacks is None else checked_callbacks(OPERATION, callbacks)
+        unfinished = self.state.run
+        if resume and epochs is not None:
+            raise ValueError("GloVe: resume goes on as planned, without epochs")
+        if resume and unfinished is None:
+            raise RuntimeError("GloVe: there is no unfinished run to resume")
+        # Raises while the text is unread and an unfinished run is still there.
+        self.state.locked_rows()
+        if cooccurrences is not None:
+            text = self._stand_in(cooccurrences)
+        else:
+            text = self._training_corpus(corpus, words)
+        if unfinished is not None and resume:
+            self.state.check_same_corpus(text)
+            run = unfinished
+        else:
+            run = self._new_run(text, epochs)
+        return self._carry_out(run, text, listeners, training.train)
+
+    def _training_corpus(self, source: Source | None, words: list[str] | None) -> Corpus:
+        if source is None and self.state.corpus is not None and not len(self.state.corpus.ids):
+            return self.state.corpus  # that of co-occurrences that were given
+        return super()._training_corpus(source, words)
+
+    def _stand_in(self, given: Cooccurrences) -> Corpus:
+        """What the loop needs of a corpus that only its co-occurrences are known of."""
+        if not isinstance(given, Cooccurrences):
+            raise TypeError(
+                f"GloVe: cooccurrences must be Cooccurrences, got {type(given).__name__}; "
+                "Cooccurrences.load or load_c_format reads a file"
+            )
+        known = self.index_to_key if given.words is None else list(given.words)
+        if len(given) != len(self) or known != self.index_to_key:
+            found = f"{len(given)} words"
+            if len(given) == len(self):
+                place = next(i for i, word in enumerate(known) if word != self.index_to_key[i])
+                found += f", of which number {place} is {known[place]!r}"
+            raise ValueError(
+                f"GloVe: cooccurrences must be of the vocabulary of {len(self)} words, got {found}"
+            )
+        if not len(given.columns):
+            raise ValueError("GloVe: cooccurrences must have entries, got none")
+        self.state.cooccurrences = given
+        empty, none = np.empty(0, np.int32), np.zeros(1, np.int64)
+        entries = len(given.columns)
+        return Corpus(empty, none, raw_words=entries, invalid_bytes=0, fingerprint=given.source)
+
+    def _new_run(self, text: Corpus, epochs: int | None) -> Run:
+        settings = self.state.settings
+        if epochs is not None:
+            settings = dataclasses.replace(settings, epochs=epochs)
+        settings.check()
+        rate = settings.learning_rate
+        return self.state.new_run(text, epochs=settings.epochs, alpha=rate, min_alpha=rate)
+
+    def resume_with(self, cooccurrences: Cooccurrences) -> None:
+        """`finish_run` of a model whose run began with co-occurrences that were given."""
+        if self.state.run is not None:
+            self.train(cooccurrences=cooccurrences, resume=True)
