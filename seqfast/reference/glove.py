@@ -30,18 +30,16 @@ def cooccurrences(
     distance_weighting: bool = True,
     threads: int | None = None,
 ) -> tuple[Array, Array, Array]:
-    """How often words stand near each other, as a sparse matrix in rows.
+    """How often words stand near each other, as a sparse matrix in rows, with a dict for each row.
 
-    Pennington, Socher & Manning, GloVe: Global vectors for word representation. EMNLP 2014.
+    Arguments and results are those of `seqfast.ops.glove.functions.cooccurrences`.
 
-    `ids` int32 [tokens], sentence after sentence; `offsets` int64 [sentences + 1]. A word at place
-    p meets those at most `window` places behind it in its sentence: at distance k they add 1 / k,
-    or 1 without `distance_weighting`, to row of the word, column of the other, and where
-    `symmetric` to row of the other, column of the word. Weights are rounded to multiples of 2**-32,
-    so that sums are the same in any order. `threads` is for the fast twin.
-
-    Returns offsets int64 [vocabulary + 1], columns int32 [entries] and values float64 [entries]:
-    row r is what lies from offsets[r] to offsets[r + 1], its columns rising.
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import glove
+        >>> ids, offsets = np.array([0, 1, 1], np.int32), np.array([0, 3])
+        >>> [array.tolist() for array in glove.cooccurrences(ids, offsets, 2, window=2)]
+        [[0, 1, 3], [1, 0, 1], [1.5, 1.5, 2.0]]
     """
     rows: list[dict[int, int]] = [defaultdict(int) for _ in range(vocabulary)]
     for begin, end in pairwise(offsets):
@@ -68,15 +66,17 @@ def schedule(
     seed: int = 1,
     threads: int | None = None,
 ) -> tuple[Array, Array]:
-    """The order in which `train` goes through co-occurrences.
+    """The order in which `train` goes through co-occurrences, tile after tile.
 
-    Word w is number w // blocks of block w % blocks. Tile i * blocks + j has the entries with a row
-    of block i and a column of block j: in the order of the matrix, then shuffled (Fisher and Yates;
-    entry k changes places with one of the k before it, or none).
+    Arguments and results are those of `seqfast.ops.glove.functions.schedule`.
 
-    `offsets`, `columns`, `values` as of `cooccurrences`. Returns tiles, int64 [blocks**2 + 1],
-    where each begins; and entries, uint64: count as float32 bits, number of the column, of the row,
-    from the highest 32, 16 and 16 bits on.
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import glove
+        >>> counted = glove.cooccurrences(np.array([0, 1, 1], np.int32), np.array([0, 3]), 2)
+        >>> tiles, entries = glove.schedule(*counted, blocks=2)
+        >>> tiles.tolist()
+        [0, 0, 1, 2, 3]
     """
     rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     tile = rows % blocks * blocks + columns % blocks
@@ -96,7 +96,15 @@ def schedule(
 
 
 def strata(blocks: int, *, seed: int = 1, epoch: int = 0) -> Array:
-    """The order of an epoch's strata, int32 [blocks]: a shuffle as of `schedule`."""
+    """The order of an epoch's strata: a shuffle as of `schedule`.
+
+    Arguments and results are those of `seqfast.ops.glove.functions.strata`.
+
+    Example:
+        >>> from seqfast.reference import glove
+        >>> sorted(glove.strata(4, seed=1, epoch=2).tolist())
+        [0, 1, 2, 3]
+    """
     order = np.arange(blocks, dtype=np.int32)
     for k, word in enumerate(_words(seed, epoch, _STRATA, blocks)):
         other = word * (k + 1) >> 32
@@ -132,20 +140,18 @@ def train(
     locked: Array | None = None,
     threads: int | None = None,
 ) -> Array:
-    """Trains in place by AdaGrad (Duchi et al. 2011), on the strata in `order` (None: all).
+    """Trains in place by AdaGrad, entry after entry.
 
-    Of an entry with count x, for the row's vector w and bias b, the column's v and c:
-    error = w . v + b + c - log x, weight = min((x / x_max)**alpha, 1), loss = weight error^2 / 2.
-    The gradients weight * error * v of w, and so on, are cut off at `clip`, not those of biases. As
-    in the program of Pennington et al., a vector's steps are `learning_rate` times its gradient, a
-    bias's the gradient itself, over the root of 1 + the sum of the squares of the steps before.
+    Arguments and results are those of `seqfast.ops.glove.functions.train`.
 
-    `tiles` and `entries` as of `schedule`; stratum s are the tiles (i, (i + s) % blocks), which
-    have no row and no column in common. `words`, `contexts` and their squares: float32 [V, stride],
-    the vector in columns up to `size`, its bias in column `size`; squares begin with 1. `locked`,
-    bool or uint8 [V]: words whose rows stay as they are.
-
-    Returns the loss, float64 [strata]. `threads` is for the fast twin.
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import glove
+        >>> counted = glove.cooccurrences(np.array([0, 1, 1], np.int32), np.array([0, 3]), 2)
+        >>> order = glove.schedule(*counted, blocks=2)
+        >>> matrices = [np.ones((2, 16), np.float32) for _ in range(4)]
+        >>> glove.train(*order, *matrices, size=8).shape
+        (2,)
     """
     blocks = round((len(tiles) - 1) ** 0.5)
     strata_done = np.arange(blocks) if order is None else order

@@ -18,22 +18,41 @@ _ROWS_AT_ONCE = 1024  # words whose analogies are looked at together
 
 
 class Weat(NamedTuple):
-    """What `weat` returns."""
+    """What `weat` returns.
+
+    Attributes:
+        effect_size: the difference of the mean associations over their standard deviation, -2 to 2.
+        p_value: one-sided.
+        statistic: the difference of the sums of associations: WEFE's WEAT.
+        exact: whether all partitions were looked at.
+        partitions: how many were.
+
+    Example:
+        >>> from seqfast.embeddings.debias import Weat
+        >>> Weat(1.5, 0.01, 0.9, True, 20).effect_size
+        1.5
+    """
 
     effect_size: float
-    """Difference of the mean associations over their standard deviation, from -2 to 2."""
     p_value: float
-    """One-sided."""
     statistic: float
-    """Difference of the sums of associations: WEFE's WEAT."""
     exact: bool
-    """Whether all partitions were looked at."""
     partitions: int
-    """How many were."""
 
 
 class Analogy(NamedTuple):
-    """One of `analogies`: `first` is to `second` as the first of the pair to its second."""
+    """One of `analogies`: `first` is to `second` as the first of the pair to its second.
+
+    Attributes:
+        first: a word, or an id.
+        second: a word, or an id.
+        score: the cosine of the two differences.
+
+    Example:
+        >>> from seqfast.embeddings.debias import Analogy
+        >>> Analogy("queen", "king", 0.8).score
+        0.8
+    """
 
     first: Any
     second: Any
@@ -51,11 +70,33 @@ def direct_bias(
 ) -> float:
     """The mean of |cos(w, g)|**strictness over words that should have none of it: 0 to 1.
 
-    DirectBias of Bolukbasi et al. 2016. With several directions [k, size] in `g`, the length of
-    the part of w in their space. Arguments and errors as of `seqfast.embeddings.debias.neutralize`.
+    DirectBias of Bolukbasi et al. 2016. With several directions in `g`, the length of the part of w
+    in their space.
+
+    Args:
+        vectors: see `seqfast.embeddings.debias`.
+        g: [size], of any length but 0, or several directions [k, size].
+        neutral: words or ids that should have no part along `g`.
+        strictness: c of the paper; 0 counts the words that have any.
+        words: names of the rows of an array.
+        missing: "ignore" leaves words out that have no vector.
+
+    Returns:
+        The mean.
+
+    Raises:
+        KeyError: names all words without a vector.
+        TypeError: other things than words and vectors.
+        ValueError: a direction of length 0 or another size, vectors of length 0, and an empty list.
 
     Example:
-        >>> debias.direct_bias(model, g, professions, missing="ignore")
+        >>> import numpy as np
+        >>> from seqfast.embeddings import debias
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> rows = np.array([[1, 1], [-1, 1], [0.5, 2]], np.float32)
+        >>> given = WordVectors(["she", "he", "nurse"], rows)
+        >>> round(debias.direct_bias(given, [1, 0], ["nurse"]), 3)
+        0.243
     """
     table = Table("direct_bias", vectors, words, missing)
     strictness = check_number("direct_bias", "strictness", strictness, NOT_NEGATIVE)
@@ -74,11 +115,31 @@ def indirect_bias(
     """The share that `g` has in the similarity of two words (beta of Bolukbasi et al. 2016).
 
     (w . v - cos(w', v')) / w . v of unit vectors, where w' and v' are without their parts along
-    `g`; negative where they are closer without. Raises KeyError for a word without a vector,
-    ValueError where w . v is 0 or nothing is left of a word.
+    `g`; negative where they are closer without.
+
+    Args:
+        vectors: see `seqfast.embeddings.debias`.
+        g: [size], of any length but 0, or several directions [k, size].
+        first: a word or id.
+        second: a word or id.
+        words: names of the rows of an array.
+
+    Returns:
+        The share.
+
+    Raises:
+        KeyError: a word without a vector.
+        TypeError: other things than words and vectors.
+        ValueError: w . v is 0, or nothing is left of a word; a direction that is none.
 
     Example:
-        >>> debias.indirect_bias(model, g, "receptionist", "softball")
+        >>> import numpy as np
+        >>> from seqfast.embeddings import debias
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> rows = np.array([[1, 1], [-1, 1], [0.5, 2]], np.float32)
+        >>> given = WordVectors(["she", "he", "nurse"], rows)
+        >>> round(debias.indirect_bias(given, [1, 0], "she", "nurse"), 3)
+        -0.166
     """
     table = Table("indirect_bias", vectors, words, "raise")
     basis = table.subspace(g)
@@ -116,17 +177,34 @@ def weat(
     are at most `exact_limit`, else of `partitions` drawn with `seed`, (larger + 1) / (drawn + 1).
 
     Args:
-        vectors, words, missing: see `seqfast.embeddings.debias`.
-        x, y: target words, such as occupations of two kinds.
-        a, b: attribute words, such as "he", "him" and "she", "her".
+        vectors: see `seqfast.embeddings.debias`.
+        x: target words, such as occupations of one kind.
+        y: target words of another kind, none of them in `x`.
+        a: attribute words, such as "he", "him".
+        b: attribute words of another kind, such as "she", "her".
+        partitions: how many are drawn.
+        exact_limit: the most that are all looked at.
+        seed: of the draws.
+        words: names of the rows of an array.
+        missing: "ignore" leaves words out that have no vector.
 
-    Returns: effect_size, p_value, statistic, exact, partitions.
+    Returns:
+        `Weat`: effect_size, p_value, statistic, exact, partitions.
 
-    Raises: KeyError naming all words without a vector; ValueError for empty lists, words that are
-        in x and in y, and associations that are all the same.
+    Raises:
+        KeyError: names all words without a vector.
+        TypeError: other things than words and vectors.
+        ValueError: empty lists, words that are in x and in y, associations that are all the same.
 
     Example:
-        >>> debias.weat(model, science, arts, male, female).effect_size
+        >>> import numpy as np
+        >>> from seqfast.embeddings import debias
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> rows = np.array([[1, 1], [-1, 1], [0.5, 2]], np.float32)
+        >>> given = WordVectors(["she", "he", "nurse"], rows)
+        >>> found = debias.weat(given, ["nurse"], ["he"], ["she"], ["he"])
+        >>> round(found.effect_size, 6), found.p_value
+        (2.0, 0.0)
     """
     table = Table("weat", vectors, words, missing)
     check_whole("weat", "partitions", partitions, 1)
@@ -185,18 +263,28 @@ def analogies(
     best. What is found shows which stereotypes the vectors have.
 
     Args:
-        vectors, words: see `seqfast.embeddings.debias`.
+        vectors: see `seqfast.embeddings.debias`.
         pair: such as ("she", "he").
         topn: how many, at most.
         delta: largest distance; at 1, the paper's, x and y are at most 60 degrees apart.
         restrict_vocab: only so many words, the first ones; time grows with their square.
+        words: names of the rows of an array.
 
-    Returns: `Analogy` of words (ids, where there are no words) and score, the best first.
+    Returns:
+        A list of `Analogy` of words (ids, where there are no words) and score, the best first.
 
-    Raises: KeyError for words without a vector; ValueError for numbers that cannot be.
+    Raises:
+        KeyError: words without a vector.
+        TypeError: other things than words and vectors.
+        ValueError: numbers that cannot be, a pair of equal vectors.
 
     Example:
-        >>> debias.analogies(model, ("she", "he"), topn=10)
+        >>> import numpy as np
+        >>> from seqfast.embeddings import debias
+        >>> rows = np.array([[1, 1], [-1, 1], [0.5, 2], [-0.5, 2]], np.float32)
+        >>> names = ["she", "he", "queen", "king"]
+        >>> [one[:2] for one in debias.analogies(rows, ("she", "he"), words=names)]
+        [('queen', 'king')]
     """
     table = Table("analogies", vectors, words, "raise")
     check_whole("analogies", "topn", topn, 1)

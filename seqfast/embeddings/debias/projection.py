@@ -30,19 +30,29 @@ def direction(
     pair, the normalised difference. It points towards the first words of the pairs.
 
     Args:
-        vectors, words, missing: see `seqfast.embeddings.debias`.
+        vectors: see `seqfast.embeddings.debias`.
         pairs: such as [("woman", "man"), ("she", "he")]; more than two words make a set.
         components: how many; the first explains most of the differences.
+        words: names of the rows of an array.
+        missing: "ignore" leaves words out that have no vector.
 
-    Returns: float64 [size] of length 1, or [components, size] with orthonormal rows where that is
-        above 1; of the library and on the device of `vectors`.
+    Returns:
+        float64 [size] of length 1, or [components, size] with orthonormal rows where that is above
+        1; of the library and on the device of `vectors`.
 
-    Raises: KeyError naming all words without a vector; ValueError for too few pairs, pairs that do
-        not differ, vectors of length 0; TypeError for other things than words and vectors.
+    Raises:
+        KeyError: names all words without a vector.
+        ValueError: too few pairs, pairs that do not differ, vectors of length 0.
+        TypeError: other things than words and vectors.
 
     Example:
-        >>> g = debias.direction(model, [("she", "he"), ("woman", "man")])
-        >>> model.vectors @ g
+        >>> import numpy as np
+        >>> from seqfast.embeddings import debias
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> rows = np.array([[1, 1], [-1, 1], [0.5, 2]], np.float32)
+        >>> given = WordVectors(["she", "he", "nurse"], rows)
+        >>> debias.direction(given, [("she", "he")]).tolist()
+        [1.0, 0.0]
     """
     table = Table("direction", vectors, words, missing)
     sets = table.pairs("pairs", pairs)
@@ -81,17 +91,29 @@ def neutralize(
     Each becomes w - (w . g) g, no longer scaled to length 1: `hard` does that. Other words stay.
 
     Args:
-        vectors, words, missing: see `seqfast.embeddings.debias`.
+        vectors: see `seqfast.embeddings.debias`.
         g: [size], of any length but 0, or several directions [k, size]; as of `direction`.
         neutral: words or ids.
+        words: names of the rows of an array.
+        missing: "ignore" leaves words out that have no vector.
 
-    Returns: a WordVectors, or an array as `vectors`.
+    Returns:
+        A WordVectors, or an array as `vectors`.
 
-    Raises: KeyError naming all words without a vector; ValueError for a direction of length 0 or
-        another size, and where nothing would be left of a word.
+    Raises:
+        KeyError: names all words without a vector.
+        TypeError: other things than words and vectors.
+        ValueError: a direction of length 0 or another size, vectors of length 0, and
+            words of which nothing would be left.
 
     Example:
-        >>> fair = debias.neutralize(model, g, ["nurse", "engineer"])
+        >>> import numpy as np
+        >>> from seqfast.embeddings import debias
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> rows = np.array([[1, 1], [-1, 1], [0.5, 2]], np.float32)
+        >>> given = WordVectors(["she", "he", "nurse"], rows)
+        >>> debias.neutralize(given, [1, 0], ["nurse"])["nurse"].tolist()
+        [0.0, 2.0]
     """
     table = Table("neutralize", vectors, words, missing)
     basis = table.subspace(g)
@@ -127,11 +149,31 @@ def equalize(
     Each pair (or larger set) gets unit vectors with one part in common outside of `g`, so that any
     word without a part along `g` is equally far from both. Other words stay.
 
-    Args, returns and raises as `neutralize`; `pairs` as of `direction`, of words that come once. A
-    pair of which `g` tells the words not apart is a ValueError that names it.
+    Args:
+        vectors: see `seqfast.embeddings.debias`.
+        g: [size], of any length but 0, or several directions [k, size]; as of `direction`.
+        pairs: as of `direction`, of words that come once.
+        words: names of the rows of an array.
+        missing: "ignore" leaves words out that have no vector.
+
+    Returns:
+        A WordVectors, or an array as `vectors`.
+
+    Raises:
+        KeyError: names all words without a vector.
+        TypeError: other things than words and vectors.
+        ValueError: a direction of length 0 or another size, vectors of length 0, and
+            pairs that `g` does not tell apart.
 
     Example:
-        >>> fair = debias.equalize(fair, g, [("grandmother", "grandfather")])
+        >>> import numpy as np
+        >>> from seqfast.embeddings import debias
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> rows = np.array([[1, 1], [-1, 1], [0.5, 2]], np.float32)
+        >>> given = WordVectors(["she", "he", "nurse"], rows)
+        >>> fair = debias.equalize(given, [1, 0], [("she", "he")])
+        >>> fair["she"].round(3).tolist(), fair["he"].round(3).tolist()
+        ([0.707..., 0.707...], [-0.707..., 0.707...])
     """
     table = Table("equalize", vectors, words, missing)
     changed = double(table.given)
@@ -172,19 +214,32 @@ def hard(
     equalised.
 
     Args:
-        vectors, words, missing: see `seqfast.embeddings.debias`. The paper's lists have words that
-            few vocabularies have: missing="ignore".
+        vectors: see `seqfast.embeddings.debias`.
         definitional: pairs that say what the bias is; see `direction`.
         equalized: pairs that shall differ along the direction alone.
         specific: words that rightly have it, such as "beard" or "queen".
         g: the direction, where it is known already; `definitional` is not looked at then.
+        words: names of the rows of an array.
+        missing: "ignore" leaves words out that have no vector. The paper's lists have
+            words that few vocabularies have.
 
-    Returns: a WordVectors, or an array as `vectors`, with unit vectors.
+    Returns:
+        A WordVectors, or an array as `vectors`, with unit vectors.
 
-    Raises: as `direction`, `neutralize` and `equalize`.
+    Raises:
+        KeyError: names all words without a vector.
+        TypeError: other things than words and vectors.
+        ValueError: as `direction`, `neutralize` and `equalize`.
 
     Example:
-        >>> fair = debias.hard(model, definitional, equalize_pairs, specific, missing="ignore")
+        >>> import numpy as np
+        >>> from seqfast.embeddings import debias
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> rows = np.array([[1, 1], [-1, 1], [0.5, 2]], np.float32)
+        >>> given = WordVectors(["she", "he", "nurse"], rows)
+        >>> fair = debias.hard(given, [("she", "he")], [("she", "he")], [])
+        >>> fair["nurse"].tolist()
+        [0.0, 1.0]
     """
     table = Table("hard", vectors, words, missing)
     if g is None:
@@ -214,20 +269,36 @@ def soft(
 
     With W all unit vectors as columns, N those of the neutral words and B the direction: T
     minimises |(TW)'(TW) - W'W|^2 + strength |(TN)'(TB)|^2, Frobenius norms; W becomes TW, scaled to
-    length 1. The problem is one of least squares in T'T, and is solved as such by conjugate
-    gradients; of eigenvalues below 0, which no T has, is taken 0.
+    length 1. The direction moves along: `direction` of the result finds it. The problem is one of
+    least squares in T'T, and is solved as such by conjugate gradients; eigenvalues below 0, which
+    no T has, become 0.
 
     Args:
-        vectors, g, words, missing: as `neutralize`.
+        vectors: see `seqfast.embeddings.debias`.
+        g: [size], of any length but 0, or several directions [k, size]; as of `direction`.
         neutral: words or ids that shall lose their part along `g`.
         strength: of that wish; 0 changes nothing but lengths (the paper: 0.2).
+        words: names of the rows of an array.
+        missing: "ignore" leaves words out that have no vector.
 
-    Returns: a WordVectors, or an array as `vectors`, with unit vectors.
+    Returns:
+        A WordVectors, or an array as `vectors`, with unit vectors.
 
-    Raises: as `neutralize`.
+    Raises:
+        KeyError: names all words without a vector.
+        TypeError: other things than words and vectors.
+        ValueError: a direction of length 0 or another size, vectors of length 0, and a
+            strength below 0.
 
     Example:
-        >>> fair = debias.soft(model, g, professions, strength=0.2)
+        >>> import numpy as np
+        >>> from seqfast.embeddings import debias
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> rows = np.array([[1, 1], [-1, 1], [0.5, 2]], np.float32)
+        >>> given = WordVectors(["she", "he", "nurse"], rows)
+        >>> fair = debias.soft(given, [1, 0], ["nurse"], strength=10.0)
+        >>> bool(abs(fair["nurse"][0]) < 0.2)  # it was 0.24
+        True
     """
     table = Table("soft", vectors, words, missing)
     strength = check_number("soft", "strength", strength, NOT_NEGATIVE)

@@ -27,7 +27,7 @@ CountingProgress = Callable[[int, int | None, str], None]
 OPERATION = "cooccurrences"
 FILE = FileKind(name="seqfast.cooccurrences", version=1, writer="seqfast.embeddings.Cooccurrences")
 # The record of the C tools, whose words begin with 1.
-_RECORD = np.dtype([("word1", "<i4"), ("word2", "<i4"), ("value", "<f8")])
+RECORD = np.dtype([("word1", "<i4"), ("word2", "<i4"), ("value", "<f8")])
 _RECORDS_AT_ONCE = 1 << 20
 _TOKEN_BYTES = 8  # of a text that is counted: where each word stands, and the text with marks
 _LEAST_TOKENS = 1 << 16  # of a run
@@ -37,20 +37,29 @@ _LEAST_TOKENS = 1 << 16  # of a run
 class Cooccurrences:
     """How often words stand near each other: a sparse matrix in rows, words by id.
 
-    Raises ValueError where the arrays do not fit each other, a column is no word, or a value is not
-    above 0 and finite.
+    Attributes:
+        offsets: int64 [V + 1]; row r is what lies from offsets[r] to offsets[r + 1].
+        columns: int32 [entries], rising in each row.
+        values: float64 [entries], above 0.
+        words: [V], where they are known: a file of the C tools has none.
+        source: the fingerprint of the text that was counted, and how; else of the matrix itself.
+
+    Raises:
+        ValueError: arrays that do not fit each other, a column that is no word, a value that is not
+            above 0 and finite.
+
+    Example:
+        >>> import seqfast
+        >>> text = [["red", "apple"], ["green", "apple"]] * 3
+        >>> seqfast.GloVe(text, min_count=1, epochs=1, progress=False).cooccurrences
+        Cooccurrences(3 words, 4 entries)
     """
 
     offsets: Array
-    """int64 [V + 1]: row r is what lies from offsets[r] to offsets[r + 1]."""
     columns: Array
-    """int32 [entries], rising in each row."""
     values: Array
-    """float64 [entries]"""
     words: Sequence[str] | None = None
-    """[V], where they are known: a file of the C tools has none."""
     source: str = ""
-    """The fingerprint of the text that was counted, and how; else of the matrix itself."""
 
     def __post_init__(self) -> None:
         offsets, entries = self.offsets, len(self.columns)
@@ -136,7 +145,7 @@ class Cooccurrences:
         """The records of `save_c_format`, some at a time."""
         for begin in range(0, len(self.columns), _RECORDS_AT_ONCE):
             end = min(begin + _RECORDS_AT_ONCE, len(self.columns))
-            records = np.empty(end - begin, _RECORD)
+            records = np.empty(end - begin, RECORD)
             places = np.arange(begin, end)
             records["word1"] = np.searchsorted(self.offsets, places, side="right")
             records["word2"] = self.columns[begin:end] + 1
@@ -155,12 +164,12 @@ class Cooccurrences:
         count = words if isinstance(words, int) else len(words)
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size % _RECORD.itemsize:
+            if size % RECORD.itemsize:
                 raise ValueError(
-                    f"{OPERATION}: {os.fspath(path)} must be records of {_RECORD.itemsize} bytes, "
+                    f"{OPERATION}: {os.fspath(path)} must be records of {RECORD.itemsize} bytes, "
                     f"got {size} bytes: it is cut, or of another kind"
                 )
-            records = np.fromfile(file, _RECORD)
+            records = np.fromfile(file, RECORD)
         return cls.of_records(os.fspath(path), records, count, words)
 
     @classmethod

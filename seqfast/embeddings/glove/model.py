@@ -36,41 +36,66 @@ class GloVe(WordVectorModel):
     `GloVe(corpus)` reads a corpus, builds its vocabulary, counts which words stand within `window`
     words of each other, and trains; `GloVe()` waits for `build_vocab` and `train`.
 
-    As of `seqfast.Word2Vec`: `corpus` (`sentences`, `corpus_file`), `words`, `min_count`,
-    `max_vocab_size`, `max_final_vocab`, `trim_rule`, `workers`, `device`, `locked` (rows of words
-    and contexts), `initial_vectors`, `checkpoint`, `checkpoint_every`, `distributed`,
-    `process_group`, `progress`, `callbacks`, `comment`.
+    `vectors` come of the matrices that train, `word_vectors` and `context_vectors`, `word_biases`
+    and `context_biases`; what is written to them moves both when training goes on. In callbacks
+    and `Progress` an effective word, and an example, is an entry of the matrix of co-occurrences.
 
     Args:
+        corpus: a path or a list of paths, one sentence a line; an iterable of lists of words; or
+            (ids, offsets) with `words`. As of `seqfast.Word2Vec`.
+        sentences: means the same.
+        corpus_file: means the same.
+        words: names of ids.
         vector_size: columns of a vector.
         window: words on each side that a word meets; the one at distance k counts 1 / k.
-        x_max, alpha: an entry with count x has the weight min((x / x_max)**alpha, 1).
+        min_count: rarer words are left out.
+        x_max: the count from which on an entry has the weight 1.
+        alpha: below, it has the weight (x / x_max)**alpha.
         learning_rate: of AdaGrad.
         epochs: how often training goes through all entries.
         symmetric: words before a word count as those behind it; else a row's columns follow it.
         distance_weighting: False: each counts 1, at any distance.
-        combine: what `vectors` are: "mean", (word + context) / 2; "sum"; "words" alone. Their
-            cosines are the same for "mean" and "sum", which the C program writes.
-        grad_clip: a gradient's components are cut off there, as in the C program.
+        combine: what `vectors` are: "mean", (word + context) / 2; "sum"; "words" alone. Cosines are
+            the same for "mean" and for "sum", which the authors' program writes.
+        grad_clip: a gradient's components are cut off there, as in the authors' program.
+        max_vocab_size: different words that counting holds at once; None: all.
+        max_final_vocab: the vocabulary's size, at most; None: any.
+        trim_rule: gensim's: decides on words one by one.
         seed: of first values and of the order of entries.
+        workers: threads; None for as many as other operations take.
         deterministic: the result is the same, bit for bit, for any number of workers and any
             memory_limit, whether or not this is True.
-        memory_limit: bytes that counting takes, and the entries as they are trained (None: half of
-            what is free). What is more goes to files without a name in `cache_folder`.
+        device: "cpu", "cuda" or "cuda:1".
+        locked: words, ids or a bool array [V]: rows of words and contexts that stay as they are.
+        initial_vectors: a mapping of words to vectors, or what has words and vectors.
+        checkpoint: a file that is replaced now and then; `GloVe.resume` goes on from it. The first
+            one is written before counting.
+        checkpoint_every: seconds, or "epoch".
+        distributed: shares the work with the processes torchrun has started; see
+            `seqfast.embeddings.distributed`.
+        process_group: the same, with a group of torch.distributed.
+        tokens_per_period: strata of an epoch between two meetings of the processes.
+        cache_folder: for what memory_limit leaves no room for: files without a name.
+        memory_limit: bytes that reading, counting and the entries as they are trained take, each.
+            None: half of what is free.
+        progress: shows a bar.
+        callbacks: see `seqfast.embeddings.callbacks`.
+        comment: kept with the model.
 
-    `vectors` come of the matrices that train, `word_vectors` and `context_vectors`, `word_biases`
-    and `context_biases`; what is written to them moves both when training goes on. In callbacks
-    and `Progress` an effective word, and an example, is an entry.
-
-    Raises TypeError and ValueError for arguments that cannot be, an empty corpus, and a vocabulary
-    that `min_count` leaves nothing of; OSError where files cannot be read, or a disk is full;
-    FloatingPointError where the loss becomes infinite or NaN; Interrupted at Ctrl-C, in counting
-    too.
+    Raises:
+        TypeError: arguments of a wrong type.
+        ValueError: arguments that cannot be, an empty corpus, a vocabulary that `min_count` leaves
+            nothing of, a text in which no word has a neighbour.
+        OSError: files that cannot be read, a disk that is full.
+        FloatingPointError: the loss becomes infinite or NaN.
+        Interrupted: Ctrl-C, in counting too.
 
     Example:
-        >>> model = GloVe("text.txt", vector_size=100, window=15, epochs=25)
-        >>> model.most_similar("king")
-        >>> model.cooccurrences.save_c_format("cooccurrence.bin")
+        >>> import seqfast
+        >>> text = [["red", "apple", "tree"], ["green", "apple", "tree"]] * 20
+        >>> model = seqfast.GloVe(text, vector_size=8, min_count=1, epochs=3, progress=False)
+        >>> model["apple"].shape, len(model.cooccurrences.columns)
+        ((8,), 10)
     """
 
     state_class = GloVeState
@@ -291,8 +316,3 @@ class GloVe(WordVectorModel):
         settings.check()
         rate = settings.learning_rate
         return self.state.new_run(text, epochs=settings.epochs, alpha=rate, min_alpha=rate)
-
-    def resume_with(self, cooccurrences: Cooccurrences) -> None:
-        """`finish_run` of a model whose run began with co-occurrences that were given."""
-        if self.state.run is not None:
-            self.train(cooccurrences=cooccurrences, resume=True)

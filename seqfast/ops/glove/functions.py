@@ -37,16 +37,33 @@ def cooccurrences(
     Pennington, Socher & Manning, GloVe: Global vectors for word representation. EMNLP 2014. Same
     results as `seqfast.reference.glove.cooccurrences`, bit for bit, for any number of threads.
 
-    `ids` int32 [tokens], sentence after sentence; `offsets` int64 [sentences + 1]. A word at place
-    p meets those at most `window` places behind it in its sentence: at distance k they add 1 / k,
-    or 1 without `distance_weighting`, to row of the word, column of the other, and where
-    `symmetric` to row of the other, column of the word. Weights are rounded to multiples of 2**-32,
-    so that sums are the same in any order. `threads`: None for torch's number where torch is
-    loaded, else OpenMP's.
+    A word meets those behind it in its sentence. At distance k they add 1 / k to row of the word,
+    column of the other. Weights are rounded to multiples of 2**-32, so that sums are the same in
+    any order.
 
-    Returns offsets int64 [vocabulary + 1], columns int32 [entries] and values float64 [entries]:
-    row r is what lies from offsets[r] to offsets[r + 1], its columns rising. Raises TypeError for a
-    wrong type, ValueError for a wrong shape or number.
+    Args:
+        ids: int32 [tokens], each below `vocabulary`, sentence after sentence.
+        offsets: int64 [sentences + 1], from 0 to tokens.
+        vocabulary: V, how many words there are.
+        window: the largest distance.
+        symmetric: they add as much to row of the other, column of the word.
+        distance_weighting: False: 1 rather than 1 / k.
+        threads: None for torch's number where torch is loaded, else OpenMP's.
+
+    Returns:
+        offsets int64 [V + 1], columns int32 [entries] and values float64 [entries]: row r is what
+        lies from offsets[r] to offsets[r + 1], its columns rising.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or number.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import glove
+        >>> ids, offsets = np.array([0, 1, 1], np.int32), np.array([0, 3])
+        >>> [array.tolist() for array in glove.cooccurrences(ids, offsets, 2, window=2)]
+        [[0, 1, 3], [1, 0, 1], [1.5, 1.5, 2.0]]
     """
     name = "cooccurrences"
     vocabulary = check_whole(name, "vocabulary", vocabulary, 0, _MOST_WORDS)
@@ -88,10 +105,29 @@ def schedule(
     of block i and a column of block j: in the order of the matrix, then shuffled (Fisher and Yates;
     entry k changes places with one of the k before it, or none).
 
-    `offsets`, `columns`, `values` as of `cooccurrences`. Returns tiles, int64 [blocks**2 + 1],
-    where each begins; and entries, uint64: count as float32 bits, number of the column, of the row,
-    from the highest 32, 16 and 16 bits on. Raises TypeError for a wrong type, ValueError for a
-    wrong shape or number, and for counts that are not above 0.
+    Args:
+        offsets: int64 [V + 1], as of `cooccurrences`.
+        columns: int32 [entries].
+        values: float64 [entries], above 0.
+        blocks: how many; a block has at most 2**16 words.
+        seed: int64, of the shuffles.
+        threads: None for torch's number where torch is loaded, else OpenMP's.
+
+    Returns:
+        tiles, int64 [blocks**2 + 1], where each begins; and entries, uint64: count as float32 bits,
+        number of the column, of the row, from the highest 32, 16 and 16 bits on.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or number, and counts that are not above 0 and finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import glove
+        >>> counted = glove.cooccurrences(np.array([0, 1, 1], np.int32), np.array([0, 3]), 2)
+        >>> tiles, entries = glove.schedule(*counted, blocks=2)
+        >>> tiles.tolist()
+        [0, 0, 1, 2, 3]
     """
     name = "schedule"
     offsets = _checked(name, "offsets", offsets, np.dtype(np.int64))
@@ -117,9 +153,24 @@ def schedule(
 
 
 def strata(blocks: int, *, seed: int = 1, epoch: int = 0) -> npt.NDArray[np.int32]:
-    """The order of an epoch's strata, int32 [blocks]: a shuffle as of `schedule`.
+    """The order of an epoch's strata: a shuffle as of `schedule`.
 
-    Raises TypeError and ValueError for what is no number of blocks, seed or epoch.
+    Args:
+        blocks: how many strata there are.
+        seed: int64.
+        epoch: below 2**32; each has an order of its own.
+
+    Returns:
+        int32 [blocks].
+
+    Raises:
+        TypeError: what is no whole number.
+        ValueError: a number that cannot be.
+
+    Example:
+        >>> from seqfast.ops import glove
+        >>> sorted(glove.strata(4, seed=1, epoch=2).tolist())
+        [0, 1, 2, 3]
     """
     blocks = check_whole("strata", "blocks", blocks, 1, 1 << 15)
     seed = check_whole("strata", "seed", seed, *_SEEDS)
@@ -146,25 +197,54 @@ def train(
     locked: Array | None = None,
     threads: int | None = None,
 ) -> Any:
-    """Trains in place by AdaGrad (Duchi et al. 2011), on the strata in `order` (None: all).
+    """Trains in place by AdaGrad (Duchi et al. 2011), on the strata in `order`.
 
     Of an entry with count x, for the row's vector w and bias b, the column's v and c:
-    error = w . v + b + c - log x, weight = min((x / x_max)**alpha, 1), loss = weight error^2 / 2.
-    The gradients weight * error * v of w, and so on, are cut off at `clip`, not those of biases. As
-    in the program of Pennington et al., a vector's steps are `learning_rate` times its gradient, a
-    bias's the gradient itself, over the root of 1 + the sum of the squares of the steps before.
-    Same results as `seqfast.reference.glove.train` but for rounding, and the same bits for any
-    number of threads: the tiles of a stratum have no row and no column in common (Gemulla et al.
-    2011), so nobody waits and nobody interferes.
+    error = w . v + b + c - log x, weight = min((x / x_max)**alpha, 1), loss = weight error^2 / 2
+    (Pennington et al. 2014). The gradients weight * error * v of w, and so on, are cut off at
+    `clip`, not those of biases. As in the authors' program, a vector's steps are `learning_rate`
+    times its gradient, a bias's the gradient itself, over the root of 1 + the sum of the squares of
+    the steps before. Same results as `seqfast.reference.glove.train` but for rounding, and the same
+    bits for any number of threads: stratum s are the tiles (i, (i + s) % blocks), which have no row
+    and no column in common (Gemulla et al. 2011), so nobody waits and nobody interferes.
 
-    `tiles` and `entries` as of `schedule`; stratum s are the tiles (i, (i + s) % blocks). `words`,
-    `contexts` and their squares: NumPy arrays or tensors on a CUDA device, float32 [V, stride],
-    contiguous, aligned to 64 bytes, stride a multiple of 16; the vector in columns up to `size`,
-    its bias in column `size`; squares begin with 1, in every column. `locked`, uint8 [V]: words
-    whose rows stay as they are.
+    Matrices are NumPy arrays or tensors on a CUDA device, contiguous, aligned to 64 bytes:
+    `seqfast.ops.word2vec.matrix.matrix` makes such arrays.
 
-    Returns the loss, float64 [strata]. Raises TypeError for a wrong type, ValueError for a wrong
-    shape, layout or number.
+    Args:
+        tiles: int64 [blocks**2 + 1], of `schedule`.
+        entries: uint64 [entries], of `schedule`.
+        words: float32 [V, stride], stride a multiple of 16: the words as rows, the vector in
+            columns up to `size`, its bias in column `size`.
+        contexts: float32 [V, stride], the words as columns.
+        word_squares: float32 [V, stride], which begin with 1 in every column.
+        context_squares: float32 [V, stride], the same.
+        size: of a vector.
+        x_max: the count from which on the weight is 1.
+        alpha: the power of the weight.
+        learning_rate: of vectors.
+        clip: the largest component of a gradient.
+        order: int32 [strata], each below blocks. None: all, rising.
+        locked: uint8 [V], words whose rows stay as they are.
+        threads: on the CPU; None for torch's number where torch is loaded, else OpenMP's.
+
+    Returns:
+        The loss of each stratum, float64 [strata], a NumPy array.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, layout or number, and entries that name no word.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import glove
+        >>> from seqfast.ops.word2vec.matrix import matrix
+        >>> counted = glove.cooccurrences(np.array([0, 1, 1], np.int32), np.array([0, 3]), 2)
+        >>> matrices = [matrix(2, 9) for _ in range(4)]
+        >>> for squares in matrices[2:]:
+        ...     squares.fill(1)
+        >>> glove.train(*glove.schedule(*counted, blocks=2), *matrices, size=8).shape
+        (2,)
     """
     training = Training(
         tiles,

@@ -28,7 +28,38 @@ def checked_threads(operation: str, threads: int | None) -> int:
 class Training:
     """`seqfast.ops.glove.train` with the arguments that stay from call to call, checked once.
 
-    Arrays are kept, not copied; `entries` are as `schedule` made them, which `train` looks at.
+    `Training(...).run(order)` is `train(..., order=order)`. Arrays are kept, not copied; entries
+    are taken as `schedule` made them, which `train` looks at.
+
+    Args:
+        tiles: as for `train`, like all that follow.
+        entries: of `schedule`, too.
+        words: the words as rows.
+        contexts: the words as columns.
+        word_squares: of the steps of words.
+        context_squares: of the steps of contexts.
+        size: of a vector.
+        x_max: the count from which on the weight is 1.
+        alpha: the power of the weight.
+        learning_rate: of vectors.
+        clip: the largest component of a gradient.
+        locked: rows that stay as they are.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, layout or number.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import glove
+        >>> from seqfast.ops.word2vec.matrix import matrix
+        >>> counted = glove.cooccurrences(np.array([0, 1, 1], np.int32), np.array([0, 3]), 2)
+        >>> matrices = [matrix(2, 9) for _ in range(4)]
+        >>> for squares in matrices[2:]:
+        ...     squares.fill(1)
+        >>> training = glove.Training(*glove.schedule(*counted, blocks=2), *matrices, size=8)
+        >>> training.run(np.array([1])).shape
+        (1,)
     """
 
     def __init__(
