@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,10 @@ def bleu(
     except ImportError as error:
         raise ImportError("bleu needs sacrebleu: pip install seqfast[decoding]") from error
     metric: Any = BLEU(tokenize=tokenize, lowercase=lowercase)
-    found = metric.corpus_score(sentences, streams)
+    return _made(metric, metric.corpus_score(sentences, streams))
+
+
+def _made(metric: Any, found: Any) -> Bleu:
     return Bleu(
         float(found.score),
         str(metric.get_signature()),
@@ -153,3 +157,51 @@ def _streams(references: object, count: int) -> list[list[str | None]]:
         if all(choice is None for choice in choices):
             raise ValueError(f"bleu: hypotheses[{i}] must have a reference, got None in all lists")
     return streams
+
+
+def sentence_bleu(
+    hypothesis: str,
+    references: str | Sequence[str],
+    *,
+    tokenize: str = "13a",
+    lowercase: bool = False,
+) -> Bleu:
+    """BLEU of one sentence, smoothed exponentially, as sacrebleu computes it: to compare hypotheses
+    of the same sentence (in `mbr`), not systems.
+
+    Args:
+        hypothesis: a detokenised sentence.
+        references: one, or several of them.
+        tokenize, lowercase: as of `bleu`.
+
+    Raises:
+        ImportError: without sacrebleu (`pip install seqfast[decoding]`).
+        TypeError: what is no string. ValueError: no reference, an unknown tokenizer.
+
+    Example:
+        >>> from seqfast.decoding import sentence_bleu
+        >>> round(sentence_bleu("the cat sat here", "the cat sat there").score, 1)
+        59.5
+    """
+    check_choice("sentence_bleu", "tokenize", tokenize, _TOKENIZERS)
+    several = [references] if isinstance(references, str) else list(references)
+    for name, sentence in (
+        ("hypothesis", hypothesis),
+        *((f"references[{i}]", reference) for i, reference in enumerate(several)),
+    ):
+        if not isinstance(sentence, str):
+            raise TypeError(f"sentence_bleu: {name} must be a string, got {_kind(sentence)}")
+    if not several:
+        raise ValueError("sentence_bleu: references must have one at least, got none")
+    metric = _sentence_metric(tokenize, lowercase)
+    return _made(metric, metric.sentence_score(hypothesis, several))
+
+
+@functools.cache
+def _sentence_metric(tokenize: str, lowercase: bool) -> Any:
+    """Made once: it costs more than a score."""
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError as error:
+        raise ImportError("sentence_bleu needs sacrebleu: pip install seqfast[decoding]") from error
+    return BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)

@@ -54,6 +54,15 @@ class Model:
         self._steps = steps
         self._names = [f"step[{i}]" if several else "step" for i in range(len(steps))]
         self._temperature = float(o.temperature)
+        if o.weights is not None and len(o.weights) != len(steps):
+            raise ValueError(
+                f"{self._operation}: weights must be one for each of {len(steps)} step functions, "
+                f"got {len(o.weights)}"
+            )
+        mixes = o.ensemble == "probabilities"
+        weights = o.weights or (1 / len(steps),) * len(steps)
+        total = sum(weights) if mixes else 1.0
+        self._weights = [weight / total for weight in weights]
         begun = [begin_state(one, batch, o.beam_size, like, self._operation) for one in states]
         self.nodes: list[Node] = [node for node, _ in begun]
         self.states: list[Any] = [one for _, one in begun]
@@ -67,7 +76,8 @@ class Model:
 
     @property
     def averaged(self) -> bool:
-        return len(self._steps) > 1
+        """Whether logits are log-probabilities already, over the temperature."""
+        return len(self._steps) > 1 or self._weights != [1.0]
 
     def __call__(
         self, ids: Array, states: list[Any], t: Any, batch: int
@@ -79,7 +89,7 @@ class Model:
             logits, state = self._one(i, ids, states[i], t, batch)
             results.append(logits)
             after.append(state)
-        if len(results) == 1:
+        if not self.averaged:
             return results[0], after
         return self._average(results), after
 
@@ -132,9 +142,11 @@ class Model:
         if right and self.vocabulary < 0:
             self.vocabulary = logits.shape[1]
         if not right or logits.shape[1] != self.vocabulary:
+            shared = self.averaged and logits.ndim == 2 and logits.shape[0] == rows
+            hint = "; models of an ensemble must share one vocabulary" if shared else ""
             raise ValueError(
                 f"{operation}: logits of {name} must be [{rows}, {wanted_size}], "
-                f"got {list(logits.shape)}"
+                f"got {list(logits.shape)}{hint}"
             )
         place = xp.place(self._like)
         if xp.place(logits) != place:
@@ -144,20 +156,25 @@ class Model:
             )
 
     def _average(self, results: list[Array]) -> Array:
-        """Log-probabilities of the mean; the temperature divides each model's logits."""
-        t, n = self._temperature, len(results)
+        """Log-probabilities of the weighted mean; the temperature divides each model's logits."""
+        t, by_logs = self._temperature, self._options.ensemble == "logprobs"
         if isinstance(results[0], np.ndarray):
             logs = [log_softmax(x, t) for x in results]
-            if self._options.ensemble == "logprobs":
-                return sum(logs[1:], logs[0]) / n
-            return np.logaddexp.reduce(logs) - logs[0].dtype.type(math.log(n))
+            real = logs[0].dtype.type
+            if by_logs:
+                parts = [real(w) * x for w, x in zip(self._weights, logs, strict=True)]
+                return sum(parts[1:], parts[0])
+            parts = [x + real(math.log(w)) for w, x in zip(self._weights, logs, strict=True)]
+            return np.logaddexp.reduce(parts)
         import torch
 
         wide = torch.float64 if any(x.dtype == torch.float64 for x in results) else torch.float32
         logs = [torch.log_softmax(x.to(wide) / t, 1) for x in results]
-        if self._options.ensemble == "logprobs":
-            return sum(logs[1:], logs[0]) / n
-        return torch.logsumexp(torch.stack(logs), 0) - math.log(n)
+        if by_logs:
+            parts = [w * x for w, x in zip(self._weights, logs, strict=True)]
+            return sum(parts[1:], parts[0])
+        parts = [x + math.log(w) for w, x in zip(self._weights, logs, strict=True)]
+        return torch.logsumexp(torch.stack(parts), 0)
 
 
 def log_softmax(logits: Array, temperature: float) -> Array:

@@ -71,7 +71,15 @@ class BeamSearch:
     leaves EOS out of tokens and lengths (its log-probability stays in its place).
 
     `eos`: a token or several. `max_length`: most tokens, prefix included. `ensemble`: whether
-    several step functions are averaged by "probabilities" or "logprobs".
+    several step functions are averaged by "probabilities" or "logprobs"; `weights`, a number above
+    0 for each of them: shares of the probabilities, or factors of the log-probabilities, which need
+    not sum to 1 (shallow fusion of a language model: `ensemble="logprobs", weights=[1, 0.3]`).
+
+    Strategies may be objects instead: `scorer` (a `LengthNorm`, or a callable of lengths), `stop`
+    (`Exact(3)`, or a `StopRule` of one's own), `sampler` (`TopP(0.9)`, `OwnSampler`) and
+    `constraints`, a list of `MinLength`, `NoRepeat`, `Ban`, `StopAt`, `Phrases`, `Grammar` and
+    whatever else is a `Constraint`. Flat names are their shorthand. `distinct`: no hypothesis twice
+    among n_best, though several groups found it; `each_group`: the best of each group.
 
     `cuda_graph`: on a GPU, whether a step (model, selection, reordering) is captured in a CUDA
     graph and replayed: "auto" where it can be, True (RuntimeError where it cannot), False. It can
@@ -114,6 +122,7 @@ class BeamSearch:
         enough: int | None = None,
         at_max: str = "cut",
         ensemble: str = "probabilities",
+        weights: Sequence[float] | None = None,
         pad: int | None = None,
         keep_eos: bool = True,
         cuda_graph: bool | str = "auto",
@@ -144,6 +153,7 @@ class BeamSearch:
             score_prefix=score_prefix,
             sampler=sampler,
             ensemble=ensemble,
+            weights=weights,
             pad=pad,
             keep_eos=keep_eos,
             scorer=scorer,

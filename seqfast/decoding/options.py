@@ -107,6 +107,7 @@ class SearchOptions:
     score_prefix: bool = False
     sampler: Any = None
     ensemble: str = "probabilities"
+    weights: Any = None
     pad: int | None = None
     keep_eos: bool = True
     scorer: Any = None
@@ -140,6 +141,16 @@ class SearchOptions:
         check_choice(operation, "eos_pool", self.eos_pool, EOS_POOLS)
         check_choice(operation, "at_max", self.at_max, AT_MAX)
         check_choice(operation, "ensemble", self.ensemble, ENSEMBLES)
+        if self.weights is not None:
+            try:
+                weights = tuple(float(weight) for weight in self.weights)
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"{operation}: weights must be a list of numbers, got {self.weights!r}"
+                ) from None
+            for weight in weights:
+                check_number(operation, "weights", weight, POSITIVE)
+            self._set("weights", weights)
         self._check_whole("length_offset", 0, _LARGEST)
         self._check_whole("no_repeat_ngram", 0, _LARGEST)
         self._check_whole("groups", 1, self.beam_size)
