@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 import sys
 from importlib import resources
@@ -10,6 +12,7 @@ from typing import Any
 
 import tomllib
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -104,9 +107,32 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     markdown = LINK.sub(link, markdown)
     if page.file.src_uri.startswith("performance/"):
-        pictures = sorted((PICTURES / Path(page.file.src_uri).stem).glob("*.svg"))
-        shown = "\n\n".join(f"![{p.stem}]({p.parent.name}/{p.name})" for p in pictures)
-        markdown = re.sub(
-            r"^`make report` draws the ratio .*$", lambda _: shown, markdown, flags=re.M
-        )
+        markdown = with_pictures(markdown, Path(page.file.src_uri).stem)
     return markdown
+
+
+def with_pictures(markdown: str, machine: str) -> str:
+    """A machine's page with each picture below the heading of what it shows."""
+    report_tables = importlib.import_module("benchmarks.report_tables")
+    markdown = re.sub(r"^`make report` draws the ratio .*\n", "", markdown, flags=re.M)
+    for picture in sorted((PICTURES / machine).glob("*.svg")):
+        title, _ = report_tables.HEADS.get(picture.stem, (report_tables.LAYERS[0], ""))
+        shown = f"![{title}: a bar for each case]({machine}/{picture.name})"
+        markdown = markdown.replace(f"\n## {title}\n", f"\n## {title}\n\n{shown}\n", 1)
+    return markdown
+
+
+@event_priority(-50)  # after the index is written, before it is copied for use without a server
+def on_post_build(config: MkDocsConfig) -> None:
+    """Takes TeX out of the search index, which shows texts as they are."""
+    path = Path(config.site_dir) / "search" / "search_index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    for entry in index["docs"]:
+        text = re.sub(r"\\\[.*?\\\]", "", entry["text"], flags=re.S)
+        entry["text"] = re.sub(r"\\\((.*?)\\\)", lambda m: plain(m[1]), text, flags=re.S)
+    path.write_text(json.dumps(index), encoding="utf-8")
+
+
+def plain(formula: str) -> str:
+    """A formula without its commands and braces."""
+    return re.sub(r"\\[a-zA-Z]+ ?|[{}\\]", "", formula).strip()
