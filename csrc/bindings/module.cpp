@@ -6,6 +6,7 @@
 PYBIND11_MODULE(_C, module) {
     module.doc() = "seqfast's kernels; addresses in, nothing checked: use seqfast.ops";
     seqfast::bindings::register_build_info(module);
+    seqfast::bindings::register_arrays(module);
     seqfast::bindings::register_beam_search(module);
     seqfast::bindings::register_dropout(module);
     seqfast::bindings::register_rnn(module);

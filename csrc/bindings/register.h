@@ -5,6 +5,7 @@
 
 namespace seqfast::bindings {
 
+void register_arrays(pybind11::module_& module);
 void register_beam_search(pybind11::module_& module);
 void register_build_info(pybind11::module_& module);
 void register_rnn(pybind11::module_& module);

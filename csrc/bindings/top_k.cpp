@@ -9,15 +9,14 @@ namespace py = pybind11;
 namespace seqfast::bindings {
 namespace {
 
-// Bytes for a call with so many threads, or fewer.
-size_t workspace_size(const py::handle& args) {
-    return static_cast<size_t>(top_k_workspace(read<TopKArgs>(args))) * sizeof(uint64_t);
-}
-
-void top_k(const py::handle& from, Address workspace) {
+// Returns 0; where the workspace is too small, the bytes for so many threads, or fewer.
+size_t top_k(const py::handle& from, Address workspace, size_t workspace_size) {
     const auto args = read<TopKArgs>(from, workspace);
+    const size_t needed = static_cast<size_t>(top_k_workspace(args)) * sizeof(uint64_t);
+    if (needed > workspace_size) return needed;
     py::gil_scoped_release release;
     cpu::top_k(args);
+    return 0;
 }
 
 void cuda_top_k(const py::handle& place, const py::handle& from, Address workspace) {
@@ -30,7 +29,6 @@ void cuda_top_k(const py::handle& place, const py::handle& from, Address workspa
 }  // namespace
 
 void register_top_k(py::module_& module) {
-    module.def("top_k_workspace_size", &workspace_size);
     module.def("top_k", &top_k);
     module.def("cuda_top_k", &cuda_top_k);
 }

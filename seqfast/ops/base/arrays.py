@@ -33,6 +33,8 @@ class ArrayLibrary(Protocol):
     def empty(self, like: Array, shape: Shape) -> Array: ...
     def empty_of(self, like: Array, shape: Shape, dtype: str) -> Array: ...
     def zeros(self, like: Array, shape: Shape) -> Array: ...
+    def empty_like(self, like: Array) -> Array: ...
+    def zeros_like(self, like: Array) -> Array: ...
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array: ...
     def accumulator_dtype(self, like: Array) -> Any: ...
     def int64(self, array: Array) -> Array: ...
@@ -60,7 +62,7 @@ class NumPyArrays:
         return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
 
     def dtype_code(self, array: Array) -> int | None:
-        return self._codes.get(str(array.dtype))
+        return self._codes.get(dtype_name(array))
 
     def place(self, array: Array) -> str:
         return "cpu"
@@ -68,9 +70,9 @@ class NumPyArrays:
     def is_integer(self, array: Array) -> bool:
         return array.dtype.kind in "iu"
 
-    def fits(self, array: object, like: Array, dtype: Any, shape: Shape) -> bool:
+    def fits(self, array: Any, like: Array, dtype: Any, shape: Shape) -> bool:
         """Whether a kernel can take the array as it is: the usual case, in one test."""
-        if not isinstance(array, np.ndarray) or not self.owns(array):
+        if type(array) is not np.ndarray and not self.owns(array):
             return False
         flags = array.flags
         contiguous = flags.c_contiguous and flags.aligned
@@ -78,7 +80,10 @@ class NumPyArrays:
 
     def rows(self, array: Array) -> Array:
         """The array itself where its rows are dense and its other strides positive, else a copy."""
-        *outer, last = array.strides
+        flags, strides = array.flags, array.strides
+        if flags.c_contiguous and flags.aligned and 0 not in strides:
+            return array
+        *outer, last = strides
         size = array.itemsize
         dense = last == size or array.shape[-1] <= 1
         if dense and array.flags.aligned and all(s > 0 and s % size == 0 for s in outer):
@@ -90,10 +95,11 @@ class NumPyArrays:
         return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
 
     def strides(self, array: Array) -> Shape:
-        return tuple(s // array.itemsize for s in array.strides)
+        size = array.itemsize
+        return tuple([stride // size for stride in array.strides])
 
     def address(self, array: Array) -> int:
-        return int(array.ctypes.data)
+        return _C.numpy_address(array)
 
     def empty(self, like: Array, shape: Shape) -> Array:
         return np.empty(shape, like.dtype)
@@ -103,6 +109,12 @@ class NumPyArrays:
 
     def zeros(self, like: Array, shape: Shape) -> Array:
         return np.zeros(shape, like.dtype)
+
+    def empty_like(self, like: Array) -> Array:
+        return np.empty(like.shape, like.dtype)
+
+    def zeros_like(self, like: Array) -> Array:
+        return np.zeros(like.shape, like.dtype)
 
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array:
         return (np.zeros if zero else np.empty)(shape, self.accumulator_dtype(like))
@@ -136,6 +148,10 @@ class TorchArrays:
         # Straight to torch: a call of Python's own costs more than what it does.
         self.address: Callable[[Array], int] = torch.Tensor.data_ptr
         self.strides: Callable[[Array], Shape] = torch.Tensor.stride
+        self.empty: Callable[[Array, Shape], Array] = torch.Tensor.new_empty
+        self.zeros: Callable[[Array, Shape], Array] = torch.Tensor.new_zeros
+        self.empty_like: Callable[[Array], Array] = torch.empty_like
+        self.zeros_like: Callable[[Array], Array] = torch.zeros_like
         self._codes = {
             torch.float32: FLOAT32,
             torch.float64: FLOAT64,
@@ -171,7 +187,10 @@ class TorchArrays:
         )
 
     def rows(self, array: Array) -> Array:
-        *outer, last = array.stride()
+        strides = array.stride()
+        if array.is_contiguous() and 0 not in strides and not array.is_neg():
+            return array
+        *outer, last = strides
         dense = last == 1 or array.shape[-1] <= 1
         if dense and all([s > 0 for s in outer]) and not array.is_neg():
             return array
@@ -180,14 +199,8 @@ class TorchArrays:
     def contiguous(self, array: Array) -> Array:
         return array if array.is_contiguous() and not array.is_neg() else self.copy(array)
 
-    def empty(self, like: Array, shape: Shape) -> Array:
-        return like.new_empty(shape)
-
     def empty_of(self, like: Array, shape: Shape, dtype: str) -> Array:
         return like.new_empty(shape, dtype=getattr(self._torch, dtype))
-
-    def zeros(self, like: Array, shape: Shape) -> Array:
-        return like.new_zeros(shape)
 
     def accumulator(self, like: Array, shape: Shape, zero: bool) -> Array:
         dtype = self.accumulator_dtype(like)
@@ -231,9 +244,17 @@ def library_of(array: object, operation: str, argument: str) -> ArrayLibrary:
     )
 
 
+class _Names(dict[Any, str]):
+    def __missing__(self, dtype: Any) -> str:
+        return self.setdefault(dtype, str(dtype).removeprefix("torch."))
+
+
+_names = _Names()  # to spell a dtype takes longer than a check
+
+
 def dtype_name(array: Array) -> str:
     """The name of its dtype, the same for both libraries."""
-    return str(array.dtype).removeprefix("torch.")
+    return _names[array.dtype]
 
 
 class Workspace:
@@ -285,7 +306,7 @@ def run_in_workspace(call: Callable[[Any, int, int], int], args: Any) -> None:
 
 def _fresh(size: int) -> tuple[int, np.ndarray[Any, Any]]:
     memory = np.empty(size, np.uint8)
-    return memory.ctypes.data, memory
+    return _C.numpy_address(memory), memory
 
 
 def thread_count() -> int:

@@ -41,6 +41,8 @@ def check_number(
     operation: str, name: str, value: Any, wanted: Numbers = FINITE, also: str = ""
 ) -> float:
     """`also`: what else the caller takes, in words."""
+    if type(value) is float and wanted.hold(value):  # without the words, which take longer
+        return value
     message = f"{operation}: {name} must be {wanted.words}{also}, got {value!r}"
     if not is_number(value):
         raise TypeError(message)
@@ -65,7 +67,7 @@ def check_whole(
 ) -> int:
     """`what` gives `high`, and `also` is what else the caller takes, both in words."""
     try:
-        whole = _index(value)
+        whole: int = value if type(value) is int else _index(value)
     except TypeError:
         raise TypeError(f"{operation}: {name} must be an integer{also}, got {value!r}") from None
     if (low is not None and whole < low) or (high is not None and whole > high):

@@ -69,18 +69,19 @@ def dropout(
 
         return cuda.dropout(input, probability, seed, stream, per_step, backend)
     output = xp.empty(input, (steps, rows, units))
+    # By place: a small array takes hardly longer than the names would.
     args = DropoutArgs(
-        dtype=dtype,
-        steps=steps,
-        rows=rows,
-        units=units,
-        input=xp.address(input),
-        output=xp.address(output),
-        probability=float(probability),
-        seed=xp.address(seed),
-        stream=stream,
-        per_step=per_step,
-        threads=thread_count(),
+        dtype,
+        steps,
+        rows,
+        units,
+        xp.address(input),
+        xp.address(output),
+        probability,
+        xp.address(seed),
+        stream,
+        per_step,
+        thread_count(),
     )
     _C.dropout(args)
     return output

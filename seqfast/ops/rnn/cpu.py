@@ -29,17 +29,19 @@ def forward(layer: Layer, save: bool) -> Results:
     """Of a checked layer on the CPU, or of an empty one anywhere."""
     xp, sizes, input, lengths = layer.xp, layer.sizes, layer.input, layer.lengths
     steps, batch, directions = sizes.steps, sizes.batch, sizes.directions
+    hidden_size, output_size = sizes.hidden_size, sizes.proj_size or sizes.hidden_size
     is_empty, has_cell = layer.is_empty, layer.has_cell
-    hidden_shape, cell_shape = state_shapes(layer)
+    hidden_shape = directions, batch, output_size
+    cell_shape = directions, batch, hidden_size
 
     # The kernel writes only where a row runs.
     zero = lengths is not None or is_empty
     empty = xp.zeros if zero else xp.empty
-    output = empty(input, (steps, batch, directions * layer.output_size))
+    output = empty(input, (steps, batch, directions * output_size))
     cells = gates = statistics = cell_n = None
     if save:
         if has_cell:
-            cells = xp.accumulator(input, (steps, batch, directions * sizes.hidden_size), zero)
+            cells = xp.accumulator(input, (steps, batch, directions * hidden_size), zero)
         gates = empty(input, (steps, batch, layer.gates_size))
         if layer.cell_kind.layer_norm:
             statistics = xp.accumulator(input, (steps, batch, directions * STATISTICS), zero)
@@ -53,21 +55,22 @@ def forward(layer: Layer, save: bool) -> Results:
     if has_cell:
         cell_n = xp.empty(input, cell_shape)
     address = xp.address
+    # By place, here and below: a single step takes hardly longer than the names would.
     args = RnnForwardArgs(
-        sizes=sizes,
-        options=layer.options,
-        input=_view(xp, input),
-        lengths=0 if lengths is None else address(lengths),
-        reset=0 if layer.reset is None else address(layer.reset),
-        hidden=0 if layer.hidden is None else address(layer.hidden),
-        cell=0 if layer.cell is None else address(layer.cell),
-        weights=_addresses(xp, layer.weights),
-        output=address(output),
-        hidden_n=address(hidden_n),
-        cell_n=0 if cell_n is None else address(cell_n),
-        cells=0 if cells is None else address(cells),
-        gates=0 if gates is None else address(gates),
-        statistics=0 if statistics is None else address(statistics),
+        sizes,
+        layer.options,
+        _view(xp, input),
+        0 if lengths is None else address(lengths),
+        0 if layer.reset is None else address(layer.reset),
+        0 if layer.hidden is None else address(layer.hidden),
+        0 if layer.cell is None else address(layer.cell),
+        _addresses(xp, layer.weights),
+        address(output),
+        address(hidden_n),
+        0 if cell_n is None else address(cell_n),
+        0 if cells is None else address(cells),
+        0 if gates is None else address(gates),
+        0 if statistics is None else address(statistics),
     )
     run_in_workspace(_C.rnn_forward, args)
     return Results(output, hidden_n, cell_n, cells, gates, statistics)
@@ -81,7 +84,7 @@ def backward(layer: Layer, grads: ResultGradients, kept: Kept, needs: Needs) -> 
     grad_input = grad_hidden = grad_cell = grad_weights = None
     if needs.input:
         empty = xp.empty if lengths is None and not is_empty else xp.zeros
-        grad_input = empty(input, tuple(input.shape))
+        grad_input = empty(input, (sizes.steps, sizes.batch, sizes.input_size))
     if needs.states and is_empty:
         grad_hidden = _copy_or_zeros(layer, grads.hidden_n, hidden_shape)
         if layer.has_cell:
@@ -91,38 +94,36 @@ def backward(layer: Layer, grads: ResultGradients, kept: Kept, needs: Needs) -> 
         if layer.has_cell:
             grad_cell = xp.empty(input, cell_shape)
     if needs.weights:
-        grad_weights = tuple(_empty_weights(layer, weights) for weights in layer.weights)
+        grad_weights = tuple([_empty_weights(layer, weights) for weights in layer.weights])
     found = Gradients(grad_input, grad_hidden, grad_cell, grad_weights)
     if is_empty:
         return found
 
-    def address(array: Array | None) -> int:
-        return 0 if array is None else xp.address(array)
-
+    address = xp.address
     addresses = (_ABSENT,) * sizes.directions
     if grad_weights is not None:
         addresses = _addresses(xp, grad_weights)
     args = RnnBackwardArgs(
-        sizes=sizes,
-        options=layer.options,
-        grad_output=_view(xp, grads.output),
-        grad_hidden_n=address(grads.hidden_n),
-        grad_cell_n=address(grads.cell_n),
-        grad_cells=address(grads.cells),
-        input=_view(xp, input),
-        lengths=address(lengths),
-        reset=address(layer.reset),
-        hidden=address(layer.hidden),
-        cell=address(layer.cell),
-        weights=_addresses(xp, layer.weights),
-        output=address(kept.output),
-        cells=address(kept.cells),
-        gates=address(kept.gates),
-        statistics=address(kept.statistics),
-        grad_input=address(grad_input),
-        grad_hidden=address(grad_hidden),
-        grad_cell=address(grad_cell),
-        grad_weights=addresses,
+        sizes,
+        layer.options,
+        _view(xp, grads.output),
+        0 if grads.hidden_n is None else address(grads.hidden_n),
+        0 if grads.cell_n is None else address(grads.cell_n),
+        0 if grads.cells is None else address(grads.cells),
+        _view(xp, input),
+        0 if lengths is None else address(lengths),
+        0 if layer.reset is None else address(layer.reset),
+        0 if layer.hidden is None else address(layer.hidden),
+        0 if layer.cell is None else address(layer.cell),
+        _addresses(xp, layer.weights),
+        address(kept.output),
+        0 if kept.cells is None else address(kept.cells),
+        address(kept.gates),
+        0 if kept.statistics is None else address(kept.statistics),
+        0 if grad_input is None else address(grad_input),
+        0 if grad_hidden is None else address(grad_hidden),
+        0 if grad_cell is None else address(grad_cell),
+        addresses,
     )
     run_in_workspace(_C.rnn_backward, args)
     return found
@@ -141,15 +142,22 @@ def _copy_or_zeros(layer: Layer, array: Array | None, shape: Shape) -> Array:
 
 def _empty_weights(layer: Layer, weights: RnnWeights) -> RnnWeights:
     """Room for one direction's gradients; biases share theirs where their gradients are equal."""
-    empty = layer.xp.zeros if layer.is_empty else layer.xp.empty
-    both = weights.bias_ih is not None and weights.bias_hh is not None
+    like = layer.xp.zeros_like if layer.is_empty else layer.xp.empty_like
+    weight_ih, weight_hh, bias_ih, bias_hh, *rest = weights
+    both = bias_ih is not None and bias_hh is not None
     one_bias = both and not layer.cell_kind.traits.has_split_candidate
+    grad_bias = None if bias_ih is None else like(bias_ih)
     if one_bias:
-        weights = weights._replace(bias_hh=None)
-    grads = RnnWeights._make(
-        None if weight is None else empty(layer.input, tuple(weight.shape)) for weight in weights
+        grad_bias_hh = grad_bias
+    else:
+        grad_bias_hh = None if bias_hh is None else like(bias_hh)
+    return RnnWeights(
+        None if weight_ih is None else like(weight_ih),
+        like(weight_hh),
+        grad_bias,
+        grad_bias_hh,
+        *[None if weight is None else like(weight) for weight in rest],
     )
-    return grads._replace(bias_hh=grads.bias_ih) if one_bias else grads
 
 
 def _addresses(xp: ArrayLibrary, rows: tuple[RnnWeights, ...]) -> tuple[RnnWeights, ...]:

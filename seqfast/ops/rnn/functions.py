@@ -408,7 +408,4 @@ def _as_long_as(
     """As many gradients per direction as weights were given."""
     if grads is None:
         return None
-    return tuple(
-        tuple(grad for grad, _ in zip(found, given, strict=False))
-        for found, given in zip(grads, weights, strict=True)
-    )
+    return tuple([found[: len(given)] for found, given in zip(grads, weights, strict=True)])

@@ -106,21 +106,23 @@ class Gradients(NamedTuple):
 
 
 def check_kept(layer: Layer, kept: Kept) -> Kept:
-    steps, batch, directions = layer.sizes.steps, layer.sizes.batch, layer.sizes.directions
-
-    def checked(name: str, array: Array, features: int, dtype: Any) -> Array:
-        shape = steps, batch, features
-        return check_contiguous(layer.xp, layer.operation, name, array, layer.input, shape, dtype)
-
-    dtype, accumulator = layer.input.dtype, layer.xp.accumulator_dtype(layer.input)
-    output = checked("output", kept.output, directions * layer.output_size, dtype)
-    cells = kept.cells
+    xp, operation, input, sizes = layer.xp, layer.operation, layer.input, layer.sizes
+    steps, batch, directions = sizes.steps, sizes.batch, sizes.directions
+    dtype, accumulator = input.dtype, xp.accumulator_dtype(input)
+    output, cells, gates, statistics = kept
+    shape = steps, batch, directions * layer.output_size
+    output = check_contiguous(xp, operation, "output", output, input, shape, dtype)
     if layer.has_cell:
-        cells = checked("cells", cells, directions * layer.sizes.hidden_size, accumulator)
-    gates = checked("gates", kept.gates, layer.gates_size, dtype)
+        shape = steps, batch, directions * sizes.hidden_size
+        cells = check_contiguous(xp, operation, "cells", cells, input, shape, accumulator)
+    shape = steps, batch, layer.gates_size
+    gates = check_contiguous(xp, operation, "gates", gates, input, shape, dtype)
     if not layer.cell_kind.layer_norm:
         return Kept(output, cells, gates, None)
-    statistics = checked("statistics", kept.statistics, directions * STATISTICS, accumulator)
+    shape = steps, batch, directions * STATISTICS
+    statistics = check_contiguous(
+        xp, operation, "statistics", statistics, input, shape, accumulator
+    )
     return Kept(output, cells, gates, statistics)
 
 
@@ -131,7 +133,8 @@ def check_grads(layer: Layer, grads: ResultGradients) -> ResultGradients:
     output, hidden_n, cell_n, cells = grads
     if output is not None:
         shape = steps, batch, directions * layer.output_size
-        output = check_array(xp, operation, "grad_output", output, input, shape, input.dtype)
+        if not xp.fits(output, input, input.dtype, shape):
+            output = check_array(xp, operation, "grad_output", output, input, shape, input.dtype)
         output = xp.rows(output)
     if hidden_n is not None:
         hidden_n = check_contiguous(

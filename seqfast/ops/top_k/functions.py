@@ -6,9 +6,9 @@ from seqfast import _C
 from seqfast.ops.base.arrays import (
     Array,
     ArrayLibrary,
-    Workspace,
     dtype_name,
     library_of,
+    run_in_workspace,
     thread_count,
 )
 from seqfast.ops.base.backend import checked_backend
@@ -68,21 +68,21 @@ def top_k(scores: Array, k: int, exclude: Array | None = None) -> tuple[Array, A
     values, indices = xp.empty(scores, (rows, k)), xp.empty_of(scores, (rows, k), "int64")
     excluded = 0 if exclude is None else exclude.shape[1]
     row_stride, _ = xp.strides(scores)
+    # By place: one row takes hardly longer than the names would.
     args = TopKArgs(
-        rows=rows,
-        columns=columns,
-        k=k,
-        excluded=excluded,
-        row_stride=row_stride,
-        scores=xp.address(scores),
-        exclude=0 if exclude is None else xp.address(exclude),
-        values=xp.address(values),
-        indices=xp.address(indices),
-        threads=thread_count(),
-        parts=0,
+        rows,
+        columns,
+        k,
+        excluded,
+        row_stride,
+        xp.address(scores),
+        0 if exclude is None else xp.address(exclude),
+        xp.address(values),
+        xp.address(indices),
+        thread_count(),
+        0,
     )
-    with Workspace(_C.top_k_workspace_size(args)) as workspace:
-        _C.top_k(args, workspace)
+    run_in_workspace(_C.top_k, args)
     return values, indices
 
 
