@@ -16,6 +16,7 @@ from benchmarks import harness
 PACKAGES = {
     "beam_generate": ("transformers", "numpy", "torch"),
     "ctc": ("flashlight-text", "numpy", "torch"),
+    "glove": ("numpy",),
     "word2vec": ("gensim", "numpy", "scipy", "torch"),
 }
 ROWS: pytest.StashKey[dict[str, list[dict[str, Any]]]] = pytest.StashKey()
