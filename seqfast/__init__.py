@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from seqfast import _C
+
+if TYPE_CHECKING:
+    from seqfast import decoding, embeddings, nn, onnx, ops, reference
+    from seqfast.decoding import BeamSearch
+    from seqfast.embeddings import GloVe, Word2Vec
+    from seqfast.nn import accelerate, restore
 
 __all__ = [
     "BeamSearch",
@@ -19,6 +26,7 @@ __all__ = [
     "onnx",
     "ops",
     "reference",
+    "restore",
 ]
 
 __version__: str = _C.build_info()["version"]
@@ -44,17 +52,30 @@ def build_info() -> dict[str, Any]:
 
 
 # Subpackages load at first use: `import seqfast` must not import torch.
-def __getattr__(name: str) -> Any:
-    if name in ("decoding", "embeddings", "nn", "onnx", "ops", "reference"):
-        return importlib.import_module(f"seqfast.{name}")
-    if name == "accelerate":
-        return importlib.import_module("seqfast.nn").accelerate
-    if name == "BeamSearch":
-        return importlib.import_module("seqfast.decoding").BeamSearch
-    if name in ("GloVe", "Word2Vec"):
-        return getattr(importlib.import_module("seqfast.embeddings"), name)
-    raise AttributeError(f"module 'seqfast' has no attribute {name!r}")
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in ("decoding", "embeddings", "nn", "onnx", "ops", "reference"):
+            return importlib.import_module(f"seqfast.{name}")
+        if name in ("accelerate", "restore"):
+            return getattr(importlib.import_module("seqfast.nn"), name)
+        if name == "BeamSearch":
+            return importlib.import_module("seqfast.decoding").BeamSearch
+        if name in ("GloVe", "Word2Vec"):
+            return getattr(importlib.import_module("seqfast.embeddings"), name)
+        raise AttributeError(f"module 'seqfast' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _register_operators() -> None:
+    """What torch.jit.load and torch.export.load need of a process that has torch already."""
+    # Of a torch that is only just being imported there is no library yet.
+    if hasattr(sys.modules.get("torch"), "library"):
+        for operation in ("rnn", "dropout"):
+            importlib.import_module(f"seqfast.ops.{operation}.torch")
+
+
+_register_operators()

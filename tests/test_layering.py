@@ -229,6 +229,14 @@ def test_imports_point_down() -> None:
     assert import_violations(source) == []
 
 
+def is_for_type_checkers(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
 def import_graph(source: Path) -> dict[str, set[str]]:
     """Module -> the modules below the directory that it imports, wherever in the file."""
     files = {
@@ -241,7 +249,11 @@ def import_graph(source: Path) -> dict[str, set[str]]:
     for module, path in files.items():
         package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
         graph[module] = set()
-        for name in imported_modules(ast.parse(path.read_text()), package):
+        tree = ast.parse(path.read_text())
+        if path.name == "__init__.py":
+            # What a package shows to type checkers alone; at run time it loads at first use.
+            tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
+        for name in imported_modules(tree, package):
             while name and name not in files:
                 name = name.rpartition(".")[0]
             if name and name != module:

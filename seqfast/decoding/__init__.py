@@ -3,11 +3,48 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqfast.decoding._bleu import Bleu, bleu, sentence_bleu
+    from seqfast.decoding._masks import RowsSoFar, per_sequence
+    from seqfast.decoding._mbr import Mbr, mbr
+    from seqfast.decoding._model import StepError
+    from seqfast.decoding.analysis import ErrorAnalysis, error_analysis
+    from seqfast.decoding.beam_search import BeamSearch
+    from seqfast.decoding.ctc import CtcResult, ctc_beam_search, ctc_greedy
+    from seqfast.decoding.exact import exact_search
+    from seqfast.decoding.ngram import NGram
+    from seqfast.decoding.options import Sampler, TopK, TopP
+    from seqfast.decoding.phrases import Phrases
+    from seqfast.decoding.result import BeamResult
+    from seqfast.decoding.sampling import Score, greedy, sample, score
+    from seqfast.decoding.state import along, register_state, shared
+    from seqfast.decoding.strategies import (
+        Ban,
+        Begun,
+        Constraint,
+        Exact,
+        FirstK,
+        Full,
+        Grammar,
+        Hf,
+        LengthNorm,
+        Longest,
+        MinLength,
+        NoRepeat,
+        OwnSampler,
+        Progress,
+        Scorer,
+        StopAt,
+        StopRule,
+        TopBeam,
+    )
+    from seqfast.decoding.transformers import transformers_step
 
 _HOMES = {
     "Ban": "strategies",
-    "BeamResult": "beam_search",
+    "BeamResult": "result",
     "BeamSearch": "beam_search",
     "Begun": "strategies",
     "Bleu": "_bleu",
@@ -55,14 +92,64 @@ _HOMES = {
     "transformers_step": "transformers",
 }
 
-__all__ = list(_HOMES)
+__all__ = [
+    "Ban",
+    "BeamResult",
+    "BeamSearch",
+    "Begun",
+    "Bleu",
+    "Constraint",
+    "CtcResult",
+    "ErrorAnalysis",
+    "Exact",
+    "FirstK",
+    "Full",
+    "Grammar",
+    "Hf",
+    "LengthNorm",
+    "Longest",
+    "Mbr",
+    "MinLength",
+    "NGram",
+    "NoRepeat",
+    "OwnSampler",
+    "Phrases",
+    "Progress",
+    "RowsSoFar",
+    "Sampler",
+    "Score",
+    "Scorer",
+    "StepError",
+    "StopAt",
+    "StopRule",
+    "TopBeam",
+    "TopK",
+    "TopP",
+    "along",
+    "bleu",
+    "ctc_beam_search",
+    "ctc_greedy",
+    "error_analysis",
+    "exact_search",
+    "greedy",
+    "mbr",
+    "per_sequence",
+    "register_state",
+    "sample",
+    "score",
+    "sentence_bleu",
+    "shared",
+    "transformers_step",
+]
 
 
 # At first use: `import seqfast.decoding` must import neither torch nor what an extra brings.
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"seqfast.decoding.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'seqfast.decoding' has no attribute {name!r}")
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"seqfast.decoding.{_HOMES[name]}"), name)
+        raise AttributeError(f"module 'seqfast.decoding' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

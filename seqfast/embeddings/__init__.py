@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqfast.embeddings import (
+        callbacks,
+        corpus,
+        debias,
+        distributed,
+        formats,
+        glove,
+        plotting,
+        vectors,
+        word2vec,
+    )
+    from seqfast.embeddings.callbacks import Callback, Progress, TensorBoard
+    from seqfast.embeddings.corpus import Corpus, Vocabulary
+    from seqfast.embeddings.glove import Cooccurrences, GloVe
+    from seqfast.embeddings.plotting import plot
+    from seqfast.embeddings.word2vec import Interrupted, Word2Vec
 
 __all__ = [
     "Callback",
@@ -42,12 +60,14 @@ _HOMES = {
 
 
 # At first use: `python -m seqfast.embeddings.word2vec` must find its module not yet imported.
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"seqfast.embeddings.{_HOMES[name]}"), name)
-    if name in __all__:
-        return importlib.import_module(f"seqfast.embeddings.{name}")
-    raise AttributeError(f"module 'seqfast.embeddings' has no attribute {name!r}")
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"seqfast.embeddings.{_HOMES[name]}"), name)
+        if name in __all__:
+            return importlib.import_module(f"seqfast.embeddings.{name}")
+        raise AttributeError(f"module 'seqfast.embeddings' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,13 +1,18 @@
 """Torch modules on seqfast's kernels: drop-in recurrent layers, regularisers, attention."""
 
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from seqfast.nn._accelerate import Report, accelerate, restore
 from seqfast.nn._dynamo import let_compile_trace_layers
-from seqfast.nn.accelerate import accelerate
 from seqfast.nn.attention import Attention
 from seqfast.nn.attention_decoder import AttentionDecoder
 from seqfast.nn.gru import GRU, GRUCell
 from seqfast.nn.lstm import LSTM, LSTMCell
 from seqfast.nn.regularisers import EmbeddingDropout, LockedDropout, activation_regularization
 from seqfast.nn.rnn import RNN, RNNCell
+from seqfast.ops.rnn.flops import count_layers
 
 __all__ = [
     "GRU",
@@ -20,8 +25,23 @@ __all__ = [
     "LSTMCell",
     "LockedDropout",
     "RNNCell",
+    "Report",
     "accelerate",
     "activation_regularization",
+    "restore",
 ]
 
 let_compile_trace_layers()
+count_layers()
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Says what this module is to who has taken it for torch.nn."""
+        missing = f"module 'seqfast.nn' has no attribute {name!r}"
+        if not name.startswith("_") and hasattr(torch.nn, name):
+            missing += (
+                f": it has recurrent layers and their companions ({', '.join(__all__)}) to be "
+                f"used beside torch.nn, and does not take its place. Use torch.nn.{name}"
+            )
+        raise AttributeError(missing)

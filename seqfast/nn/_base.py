@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
 from seqfast.ops.base.checks import PROBABILITY, check_choice, check_flag, check_number
 from seqfast.ops.rnn.arguments import RnnWeights
@@ -164,6 +165,78 @@ class Recurrent(Module, metaclass=StandIn):
         for name in self._option_names:
             setattr(self, name, getattr(options, name))
 
+    def _options_beyond_torch(self) -> list[str]:
+        """Those in force that the layer of torch.nn does not have, with their values."""
+        idle = set()
+        if self._zoneouts() == (0.0, 0.0):
+            idle.add("zoneout")
+        if self.recurrent_dropout == 0:
+            idle.add("recurrent_dropout_on")
+        return [text for text in self._options_repr() if text.partition("=")[0] not in idle]
+
+    # Ways between our class and torch's, for a module that stays the same object.
+
+    def _become(self) -> None:
+        """Ours, of a module that has the attributes of torch's."""
+        if isinstance(self.__dict__.get("_compiled_call_impl"), _EagerCall):
+            del self.__dict__["_compiled_call_impl"]
+
+    def _leave(self) -> None:
+        """Gives the module the attributes of torch's, just before it takes its class."""
+        for name in self._option_names:
+            self.__dict__.pop(name, None)
+
+    # Set by torch.ao.quantization, which asks for no option before it takes the weights.
+    @property
+    def qconfig(self) -> Any:
+        if "qconfig" not in self.__dict__:
+            raise AttributeError("qconfig")
+        return self.__dict__["qconfig"]
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        if value is not None and (options := self._options_beyond_torch()):
+            raise ValueError(
+                f"torch.ao.quantization: torch.nn.{self._name} has no {', '.join(options)}: leave "
+                f"the option out, or {self._name} out of what is quantized"
+            )
+        self.__dict__["qconfig"] = value
+        if value is not None and isinstance(self, torch.nn.RNNCellBase):
+            # A cell is asked whether it is torch's very own; it is about to be replaced anyway.
+            self._leave()
+            object.__setattr__(self, "__class__", kind_on(self, self._stands_for))
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        self.__dict__.pop("qconfig", None)
+
+    def __prepare_scriptable__(self) -> Module:
+        """For torch.jit.script: torch's layer with the same Parameters.
+
+        torch.jit.script puts it into the model that it is given, too; called there, outside of
+        compiled code, it still runs this module.
+        """
+        kind = type(self)
+        own = own_kind(self)
+        if "_stands_for" not in vars(own):
+            raise TypeError(
+                f"torch.jit.script: {kind.__name__} is a subclass of seqfast.nn.{self._name}, "
+                "whose code it cannot compile: derive from torch's, or use torch.export"
+            )
+        if options := self._options_beyond_torch():
+            raise ValueError(
+                f"torch.jit.script: torch.nn.{self._name} has no {', '.join(options)}: use "
+                "torch.export or torch.compile, or leave the option out"
+            )
+        module = kind.__new__(kind)
+        vars(module).update(vars(self))
+        module._leave()
+        object.__setattr__(module, "__class__", kind_on(self, self._stands_for))
+        if "_slots" in vars(self):
+            vars(module)["_slots"] = vars(self)["_slots"]
+        vars(module)["_compiled_call_impl"] = _EagerCall(kind, module)
+        return module
+
     @property
     def _options(self) -> RecurrentOptions:
         """As they are now: each may have been set anew."""
@@ -235,6 +308,39 @@ class Recurrent(Module, metaclass=StandIn):
             if value != getattr(type(self), name):
                 changed.append(f"{name}={value}")
         return changed
+
+
+class _EagerCall:
+    """Calls a module of torch's class as one of ours: both have the same attributes."""
+
+    def __init__(self, kind: type[Recurrent], module: Module) -> None:
+        self._kind = kind
+        self._attributes = vars(module)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        ours = self._kind.__new__(self._kind)
+        object.__setattr__(ours, "__dict__", self._attributes)
+        return ours._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def own_kind(module: Module) -> type[Module]:
+    """Its class, without the one that torch.nn.utils.parametrize makes of it."""
+    kind = type(module)
+    if is_parametrized(module) and kind.__name__ == f"Parametrized{kind.__bases__[0].__name__}":
+        return kind.__bases__[0]
+    return kind
+
+
+def kind_on(module: Module, other: type[Module]) -> type[Module]:
+    """`other` in the place of its own class, under the one that parametrize made if it did."""
+    kind: Any = type(module)
+    if own_kind(module) is kind:
+        return other
+    passing = ("__dict__", "__weakref__", "__abstractmethods__", "_abc_impl")
+    made = {name: value for name, value in vars(kind).items() if name not in passing}
+    meta: Any = type(other)
+    parametrized: type[Module] = meta(f"Parametrized{other.__name__}", (other,), made)
+    return parametrized
 
 
 def _made_options(

@@ -16,9 +16,11 @@ from seqfast.nn._checks import (
     check_devices,
     check_state_dtypes,
     check_tensor,
+    must_have_one_dtype,
     requires_grad,
 )
 from seqfast.nn._random import draw_seed
+from seqfast.nn._tracing import profiler_is_on, recorded
 from seqfast.ops.rnn import torch as torch_rnn
 from seqfast.ops.rnn.arguments import RnnWeights
 
@@ -79,6 +81,12 @@ class RecurrentCell(Recurrent):
 
     def _forward(self, input: Tensor, states: list[Tensor] | None) -> list[Tensor]:
         """The states after the step."""
+        if profiler_is_on():
+            with recorded(self._name):
+                return self._step(input, states)
+        return self._step(input, states)
+
+    def _step(self, input: Tensor, states: list[Tensor] | None) -> list[Tensor]:
         batched = input.dim() == 2
         if not batched:
             input = input.unsqueeze(0)
@@ -152,17 +160,26 @@ class RecurrentCell(Recurrent):
         batch, size = input.shape
         if size != self.input_size:
             raise RuntimeError(
-                f"{name}: input has inconsistent input_size: got {size}, expected {self.input_size}"
+                f"{name}: input has inconsistent input_size: got {size} expected {self.input_size}"
             )
         for k, state in enumerate(states or ()):
             if state.shape != (batch, self.hidden_size):
-                raise RuntimeError(
-                    f"{name}: {self._state_label(k)} must be {[batch, self.hidden_size]}, "
-                    f"got {list(state.shape)}"
-                )
+                self._refuse_state(self._state_label(k), batch, state)
         if input.dtype != weight.dtype:
             raise RuntimeError(
-                f"{name}: input dtype ({input.dtype}) does not match weight dtype ({weight.dtype})"
+                f"{name}: input dtype ({input.dtype}) does not match weight dtype "
+                f"({weight.dtype}): {must_have_one_dtype(input, weight)}"
             )
         check_devices(name, input, weight, states or (), self._state_label)
         check_state_dtypes(name, input, states or (), self._state_label)
+
+    def _refuse_state(self, label: str, batch: int, state: Tensor) -> None:
+        wanted = f"{label} must be {[batch, self.hidden_size]}, got {list(state.shape)}"
+        if state.shape[0] != batch:
+            why = f"Input batch size {batch} doesn't match {label} batch size {state.shape[0]}"
+        elif state.dim() > 1:
+            got = state.shape[1]
+            why = f"{label} has inconsistent hidden_size: got {got}, expected {self.hidden_size}"
+        else:
+            why = f"For batched 2-D input, {label} should also be 2-D but got 1-D tensor"
+        raise RuntimeError(f"{self._name}: {why}; {wanted}")

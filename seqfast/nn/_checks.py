@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +33,22 @@ def check_mask(
         raise ValueError(
             f"{operation}: {name} must be on {input.device}, as {input_name} is, got {value.device}"
         )
+
+
+def lengths_tensor(operation: str, lengths: Any, name: str = "lengths") -> Tensor | None:
+    """What `pack_padded_sequence` takes, too: a list, tuple or NumPy array of integers."""
+    if lengths is None or isinstance(lengths, Tensor):
+        return lengths
+    if not isinstance(lengths, (list, tuple, np.ndarray, np.integer)):
+        raise TypeError(
+            f"{operation}: {name} must be a torch tensor, a list, a tuple or a NumPy array, "
+            f"got {type(lengths).__name__}"
+        )
+    try:
+        found = torch.as_tensor(lengths, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"{operation}: {name} must be integers, got {lengths!r}") from error
+    return found.to(torch.int64) if found.numel() == 0 else found
 
 
 def check_integers(operation: str, name: str, value: object) -> None:
@@ -87,10 +105,11 @@ def check_devices(
         return
     for k, other in enumerate((weight, *states)):
         if other.device != input.device:
-            name = label(k - 1) if k else "parameter"
+            kind = "hidden" if k else "parameter"
+            which = f" ({label(k - 1)})" if k else ""
             raise RuntimeError(
-                f"{operation}: Input and {name} tensors are not at the same device, found input "
-                f"at {input.device} and {name} at {other.device}"
+                f"{operation}: Input and {kind} tensors are not at the same device, found input "
+                f"tensor at {input.device} and {kind} tensor at {other.device}{which}"
             )
     if input.device.type not in ("cuda", "meta"):
         raise RuntimeError(
@@ -105,8 +124,14 @@ def check_state_dtypes(
         if state.dtype != input.dtype:
             raise RuntimeError(
                 f"{operation}: {label(k)} dtype ({state.dtype}) does not match input dtype "
-                f"({input.dtype})"
+                f"({input.dtype}): {must_have_one_dtype(state, input)}"
             )
+
+
+def must_have_one_dtype(one: Tensor, other: Tensor) -> str:
+    """As torch says it of its own cells' products."""
+    names = [kind.type().split(".")[-1].removesuffix("Tensor") for kind in (one, other)]
+    return f"mat1 and mat2 must have the same dtype, but got {names[0]} and {names[1]}"
 
 
 def autocast_dtype(input: Tensor) -> torch.dtype | None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -28,16 +29,20 @@ from seqfast.nn._checks import (
     check_mask,
     check_state_dtypes,
     check_tensor,
+    lengths_tensor,
     requires_grad,
 )
 from seqfast.nn._padding import Compaction, Packing, running
 from seqfast.nn._random import draw_seed, dropout
 from seqfast.nn._torch_face import TorchFace
+from seqfast.nn._tracing import node_of, profiler_is_on, recorded
 from seqfast.ops.base.checks import is_number
 from seqfast.ops.dropout.torch import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT
 from seqfast.ops.rnn import torch as torch_rnn
 
 HiddenSize = int | Sequence[int]
+State = Tensor | Sequence[Tensor]  # one for each layer where they have sizes of their own
+Lengths = Tensor | Sequence[int] | npt.NDArray[Any]
 
 
 class RecurrentLayer(TorchFace):
@@ -181,18 +186,36 @@ class RecurrentLayer(TorchFace):
                 parts.append(f"{name}={getattr(self, name)}")
         return ", ".join(parts + self._options_repr())
 
+    def _options_beyond_torch(self) -> list[str]:
+        sizes = [f"hidden_size={self.hidden_size}"] if isinstance(self.hidden_size, tuple) else []
+        return sizes + super()._options_beyond_torch()
+
     # The forward pass.
 
     def _forward(
         self,
         input: Tensor | PackedSequence,
         hx: Any,
-        lengths: Tensor | None,
+        lengths: Any,
         mask: Tensor | None,
         reset: Tensor | None,
         return_cells: bool,
-    ) -> tuple[Any, ...]:
+    ) -> Any:
         """output, states and, where asked for, cells, in the form the input has."""
+        if profiler_is_on():
+            with recorded(self._name):
+                return self._forward_any(input, hx, lengths, mask, reset, return_cells)
+        return self._forward_any(input, hx, lengths, mask, reset, return_cells)
+
+    def _forward_any(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any,
+        lengths: Any,
+        mask: Tensor | None,
+        reset: Tensor | None,
+        return_cells: bool,
+    ) -> Any:
         name = self._name
         if isinstance(input, PackedSequence):
             for argument, value in (("lengths", lengths), ("mask", mask), ("reset", reset)):
@@ -201,19 +224,23 @@ class RecurrentLayer(TorchFace):
                         f"{name}: a PackedSequence has lengths of its own, got {argument} too"
                     )
             return self._forward_packed(input, hx, return_cells)
-        check_tensor(name, "input", input)
+        if type(input) is not Tensor:
+            rest = {"lengths": lengths, "mask": mask, "reset": reset, "return_cells": return_cells}
+            if (node := node_of(self, input, {"hx": hx, **rest})) is not None:
+                return node
+            check_tensor(name, "input", input)
+        lengths = lengths_tensor(name, lengths)
         if input.dim() not in (2, 3):
-            raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+            got = f"{input.dim()}D tensor" if self._cell == "rnn" else f"{input.dim()}D"
+            raise ValueError(f"{name}: Expected input to be 2D or 3D, got {got} instead")
         batched = input.dim() == 3
         states = self._flat_states(hx)
         if states is not None and any(state.dim() != input.dim() for state in states):
             kind = "batched 3-D" if batched else "unbatched 2-D"
             self._refuse_rank(f"{kind} input", f"{input.dim()}-D", states)
-        if lengths is not None:
-            check_tensor(name, "lengths", lengths)
-            if lengths.dim() != input.dim() - 2:
-                wanted = "[batch]" if batched else "[] for unbatched input"
-                raise ValueError(f"{name}: lengths must be {wanted}, got {list(lengths.shape)}")
+        if lengths is not None and lengths.dim() != input.dim() - 2:
+            wanted = "[batch]" if batched else "[] for unbatched input"
+            raise ValueError(f"{name}: lengths must be {wanted}, got {list(lengths.shape)}")
         if mask is not None:
             check_mask(name, "mask", mask, input)
         if reset is not None:
@@ -434,7 +461,7 @@ class RecurrentLayer(TorchFace):
                     f"{name}: hx must be a tuple of two states, got {type(hx).__name__}"
                 )
             if len(hx) != 2:
-                raise RuntimeError(f"{name}: expects two hidden states, got {len(hx)}")
+                raise RuntimeError(f"{name}: lstm expects two hidden states, got {len(hx)}")
             groups = list(hx)
         flat = []
         for k, group in enumerate(groups):
@@ -505,10 +532,13 @@ class RecurrentLayer(TorchFace):
     # What torch.nn checks, with its exceptions; the operation checks the rest.
 
     def _refuse_rank(self, kind: str, wanted: str, states: list[Tensor]) -> None:
-        which = "hx and cx" if self._cell == "lstm" else "hx"
         got = ", ".join(f"{state.dim()}-D" for state in states)
+        if self._cell == "lstm":
+            which, tensors = "hx and cx", f"({got}) tensors"
+        else:
+            which, tensors = "hx", f"{got} tensor"
         raise RuntimeError(
-            f"{self._name}: For {kind}, {which} should also be {wanted} but got ({got}) tensors"
+            f"{self._name}: For {kind}, {which} should also be {wanted} but got {tensors}"
         )
 
     def _check_input(
@@ -522,7 +552,7 @@ class RecurrentLayer(TorchFace):
         assert weight is not None
         if input.dtype != weight.dtype and not autocasting:
             raise ValueError(
-                f"{name}: input dtype ({input.dtype}) does not match weight dtype "
+                f"{name}: RNN input dtype ({input.dtype}) does not match weight dtype "
                 f"({weight.dtype}). Convert input: input.to({weight.dtype}), or convert model: "
                 f"model.to({input.dtype})"
             )
@@ -533,7 +563,7 @@ class RecurrentLayer(TorchFace):
                 f"Expected {self.input_size}, got {size}"
             )
         if steps == 0:
-            raise RuntimeError(f"{name}: Expected sequence length to be larger than 0")
+            raise RuntimeError(f"{name}: Expected sequence length to be larger than 0 in RNN")
         check_devices(name, input, weight, states or (), self._state_label)
         if states is None:
             return
@@ -629,4 +659,7 @@ class RecurrentLayer(TorchFace):
 def refuse_projection(name: str, proj_size: object) -> None:
     """Where torch.nn takes the argument only to refuse it."""
     if proj_size is not None:
-        raise ValueError(f"{name}: proj_size is only supported for LSTM, got {proj_size}")
+        raise ValueError(
+            f"{name}: proj_size argument is only supported for LSTM, not RNN or GRU, "
+            f"got {proj_size}"
+        )

@@ -158,16 +158,25 @@ class TorchFace(Recurrent):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._become(state.get("_flat_weights"))
+        if "_flat_weights" in state:
+            self.__dict__["_flat_weights"] = state["_flat_weights"]
+        self._become()
 
-    def _become(self, flat: list[Tensor | None] | None) -> None:
-        """Ours, of a module that has the attributes of torch's; `flat`: its `_flat_weights`."""
+    def _become(self) -> None:
+        super()._become()
+        flat = self.__dict__.get("_flat_weights")
         self._init_flat_weights()
         if flat is not None:
             self._flat_weights = flat
             if len(flat) == len(self._flat_weights_names) and self._replaced_weights() is None:
                 self._init_flat_weights()
         self._find_slots()
+
+    def _leave(self) -> None:
+        super()._leave()
+        self.__dict__["_flat_weights"] = self._flat_weights
+        self.__dict__["_flat_weight_refs"] = self._flat_weight_refs
+        self.__dict__.pop("_slots", None)
 
     def _find_slots(self) -> None:
         """Notes which place in `WEIGHTS` each name of a direction has."""

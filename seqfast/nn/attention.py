@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.nn import functional as F
 
-from seqfast.nn._checks import check_dtypes, check_lengths, check_mask, check_tensor
+from seqfast.nn._checks import check_dtypes, check_lengths, check_mask, check_tensor, lengths_tensor
 from seqfast.nn._padding import running
 from seqfast.ops.base.checks import check_choice, check_whole
 
@@ -246,6 +246,7 @@ def _present(memory: Tensor, memory_lengths: Tensor | None, mask: Tensor | None)
     if memory_lengths is None:
         return mask
     batch, steps = memory.shape[:2]
-    check_lengths("Attention", memory_lengths, [batch], name="memory_lengths", most=steps)
-    present = running(memory_lengths, steps, memory).t()
+    lengths: Any = lengths_tensor("Attention", memory_lengths, "memory_lengths")
+    check_lengths("Attention", lengths, [batch], name="memory_lengths", most=steps)
+    present = running(lengths, steps, memory).t()
     return present if mask is None else present & mask

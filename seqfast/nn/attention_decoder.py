@@ -19,6 +19,7 @@ from seqfast.nn._checks import (
     autocast_dtype,
     check_integers,
     check_lengths,
+    lengths_tensor,
 )
 from seqfast.nn._layer import RecurrentLayer
 from seqfast.nn._native_decoder import native_decoder, native_weights
@@ -123,7 +124,11 @@ class AttentionDecoder(Module):
     ) -> None:
         super().__init__()
         check_type("AttentionDecoder", "embedding", embedding, Embedding, "a torch.nn.Embedding")
-        check_type("AttentionDecoder", "rnn", rnn, RecurrentLayer, "a seqfast.nn.LSTM, GRU or RNN")
+        words = "a seqfast.nn.LSTM, GRU or RNN"
+        given: object = rnn
+        if isinstance(given, torch.nn.RNNBase):
+            words += ", which seqfast.accelerate(rnn) makes of torch's"
+        check_type("AttentionDecoder", "rnn", rnn, RecurrentLayer, words)
         check_type("AttentionDecoder", "attention", attention, Attention, "a seqfast.nn.Attention")
         check_type("AttentionDecoder", "head", head, Module, "a torch.nn.Module")
         check_flag("AttentionDecoder", "input_feeding", input_feeding)
@@ -194,6 +199,7 @@ class AttentionDecoder(Module):
         check_number("AttentionDecoder", "sampling_probability", sampling_probability, PROBABILITY)
         steps = target_ids.shape[1]
         on = None
+        lengths = lengths_tensor("AttentionDecoder", lengths)
         if lengths is not None:
             check_lengths("AttentionDecoder", lengths, [batch], most=steps)
             on = running(lengths, steps, target_ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from seqfast.nn._base import RecurrentOptions
 from seqfast.nn._cell import RecurrentCell
-from seqfast.nn._layer import HiddenSize, RecurrentLayer, refuse_projection
+from seqfast.nn._layer import HiddenSize, Lengths, RecurrentLayer, State, refuse_projection
+from seqfast.nn._tracing import node_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,17 +125,54 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
             ),
         )
 
+    @overload
+    def forward(
+        self,
+        input: Tensor,
+        hx: State | None = None,
+        *,
+        lengths: Lengths | None = None,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def forward(
+        self, input: PackedSequence, hx: State | None = None
+    ) -> tuple[PackedSequence, Tensor]: ...
     def forward(
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,
         *,
-        lengths: Tensor | None = None,
+        lengths: Any = None,
         mask: Tensor | None = None,
         reset: Tensor | None = None,
-    ) -> tuple[Any, Any]:
-        output, states = self._forward(input, hx, lengths, mask, reset, False)
-        return output, states
+    ) -> Any:
+        """Runs all steps of all layers.
+
+        Args:
+            input: [steps, batch, input_size], with `batch_first` [batch, steps, input_size],
+                unbatched [steps, input_size], or a PackedSequence; of the weights' dtype.
+            hx: the state before the first step, [directions * num_layers, batch, hidden_size],
+                without batch for unbatched input; zeros where it is not given. Where layers have
+                sizes of their own, a tuple of one [directions, batch, size] for each.
+            lengths: integers [batch], from 0 to steps: how many steps of each row run.
+            mask: bool, shaped as the input without features: the steps that run.
+            reset: bool, shaped as `mask`: before which steps the state is zero.
+
+        Returns:
+            `output, h_n`: every step's output of the last layer, as the input but with
+            directions * hidden_size features, and each layer's last state, as `hx`.
+
+        Raises:
+            ValueError: a wrong dtype or rank of the input, wrong lengths, masks or resets.
+            RuntimeError: a wrong size, state or device, as of torch's layer.
+            TypeError: an argument that is no tensor, lengths that are no integers.
+        """
+        return self._forward(input, hx, lengths, mask, reset, False)
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
 
 class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
@@ -185,7 +223,27 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
         super().__init__(input_size, hidden_size, bias, device, dtype, options)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Runs one step.
+
+        Args:
+            input: [batch, input_size], or [input_size] for one row.
+            hx: the state before, [batch, hidden_size] or [hidden_size]; zeros where it is not
+                given.
+
+        Returns:
+            The state after the step, shaped as `hx`.
+
+        Raises:
+            ValueError: a wrong rank.
+            RuntimeError: a wrong size, dtype or device, as of torch's cell.
+            TypeError: an argument that is no tensor.
+        """
+        if type(input) is not Tensor and (node := node_of(self, input, {"hx": hx})) is not None:
+            return node  # type: ignore[no-any-return]
         self._check_rank(input)
         if hx is not None:
             self._check_state_rank("hidden", hx)
         return self._forward(input, None if hx is None else [hx])[0]
+
+    if TYPE_CHECKING:
+        __call__ = forward

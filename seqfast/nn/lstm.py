@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from seqfast.nn._base import RecurrentOptions
 from seqfast.nn._cell import RecurrentCell
-from seqfast.nn._layer import HiddenSize, RecurrentLayer
+from seqfast.nn._layer import HiddenSize, Lengths, RecurrentLayer, State
+from seqfast.nn._tracing import node_of
 from seqfast.ops.base.checks import FINITE, POSITIVE, check_number
 
 States = tuple[Tensor, Tensor]
@@ -203,17 +204,81 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
             ),
         )
 
+    @overload
+    def forward(
+        self,
+        input: Tensor,
+        hx: tuple[State, State] | None = None,
+        *,
+        lengths: Lengths | None = None,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+        return_cells: Literal[False] = False,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
+    @overload
+    def forward(
+        self,
+        input: Tensor,
+        hx: tuple[State, State] | None = None,
+        *,
+        lengths: Lengths | None = None,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+        return_cells: Literal[True],
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]: ...
+    @overload
+    def forward(
+        self,
+        input: PackedSequence,
+        hx: tuple[State, State] | None = None,
+        *,
+        return_cells: Literal[False] = False,
+    ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
+    @overload
+    def forward(
+        self,
+        input: PackedSequence,
+        hx: tuple[State, State] | None = None,
+        *,
+        return_cells: Literal[True],
+    ) -> tuple[PackedSequence, tuple[Tensor, Tensor], Tensor]: ...
     def forward(
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,
         *,
-        lengths: Tensor | None = None,
+        lengths: Any = None,
         mask: Tensor | None = None,
         reset: Tensor | None = None,
         return_cells: bool = False,
-    ) -> tuple[Any, ...]:
+    ) -> Any:
+        """Runs all steps of all layers.
+
+        Args:
+            input: [steps, batch, input_size], with `batch_first` [batch, steps, input_size],
+                unbatched [steps, input_size], or a PackedSequence; of the weights' dtype.
+            hx: `(h_0, c_0)`, the states before the first step, [directions * num_layers, batch,
+                size], without batch for unbatched input; zeros where it is not given. Where layers
+                have sizes of their own, each is a tuple of one [directions, batch, size] per layer.
+            lengths: integers [batch], from 0 to steps: how many steps of each row run.
+            mask: bool, shaped as the input without features: the steps that run.
+            reset: bool, shaped as `mask`: before which steps the state is zero.
+            return_cells: also return every step's cell state.
+
+        Returns:
+            `output, (h_n, c_n)`, with `return_cells` a third, `cells`: every step's output of the
+            last layer, as the input but with directions * (proj_size or hidden_size) features; each
+            layer's last states, as `hx`; every c[t] of every layer. The class has their shapes.
+
+        Raises:
+            ValueError: a wrong dtype or rank of the input, wrong lengths, masks or resets.
+            RuntimeError: a wrong size, state or device, as of torch's layer.
+            TypeError: an argument that is no tensor, lengths that are no integers.
+        """
         return self._forward(input, hx, lengths, mask, reset, return_cells)
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
     def get_expected_cell_size(self, input: Tensor, batch_sizes: Tensor | None) -> Any:
         """The shape that the second part of hx must have."""
@@ -277,6 +342,23 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
         super().__init__(input_size, hidden_size, bias, device, dtype, options)
 
     def forward(self, input: Tensor, hx: States | None = None) -> States:
+        """Runs one step.
+
+        Args:
+            input: [batch, input_size], or [input_size] for one row.
+            hx: `(h, c)`, the states before, [batch, hidden_size] or [hidden_size] each; zeros
+                where they are not given.
+
+        Returns:
+            `(h, c)` after the step, shaped as `hx`.
+
+        Raises:
+            ValueError: a wrong rank.
+            RuntimeError: a wrong size, dtype or device, as of torch's cell.
+            TypeError: an argument that is no tensor, `hx` that is no pair.
+        """
+        if type(input) is not Tensor and (node := node_of(self, input, {"hx": hx})) is not None:
+            return node  # type: ignore[no-any-return]
         self._check_rank(input)
         states: Any = hx
         if states is not None:
@@ -291,3 +373,6 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
             states = list(states)
         hidden, cell = self._forward(input, states)
         return hidden, cell
+
+    if TYPE_CHECKING:
+        __call__ = forward

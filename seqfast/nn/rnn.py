@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 from seqfast.nn._base import RecurrentOptions
 from seqfast.nn._cell import RecurrentCell
 from seqfast.nn._checks import autocast, autocast_dtype
-from seqfast.nn._layer import HiddenSize, RecurrentLayer, refuse_projection
+from seqfast.nn._layer import HiddenSize, Lengths, RecurrentLayer, State, refuse_projection
+from seqfast.nn._tracing import node_of
 from seqfast.ops.base.checks import check_choice, check_whole
 
 NONLINEARITIES = ("tanh", "relu")
@@ -110,7 +111,10 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
         proj_size: None = None,
     ) -> None:
         refuse_projection("RNN", proj_size)
-        check_choice("RNN", "nonlinearity", nonlinearity, NONLINEARITIES)
+        if nonlinearity not in NONLINEARITIES:
+            raise ValueError(
+                f"RNN: Unknown nonlinearity {nonlinearity!r}. Select from 'tanh' or 'relu'."
+            )
         if output_size is not None:
             output_size = check_whole("RNN", "output_size", output_size, 1)
         if feedback == "output" and output_size is None:
@@ -147,17 +151,54 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
             ),
         )
 
+    @overload
+    def forward(
+        self,
+        input: Tensor,
+        hx: State | None = None,
+        *,
+        lengths: Lengths | None = None,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def forward(
+        self, input: PackedSequence, hx: State | None = None
+    ) -> tuple[PackedSequence, Tensor]: ...
     def forward(
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,
         *,
-        lengths: Tensor | None = None,
+        lengths: Any = None,
         mask: Tensor | None = None,
         reset: Tensor | None = None,
-    ) -> tuple[Any, Any]:
-        output, states = self._forward(input, hx, lengths, mask, reset, False)
-        return output, states
+    ) -> Any:
+        """Runs all steps of all layers.
+
+        Args:
+            input: [steps, batch, input_size], with `batch_first` [batch, steps, input_size],
+                unbatched [steps, input_size], or a PackedSequence; of the weights' dtype.
+            hx: the state before the first step, [directions * num_layers, batch, hidden_size],
+                without batch for unbatched input; zeros where it is not given. Where layers have
+                sizes of their own, a tuple of one [directions, batch, size] for each.
+            lengths: integers [batch], from 0 to steps: how many steps of each row run.
+            mask: bool, shaped as the input without features: the steps that run.
+            reset: bool, shaped as `mask`: before which steps the state is zero.
+
+        Returns:
+            `output, h_n`: every step's output of the last layer, as the input but with
+            directions * hidden_size features, and each layer's last state, as `hx`.
+
+        Raises:
+            ValueError: a wrong dtype or rank of the input, wrong lengths, masks or resets.
+            RuntimeError: a wrong size, state or device, as of torch's layer.
+            TypeError: an argument that is no tensor, lengths that are no integers.
+        """
+        return self._forward(input, hx, lengths, mask, reset, False)
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
     # As of torch's layer it is the mode that decides; pickles of old have no nonlinearity.
     @property
@@ -170,10 +211,14 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
         check_choice("RNN", "mode", mode, modes)
         self.nonlinearity = NONLINEARITIES[modes.index(mode)]
 
-    def _become(self, flat: list[Tensor | None] | None) -> None:
-        super()._become(flat)
+    def _become(self) -> None:
+        super()._become()
         if "mode" in self.__dict__:
             self.mode = self.__dict__.pop("mode")
+
+    def _leave(self) -> None:
+        super()._leave()
+        self.__dict__["mode"] = self.mode
 
 
 class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
@@ -214,13 +259,33 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Runs one step.
+
+        Args:
+            input: [batch, input_size], or [input_size] for one row.
+            hx: the state before, [batch, hidden_size] or [hidden_size]; zeros where it is not
+                given.
+
+        Returns:
+            The state after the step, shaped as `hx`.
+
+        Raises:
+            ValueError: a wrong rank.
+            RuntimeError: a wrong size, dtype or device, as of torch's cell.
+            TypeError: an argument that is no tensor.
+        """
+        if type(input) is not Tensor and (node := node_of(self, input, {"hx": hx})) is not None:
+            return node  # type: ignore[no-any-return]
         self._check_rank(input)
         if hx is not None:
             self._check_state_rank("hidden", hx)
         if self.nonlinearity not in NONLINEARITIES:
             raise RuntimeError(
-                f"RNNCell: nonlinearity must be 'tanh' or 'relu', got {self.nonlinearity!r}"
+                f"RNNCell: Unknown nonlinearity: {self.nonlinearity}; it must be 'tanh' or 'relu'"
             )
         (hidden,) = self._forward(input, None if hx is None else [hx])
         dtype = autocast_dtype(input)
         return hidden if dtype is None else autocast(hidden, dtype)
+
+    if TYPE_CHECKING:
+        __call__ = forward

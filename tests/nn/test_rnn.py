@@ -701,6 +701,15 @@ def zeros(*shape: int, **options: Any) -> Tensor:
 
 
 GOOD = (1, 2, 4)
+# Where torch leaves it to a kernel to refuse, in words that are about the kernel.
+WORDS_OF_KERNELS = (
+    "mkldnn",
+    "primitive",
+    "shapes cannot be multiplied",
+    "number of RNN parameters",
+    "size of tensor",
+    "lstm_cell():",
+)
 BAD_CALLS: dict[str, tuple[Any, ...]] = {
     "1-D": (zeros(3),),
     "4-D": (zeros(1, 1, 1, 3),),
@@ -744,6 +753,8 @@ def test_call_refuses_as_torch_does(kind: str, name: str, grad: bool) -> None:
         with pytest.raises(Exception, match=f"^{kind}: ") as found:
             ours(*arguments)
     assert found.type is wanted.type
+    if not any(words in str(wanted.value) for words in WORDS_OF_KERNELS):
+        assert str(wanted.value) in str(found.value)
 
 
 def for_kind(kind: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -786,11 +797,13 @@ def test_cell_refuses_as_torch_does(kind: str, name: str) -> None:
     with pytest.raises(Exception, match=f"^{kind}: ") as found:
         ours(*arguments)
     assert found.type is wanted.type
+    if not any(words in str(wanted.value) for words in WORDS_OF_KERNELS):
+        assert str(wanted.value) in str(found.value)
 
 
 def test_unknown_nonlinearity_of_a_cell() -> None:
     cell = seqfast.nn.RNNCell(3, 4, nonlinearity="sigmoid")
-    with pytest.raises(RuntimeError, match=r"^RNNCell: nonlinearity must be .* got 'sigmoid'"):
+    with pytest.raises(RuntimeError, match=r"^RNNCell: Unknown nonlinearity: sigmoid"):
         cell(zeros(2, 3))
 
 
@@ -803,7 +816,7 @@ def test_unknown_nonlinearity_of_a_cell() -> None:
         ((zeros(2, 2, 3), zeros(*GOOD)), {}, TypeError, "hx must be a tuple of two"),
         ((zeros(2, 2, 3), (zeros(*GOOD), None)), {}, TypeError, r"hx\[1\] must be a torch tensor"),
         ((zeros(2, 2, 3), (zeros(*GOOD),)), {}, RuntimeError, "two hidden states, got 1"),
-        ((zeros(2, 2, 3),), {"lengths": [1, 2]}, TypeError, "lengths must be a torch tensor"),
+        ((zeros(2, 2, 3),), {"lengths": "ab"}, TypeError, "lengths must be a torch tensor, a list"),
         ((zeros(2, 2, 3),), {"lengths": torch.ones(2)}, TypeError, "lengths must be integers"),
         ((zeros(2, 2, 3),), {"lengths": torch.ones(3).int()}, ValueError, r"\[2\], got \[3\]"),
         ((zeros(2, 2, 3),), {"lengths": torch.tensor(1)}, ValueError, r"\[batch\], got \[\]"),

@@ -292,13 +292,40 @@ def _check_weights(
 def _hidden_size(xp: ArrayLibrary, operation: str, kind: Cell, weight_hh: Any) -> int:
     if weight_hh is None or not xp.owns(weight_hh):
         raise TypeError(f"{operation}: weight_hh must be {xp.name}, got {type(weight_hh).__name__}")
-    if len(weight_hh.shape) != 2 or weight_hh.shape[0] % kind.gates:
+    return hidden_size_of(operation, kind.gates, weight_hh.shape)
+
+
+def hidden_size_of(operation: str, gates: int, shape: Sequence[int]) -> int:
+    """By the shape of weight_hh."""
+    if len(shape) != 2 or shape[0] % gates:
         raise ValueError(
-            f"{operation}: weight_hh must be [{kind.gates} * hidden_size, output_size], "
-            f"got {list(weight_hh.shape)}"
+            f"{operation}: weight_hh must be [{gates} * hidden_size, output_size], "
+            f"got {list(shape)}"
         )
-    hidden_size: int = weight_hh.shape[0] // kind.gates
-    return hidden_size
+    return shape[0] // gates
+
+
+def check_ranks(
+    operation: str, gates: int, input: Any, weights: Sequence[RnnWeights]
+) -> tuple[int, int]:
+    """hidden_size and output_size, for where there are shapes alone: refuses as `check_layer` does
+    an input or a weight that has more or fewer dimensions than it must."""
+    if len(input.shape) != 3:
+        raise ValueError(
+            f"{operation}: input must be [steps, batch, input_size], got {list(input.shape)}"
+        )
+    weight_hh = weights[0].weight_hh
+    hidden_size = hidden_size_of(operation, gates, weight_hh.shape)
+    output_size: int = weight_hh.shape[1]
+    wanted = _shapes_of(gates, input.shape[2], hidden_size, output_size)
+    for direction, row in enumerate(weights):
+        for name, weight, shape in zip(_NAMES, row, wanted, strict=True):
+            if weight is not None and len(weight.shape) != len(shape):
+                suffix = "_reverse" if direction else ""
+                raise ValueError(
+                    f"{operation}: {name}{suffix} must be {list(shape)}, got {list(weight.shape)}"
+                )
+    return hidden_size, output_size
 
 
 def _proj_size(xp: ArrayLibrary, operation: str, weight_hr: Any, hidden_size: int) -> int:
@@ -313,8 +340,7 @@ def _proj_size(xp: ArrayLibrary, operation: str, weight_hr: Any, hidden_size: in
     return proj_size
 
 
-@lru_cache
-def _weight_shapes(gates: int, input_size: int, hidden_size: int, proj_size: int) -> RnnWeights:
+def _shapes_of(gates: int, input_size: int, hidden_size: int, proj_size: int) -> RnnWeights:
     """The shape of each weight."""
     rows = gates * hidden_size
     return RnnWeights(
@@ -329,6 +355,9 @@ def _weight_shapes(gates: int, input_size: int, hidden_size: int, proj_size: int
         weight_norm_cell=(hidden_size,),
         bias_norm_cell=(hidden_size,),
     )
+
+
+_weight_shapes = lru_cache(_shapes_of)
 
 
 def _check_presence(operation: str, kind: Cell, row: RnnWeights) -> None:

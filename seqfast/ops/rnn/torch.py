@@ -24,6 +24,7 @@ from seqfast.ops.rnn.layer import (
     ResultGradients,
     Results,
     check_layer,
+    check_ranks,
 )
 from seqfast.ops.rnn.options import PLAIN, Options
 
@@ -234,9 +235,8 @@ def _forward_fake(*arguments: Any) -> tuple[Tensor, ...]:
     input, weight_hh = call.inputs.input, call.weights.weight_hh
     if weight_hh is None:
         raise TypeError(f"{cell.name}: weight_hh must be a torch tensor, got NoneType")
+    hidden_size, output_size = check_ranks(cell.name, cell.traits.gates, input, rows)
     steps, batch, _ = input.shape
-    gate_rows, output_size = weight_hh.shape
-    hidden_size = gate_rows // cell.traits.gates
     layer_norm = call.weights.weight_norm_hh is not None
     saved = cell.traits.saved_with(layer_norm)
 
