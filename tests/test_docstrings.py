@@ -71,13 +71,6 @@ UNWRITTEN = {
     "seqfast.embeddings.vectors.search.normalise",
     "seqfast.embeddings.vectors.storage.WordVectors",
     "seqfast.embeddings.word2vec.model.Word2Vec",
-    "seqfast.nn.accelerate.accelerate",
-    "seqfast.nn.gru.GRU",
-    "seqfast.nn.gru.GRUCell",
-    "seqfast.nn.lstm.LSTM",
-    "seqfast.nn.lstm.LSTMCell",
-    "seqfast.nn.rnn.RNN",
-    "seqfast.nn.rnn.RNNCell",
 }
 FENCED = re.compile(r"^ *```python\n(.*?)^ *```", re.M | re.S)
 
@@ -124,6 +117,9 @@ def raises_something(value: Any) -> bool:
 
 def faults_of(value: Any) -> list[str]:
     text = inspect.cleandoc(value.__doc__ or "")
+    if inspect.isclass(value) and "__init__" in vars(value):
+        # A constructor may have a docstring of its own.
+        text += "\n\n" + inspect.cleandoc(vars(value)["__init__"].__doc__ or "")
     faults = []
     if not text:
         return ["no docstring"]

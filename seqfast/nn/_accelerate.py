@@ -29,8 +29,16 @@ _TORCHS = (torch.nn.RNNBase, torch.nn.RNNCellBase)
 class Report:
     """What `accelerate` or `restore` did, by the names of modules in the model (the model: "").
 
-    `changed`: what a module was and what it is now. `left`: each recurrent module that is as it
-    was, and why. A module that is registered in several places is there under each name.
+    A module that is registered in several places is there under each name.
+
+    Args:
+        changed: what a module was and what it is now.
+        left: each recurrent module that is as it was, and why.
+
+        >>> import torch, seqfast
+        >>> model, report = seqfast.accelerate(torch.nn.LSTM(2, 3), return_report=True)
+        >>> print(report)
+        changed the model: torch.nn.LSTM -> seqfast.nn.LSTM
     """
 
     changed: dict[str, str] = field(default_factory=dict)
@@ -61,8 +69,10 @@ def accelerate(model: _Model, *, return_report: bool = False) -> _Model | tuple[
     stay shared. Works on a model that is itself a layer. Calling it twice changes nothing.
     `restore` is the way back.
 
-        model, report = seqfast.accelerate(model, return_report=True)
-        print(report)
+        >>> import torch, seqfast
+        >>> model = torch.nn.Sequential(torch.nn.LSTM(2, 3))
+        >>> type(seqfast.accelerate(model)[0])
+        <class 'seqfast.nn.lstm.LSTM'>
 
     Args:
         model: a `torch.nn.Module`, changed in place.
@@ -105,7 +115,10 @@ def restore(model: _Model, *, return_report: bool = False) -> _Model | tuple[_Mo
     Parameters, as with `accelerate`; a layer that was made as seqfast's becomes torch's too, if
     torch has all its options.
 
-        seqfast.restore(model)  # every seqfast.nn.LSTM is a torch.nn.LSTM again
+        >>> import torch, seqfast
+        >>> model = seqfast.accelerate(torch.nn.Sequential(torch.nn.LSTM(2, 3)))
+        >>> type(seqfast.restore(model)[0])
+        <class 'torch.nn.modules.rnn.LSTM'>
 
     Args:
         model: a `torch.nn.Module`, changed in place.

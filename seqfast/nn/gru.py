@@ -41,6 +41,12 @@ class GRUOptions(RecurrentOptions):
 class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
     """A stack of GRU layers, in one or both directions: `torch.nn.GRU` on one kernel per layer.
 
+    >>> import torch, seqfast
+    >>> gru = seqfast.nn.GRU(4, 8, bidirectional=True, batch_first=True)
+    >>> output, h_n = gru(torch.randn(3, 7, 4), lengths=[7, 2, 5])
+    >>> output.shape, h_n.shape
+    (torch.Size([3, 7, 16]), torch.Size([2, 3, 8]))
+
     Cho et al. 2014; equations in docs/equations.md. Arguments, parameter names, initialisation and
     `state_dict` are those of `torch.nn.GRU`. float32, float64, bfloat16 and float16, on the CPU and
     on CUDA devices.
@@ -97,6 +103,35 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
         highway: bool = False,
         proj_size: None = None,
     ) -> None:
+        """Makes the layer; the class says what each option means.
+
+        Args:
+            input_size: features of the input.
+            hidden_size: features of the hidden state; a sequence gives each layer its own.
+            num_layers: layers on top of each other.
+            bias: whether there are biases.
+            batch_first: whether input and output are [batch, steps, features].
+            dropout: of the outputs of all layers but the last, in training.
+            bidirectional: whether each layer runs in both directions.
+            device: of the parameters.
+            dtype: of the parameters, default torch's.
+            reset_after: whether the reset gate scales the product, as in torch, or the state.
+            reset_gate: False for a GRU with an update gate alone.
+            zoneout: chance that a unit keeps its old state.
+            recurrent_dropout: chance that a recurrent unit is dropped.
+            recurrent_dropout_on: where: "hidden", one mask a sequence; "update", the candidate.
+            input_dropout: chance that an input feature is dropped, one mask per sequence.
+            weight_dropout: chance that an element of weight_hh is dropped.
+            layer_norm: both products are normalised.
+            residual: each layer's input is added to its output.
+            dense: each layer sees the outputs of all layers below.
+            highway: a gate mixes each layer's input and output.
+            proj_size: refused: only an LSTM has a projection.
+
+        Raises:
+            TypeError: an argument of a wrong type.
+            ValueError: an argument out of its range, or options that cannot go together.
+        """
         refuse_projection("GRU", proj_size)
         super().__init__(
             "GRU",
@@ -178,6 +213,11 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
 class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
     """One GRU step: `torch.nn.GRUCell` on seqfast's kernel.
 
+    >>> import torch, seqfast
+    >>> cell = seqfast.nn.GRUCell(4, 8)
+    >>> h = cell(torch.randn(3, 4))
+    >>> h = cell(torch.randn(3, 4), h)
+
     `cell(input [batch, input_size], h [batch, hidden_size] or None) -> h`; without the batch
     dimension too. Options beyond torch.nn's are those of `GRU`: `reset_after`, `reset_gate`,
     `layer_norm`, and, drawn anew at each call in training, `zoneout` and `recurrent_dropout`, which
@@ -212,6 +252,24 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
         recurrent_dropout: float = 0.0,
         layer_norm: bool = False,
     ) -> None:
+        """Makes the cell; the class says what each option means.
+
+        Args:
+            input_size: features of the input.
+            hidden_size: features of the hidden state.
+            bias: whether there are biases.
+            device: of the parameters.
+            dtype: of the parameters, default torch's.
+            reset_after: whether the reset gate scales the product, as in torch, or the state.
+            reset_gate: False for a GRU with an update gate alone.
+            zoneout: chance that a unit keeps its old state.
+            recurrent_dropout: chance that a unit of the candidate is dropped.
+            layer_norm: both products are normalised.
+
+        Raises:
+            TypeError: an argument of a wrong type.
+            ValueError: an argument out of its range, or options that cannot go together.
+        """
         options = GRUOptions(
             reset_after=reset_after,
             reset_gate=reset_gate,

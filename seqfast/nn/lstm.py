@@ -57,6 +57,12 @@ class LSTMOptions(RecurrentOptions):
 class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
     """A stack of LSTM layers, in one or both directions: `torch.nn.LSTM` on one kernel per layer.
 
+    >>> import torch, seqfast
+    >>> lstm = seqfast.nn.LSTM(4, 8, num_layers=2, batch_first=True)
+    >>> output, (h_n, c_n) = lstm(torch.randn(3, 7, 4), lengths=[7, 2, 5])
+    >>> output.shape, h_n.shape
+    (torch.Size([3, 7, 8]), torch.Size([2, 3, 8]))
+
     Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000) and an optional projection
     of the output (Sak et al. 2014); equations in docs/equations.md. Arguments, parameter names,
     initialisation and `state_dict` are those of `torch.nn.LSTM`. float32, float64, bfloat16 and
@@ -71,7 +77,8 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
     - `hx`: `(h_0 [D * num_layers, batch, output_size], c_0 [D * num_layers, batch, hidden_size])`,
       both [D * num_layers, ...] without batch for unbatched input; default zeros. `h_n`, `c_n`
       likewise.
-    - `lengths`: integer tensor [batch] ([] for unbatched input), in any order, from 0 to steps.
+    - `lengths`: integers [batch] ([] for unbatched input), a tensor, list, tuple or array, in any
+      order, from 0 to steps.
       Output past a row's length is zero, `h_n` and `c_n` come from its last step, and the backward
       direction starts there. Length 0 gives the initial state. It is on the input's device or on
       the CPU. On a GPU lengths are not looked at from the host: what is out of range counts as 0
@@ -173,6 +180,39 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
         dense: bool = False,
         highway: bool = False,
     ) -> None:
+        """Makes the layer; the class says what each option means.
+
+        Args:
+            input_size: features of the input.
+            hidden_size: features of the hidden state; a sequence gives each layer its own.
+            num_layers: layers on top of each other.
+            bias: whether there are biases.
+            batch_first: whether input and output are [batch, steps, features].
+            dropout: of the outputs of all layers but the last, in training.
+            bidirectional: whether each layer runs in both directions.
+            proj_size: features that the hidden state is projected to; 0 for none.
+            device: of the parameters.
+            dtype: of the parameters, default torch's.
+            peephole: gates see the cell state.
+            coupled_gates: the forget gate is 1 - the input gate.
+            forget_gate: False for the LSTM of 1997, which forgets nothing.
+            forget_bias: added to the forget gate's bias by `reset_parameters`.
+            cell_clip: bound of the cell state; None for none.
+            gate_clip: bound of every gate's pre-activation; None for none.
+            zoneout: chance that a unit keeps its old state; a pair for hidden and cell state.
+            recurrent_dropout: chance that a recurrent unit is dropped.
+            recurrent_dropout_on: where: "hidden", one mask a sequence; "update", the candidate.
+            input_dropout: chance that an input feature is dropped, one mask per sequence.
+            weight_dropout: chance that an element of weight_hh is dropped.
+            layer_norm: products and cell state are normalised.
+            residual: each layer's input is added to its output.
+            dense: each layer sees the outputs of all layers below.
+            highway: a gate mixes each layer's input and output.
+
+        Raises:
+            TypeError: an argument of a wrong type.
+            ValueError: an argument out of its range, or options that cannot go together.
+        """
         super().__init__(
             "LSTM",
             input_size,
@@ -288,6 +328,11 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
 class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
     """One LSTM step: `torch.nn.LSTMCell` on seqfast's kernel.
 
+    >>> import torch, seqfast
+    >>> cell = seqfast.nn.LSTMCell(4, 8)
+    >>> h, c = cell(torch.randn(3, 4))
+    >>> h, c = cell(torch.randn(3, 4), (h, c))
+
     `cell(input [batch, input_size], (h [batch, hidden_size], c [batch, hidden_size]) or None) ->
     (h, c)`; without the batch dimension too. Options beyond torch.nn's are those of `LSTM`:
     `peephole`, `coupled_gates`, `forget_gate`, `forget_bias`, `cell_clip`, `gate_clip`,
@@ -327,6 +372,28 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
         recurrent_dropout: float = 0.0,
         layer_norm: bool = False,
     ) -> None:
+        """Makes the cell; the class says what each option means.
+
+        Args:
+            input_size: features of the input.
+            hidden_size: features of the hidden state.
+            bias: whether there are biases.
+            device: of the parameters.
+            dtype: of the parameters, default torch's.
+            peephole: gates see the cell state.
+            coupled_gates: the forget gate is 1 - the input gate.
+            forget_gate: False for the LSTM of 1997, which forgets nothing.
+            forget_bias: added to the forget gate's bias by `reset_parameters`.
+            cell_clip: bound of the cell state; None for none.
+            gate_clip: bound of every gate's pre-activation; None for none.
+            zoneout: chance that a unit keeps its old state; a pair for hidden and cell state.
+            recurrent_dropout: chance that a unit of the candidate is dropped.
+            layer_norm: products and cell state are normalised.
+
+        Raises:
+            TypeError: an argument of a wrong type.
+            ValueError: an argument out of its range, or options that cannot go together.
+        """
         options = LSTMOptions(
             peephole=peephole,
             coupled_gates=coupled_gates,

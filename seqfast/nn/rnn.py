@@ -50,6 +50,12 @@ class RNNOptions(RecurrentOptions):
 class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
     """A stack of plain recurrent layers: `torch.nn.RNN` on one kernel per layer.
 
+    >>> import torch, seqfast
+    >>> rnn = seqfast.nn.RNN(4, 8, nonlinearity="relu", batch_first=True)
+    >>> output, h_n = rnn(torch.randn(3, 7, 4), lengths=[7, 2, 5])
+    >>> output.shape, h_n.shape
+    (torch.Size([3, 7, 8]), torch.Size([1, 3, 8]))
+
     Elman 1990, and with `feedback="output"` Jordan 1986; equations in docs/equations.md. Arguments,
     parameter names, initialisation and `state_dict` are those of `torch.nn.RNN`. `nonlinearity` is
     "tanh" or "relu". float32, float64, bfloat16 and float16, on the CPU and on CUDA devices.
@@ -110,6 +116,37 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
         highway: bool = False,
         proj_size: None = None,
     ) -> None:
+        """Makes the layer; the class says what each option means.
+
+        Args:
+            input_size: features of the input.
+            hidden_size: features of the hidden state; a sequence gives each layer its own.
+            num_layers: layers on top of each other.
+            nonlinearity: "tanh" or "relu".
+            bias: whether there are biases.
+            batch_first: whether input and output are [batch, steps, features].
+            dropout: of the outputs of all layers but the last, in training.
+            bidirectional: whether each layer runs in both directions.
+            device: of the parameters.
+            dtype: of the parameters, default torch's.
+            feedback: "hidden" (Elman) or "output" (Jordan).
+            output_size: features of the output layer of `feedback="output"`.
+            output_nonlinearity: of that layer: "identity", "tanh", "relu" or "sigmoid".
+            zoneout: chance that a unit keeps its old state.
+            recurrent_dropout: chance that a recurrent unit is dropped.
+            recurrent_dropout_on: where: "hidden", one mask per sequence.
+            input_dropout: chance that an input feature is dropped, one mask per sequence.
+            weight_dropout: chance that an element of weight_hh is dropped.
+            layer_norm: both products are normalised.
+            residual: each layer's input is added to its output.
+            dense: each layer sees the outputs of all layers below.
+            highway: a gate mixes each layer's input and output.
+            proj_size: refused: only an LSTM has a projection.
+
+        Raises:
+            TypeError: an argument of a wrong type.
+            ValueError: an argument out of its range, or options that cannot go together.
+        """
         refuse_projection("RNN", proj_size)
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(
@@ -224,6 +261,11 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
 class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
     """One step of a plain recurrent layer: `torch.nn.RNNCell` on seqfast's kernel.
 
+    >>> import torch, seqfast
+    >>> cell = seqfast.nn.RNNCell(4, 8)
+    >>> h = cell(torch.randn(3, 4))
+    >>> h = cell(torch.randn(3, 4), h)
+
     `cell(input [batch, input_size], h [batch, hidden_size] or None) -> h`; without the batch
     dimension too. `nonlinearity` "tanh" or "relu". Beyond torch.nn: `layer_norm` (Ba et al. 2016)
     and `zoneout` (Krueger et al. 2017), drawn anew at each call in training. Equations:
@@ -254,6 +296,22 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
         zoneout: float = 0.0,
         layer_norm: bool = False,
     ) -> None:
+        """Makes the cell; the class says what each option means.
+
+        Args:
+            input_size: features of the input.
+            hidden_size: features of the hidden state.
+            bias: whether there are biases.
+            nonlinearity: "tanh" or "relu".
+            device: of the parameters.
+            dtype: of the parameters, default torch's.
+            zoneout: chance that a unit keeps its old state.
+            layer_norm: both products are normalised.
+
+        Raises:
+            TypeError: an argument of a wrong type.
+            ValueError: an argument out of its range, or options that cannot go together.
+        """
         options = RNNOptions(zoneout=zoneout, layer_norm=layer_norm)
         super().__init__(input_size, hidden_size, bias, device, dtype, options)
         self.nonlinearity = nonlinearity
