@@ -48,7 +48,7 @@ class Loop:
         self._begun = begun
         self._constraints: Constraints | None = None
         self._phrases: PhraseSearch | None = None
-        self._attention = attention
+        self._attention, self._own_stop = attention, options.own_stop
         self.attended: list[tuple[Array, Array]] = []
         """Of each step, where `attention` is asked: sentences, and what their rows attended to."""
 
@@ -171,7 +171,7 @@ class Loop:
                 beam_step(logits, self.beams, allowed=mask)
         except BadRow as bad:
             raise self.placed(bad) from None
-        if o.own_stop is not None:
+        if self._own_stop is not None:
             self._ask_to_stop(self.beams)
 
     def _attend(self, attention: Callable[[Any], Array]) -> None:

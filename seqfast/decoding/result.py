@@ -108,16 +108,16 @@ def collect(
     scores, logprobs = flat(beams.pool_scores), flat(beams.pool_logprobs)
     if options.at_max == "rest":
         scores = _without_rest(xp, scores, logprobs, flat(beams.pool_tokens), options.eos)
-    everything = xp.in_order(scores, groups * pool)
     attention = None
     if attended:
         recorded = _recorded(xp, beams, attended)
     if options.coverage and attended:
         # Of all that has ended, as it changes their order.
+        everything = xp.in_order(scores, groups * pool)
         found = _Found(xp, beams, options, scores, everything)
         received = _attention_of(xp, recorded, found.parents).sum(2)
         scores = scores + options.coverage * _coverage(xp, received)
-    order = _order(xp, beams, options, scores, everything)
+    order = _order(xp, beams, options, scores)
     if options.distinct:
         found = _Found(xp, beams, options, scores, order)
         order = xp.take(order, xp.descending(-xp.repeated(found.tokens), groups * pool))
@@ -134,35 +134,39 @@ def collect(
         at_end = ends[..., None] & (places == lengths[..., None] - 1)
         tokens = xp.where(at_end, options.padding, tokens)
         lengths = lengths - xp.int64(ends)
-    dead_ends = missing.all(1) if sentences else missing.reshape(-1)[:0]
-    # To `score` a sequence that cannot be is an answer; a GPU is not waited for.
-    if options.operation != "score" and (
-        isinstance(dead_ends, np.ndarray) or not dead_ends.is_cuda
-    ):
-        warn_of_dead_ends(options.operation, dead_ends)
+    # The best comes first, but for groups and samples.
+    dead_ends = missing[:, 0] if groups == 1 else missing.all(1)
+    certified = (beams.certified != 0).all(1)
+    # A GPU is not waited for.
+    if not (isinstance(dead_ends, np.ndarray) or dead_ends.device.type == "cpu"):
+        certified = certified & ~dead_ends
+    elif dead_ends.any():
+        certified = certified & ~dead_ends
+        if options.operation != "score":  # where it is an answer that a sequence cannot be
+            warn_of_dead_ends(options.operation, dead_ends)
+    if options.coverage:
+        certified = certified & False
     return BeamResult(
         tokens=tokens,
         lengths=lengths,
-        scores=xp.take(scores, order),
+        scores=found.scores,
         logprobs=xp.where(missing, -np.inf, xp.take(logprobs, order)),
         token_logprobs=found.token_logprobs,
         parents=found.parents,
-        certified=(beams.certified != 0).all(1) & ~dead_ends & (options.coverage == 0),
+        certified=certified,
         dead_ends=dead_ends,
-        groups=order // pool,
+        groups=order // pool if groups > 1 else xp.zeros(order),
         steps=steps,
         attention=attention,
     )
 
 
-def _order(
-    xp: Any, beams: Beams, options: SearchOptions, scores: Array, everything: Array
-) -> Array:
+def _order(xp: Any, beams: Beams, options: SearchOptions, scores: Array) -> Array:
     """Places of the pools, [sentences, groups * pool], as the result has them."""
     sentences, groups, pool = beams.pool_scores.shape
     count = groups * pool
     if options.sampler is not None and options.beams_per_group == 1:
-        return everything  # sample by sample
+        return xp.in_order(scores, count)  # sample by sample
     if options.sampler is not None:
         assert beams.pool_keys is not None
         return xp.descending(beams.pool_keys.reshape(sentences, count), count)
@@ -184,7 +188,8 @@ class _Found:
         def best(array: Array) -> Array:
             return xp.take(array.reshape(scores.shape), order)
 
-        self.missing = xp.take(scores, order) == -np.inf
+        self.scores = xp.take(scores, order)
+        self.missing = self.scores == -np.inf
         last_steps = xp.where(self.missing, -1, best(beams.pool_steps))
         length = int(last_steps.max()) + 1 if sentences else 0
         self.last_tokens = best(beams.pool_tokens)
@@ -225,15 +230,14 @@ def _coverage(xp: Any, received: Array) -> Array:
 
 
 def warn_of_dead_ends(operation: str, dead_ends: Array) -> None:
-    if dead_ends.any():
-        which = [i for i, dead in enumerate(dead_ends.tolist()) if dead]
-        shown = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
-        warnings.warn(
-            f"{operation}: nothing was found for {len(which)} of {len(dead_ends)} sentences, at "
-            f"some step nothing could be chosen: {shown}; see dead_ends of the result",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+    which = [i for i, dead in enumerate(dead_ends.tolist()) if dead]
+    shown = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
+    warnings.warn(
+        f"{operation}: nothing was found for {len(which)} of {len(dead_ends)} sentences, at "
+        f"some step nothing could be chosen: {shown}; see dead_ends of the result",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def _without_rest(
