@@ -8,6 +8,7 @@ from seqfast.nn._accelerate import Report, accelerate, restore
 from seqfast.nn._dynamo import let_compile_trace_layers
 from seqfast.nn.attention import Attention
 from seqfast.nn.attention_decoder import AttentionDecoder
+from seqfast.nn.crf import CRF
 from seqfast.nn.gru import GRU, GRUCell
 from seqfast.nn.lstm import LSTM, LSTMCell
 from seqfast.nn.regularisers import EmbeddingDropout, LockedDropout, activation_regularization
@@ -15,6 +16,7 @@ from seqfast.nn.rnn import RNN, RNNCell
 from seqfast.ops.rnn.flops import count_layers
 
 __all__ = [
+    "CRF",
     "GRU",
     "LSTM",
     "RNN",
