@@ -2,7 +2,10 @@
 
 import gzip
 import io
+import itertools
+import json
 import lzma
+import re
 import sys
 import tarfile
 import zipfile
@@ -14,8 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
+
+import seqfast.nn
 
 PAD, UNKNOWN, BEGIN, END = "<pad>", "<unk>", "<s>", "</s>"
 
@@ -47,6 +53,13 @@ def read_text(path: Path) -> str:
     return read_bytes(path).decode("utf-8", errors="replace")
 
 
+def documentation() -> str:
+    """English text that every Python has: the documentation of the language, 600 kB."""
+    from pydoc_data.topics import topics
+
+    return "\n".join(topics[name] for name in sorted(topics))
+
+
 def read_archive(path: Path) -> dict[str, bytes]:
     """The files in a .zip or .tar, the latter also packed, by name."""
     if path.suffix == ".zip":
@@ -57,12 +70,33 @@ def read_archive(path: Path) -> dict[str, bytes]:
         return {member.name: archive.extractfile(member).read() for member in files}
 
 
+def tagged_sentences(path: Path) -> list[tuple[list[str], list[str]]]:
+    """Words and their tags, from a file with "word, tab, tag" lines or from SNIPS's JSON."""
+    if ".json" not in path.suffixes:
+        blocks = re.split(r"\n\s*\n", read_text(path).replace("\u200b", "").strip())
+        rows = [[line.split("\t")[:2] for line in block.splitlines()] for block in blocks]
+        return [([w for w, _ in row], [t.split(",")[0] for _, t in row]) for row in rows]
+    found = []
+    for request in itertools.chain(*json.loads(read_text(path)).values()):
+        words: list[str] = []
+        tags: list[str] = []
+        for piece in request["data"]:
+            these, kind = piece["text"].split(), piece.get("entity")
+            words += these
+            tags += [f"{'I' if i else 'B'}-{kind}" if kind else "O" for i in range(len(these))]
+        found.append((words, tags))
+    return found
+
+
 class Vocabulary:
     """Tokens and their ids: the special ones first, then the others, the most frequent first."""
 
-    def __init__(self, tokens: Iterable[str], specials: Sequence[str] = (PAD, UNKNOWN)) -> None:
+    def __init__(
+        self, tokens: Iterable[str], specials: Sequence[str] = (PAD, UNKNOWN), min_count: int = 1
+    ) -> None:
         counts = Counter(tokens)
-        self.tokens = [*specials, *(t for t, _ in counts.most_common() if t not in specials)]
+        often = [t for t, n in counts.most_common() if n >= min_count and t not in specials]
+        self.tokens = [*specials, *often]
         self.ids = {token: id for id, token in enumerate(self.tokens)}
 
     def __len__(self) -> int:
@@ -118,15 +152,15 @@ def train(
         if patience is not None and done["since"] > patience:
             break
         model.train()
-        total = 0.0
-        for count, batch in enumerate(batches(), 1):
+        losses = []
+        for batch in batches():
             loss = loss_of(batch)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
-            total += loss.item()
-        done["losses"].append(total / count)
+            losses.append(loss.item())
+        done["losses"].append(sum(losses) / len(losses))
         bar.set_postfix_str(f"loss {done['losses'][-1]:.3f}")
         if score is not None:
             model.eval()
@@ -144,6 +178,31 @@ def train(
         model.load_state_dict(done["weights"])
     model.eval()
     return done["losses"]
+
+
+class Translator(torch.nn.Module):
+    """An encoder in both directions, and a decoder that attends to what it has read."""
+
+    def __init__(self, source: int, target: int, hidden: int, size: int = 32, dropout: float = 0):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(source, size)
+        self.encoder = seqfast.nn.LSTM(size, hidden // 2, bidirectional=True, batch_first=True)
+        self.decoder = seqfast.nn.AttentionDecoder(
+            torch.nn.Embedding(target, size),
+            seqfast.nn.LSTM(size + hidden, hidden),  # it sees a token and what was attended before
+            seqfast.nn.Attention("additive", hidden, hidden),
+            torch.nn.Linear(hidden, target),
+            dropout=dropout,
+        )
+
+    def memory(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """[batch, steps] -> [batch, steps, hidden]."""
+        return self.encoder(self.embedding(ids), lengths=lengths)[0]
+
+    def loss(self, ids: Tensor, lengths: Tensor, answers: Tensor) -> Tensor:
+        """Of answers [batch, longest] from `<s>` to `</s>`, with teacher forcing."""
+        logits = self.decoder(answers[:, :-1], self.memory(ids, lengths), lengths)[0]
+        return cross_entropy(logits.flatten(0, 1), answers[:, 1:].flatten(), ignore_index=0)
 
 
 def pyplot() -> Any:

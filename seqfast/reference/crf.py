@@ -13,7 +13,7 @@ Floats = NDArray[Any]
 def score(
     emissions: Floats, tags: NDArray[Any], start: Floats, end: Floats, transitions: Floats
 ) -> float:
-    """Of one tag sequence: emissions [steps, tags], tags [steps], weights as in `seqfast.nn.CRF`."""
+    """Of tags [steps] with emissions [steps, tags]; weights as in `seqfast.nn.CRF`."""
     if len(tags) == 0:
         return 0.0
     total = start[tags[0]] + end[tags[-1]] + emissions[np.arange(len(tags)), tags].sum()

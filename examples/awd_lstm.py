@@ -1,0 +1,105 @@
+"""AWD-LSTM in brief: a word model with every regulariser of Merity, Keskar, Socher 2018.
+
+Weight dropout, variational dropout of inputs and outputs, dropout of whole words, tied weights,
+activation regularisation (AR, TAR), stretches of varying length, and averaged weights at the end.
+"""
+
+import math
+
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm import trange
+
+import seqfast.nn
+from common import END, UNKNOWN, Vocabulary, arguments, documentation, read_text
+
+SOURCE = "text file, a sentence a line, such as WikiText-2's wiki.train.tokens"
+
+
+class AwdLstm(torch.nn.Module):
+    def __init__(self, words, size, hidden):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(words, size)
+        self.words = seqfast.nn.EmbeddingDropout(0.1, self.embedding)
+        self.lstms = torch.nn.ModuleList(
+            seqfast.nn.LSTM(n, m, input_dropout=p, weight_dropout=0.4)
+            for n, m, p in ((size, hidden, 0.4), (hidden, hidden, 0.2), (hidden, size, 0.2))
+        )
+        self.drop = seqfast.nn.LockedDropout(0.4)
+        self.head = torch.nn.Linear(size, words)
+        self.head.weight = self.embedding.weight  # tied
+        torch.nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+
+    def forward(self, ids, states):  # [steps, batch] -> logits, what AR and TAR see, states
+        x, new = self.words(ids), []
+        for lstm, state in zip(self.lstms, states, strict=True):
+            x, state = lstm(x, state)
+            new.append(tuple(s.detach() for s in state))
+        dropped = self.drop(x)
+        return self.head(dropped), (x, dropped), new
+
+
+def stretches(length, mean=35):
+    """Places to cut: about 35 words each, at times half as many, so that edges fall anew."""
+    place = 0
+    while place < length - 1:
+        usual = mean if torch.rand(()) < 0.95 else mean / 2
+        steps = max(5, int(torch.normal(usual, 5.0, ())))
+        yield place, min(place + steps, length - 1)
+        place += steps
+
+
+def perplexity(model, rows):
+    model.eval()
+    total, states = 0.0, [None] * 3
+    with torch.no_grad():
+        for start in range(0, len(rows) - 1, 35):
+            chunk = rows[start : start + 36]
+            logits, _, states = model(chunk[:-1], states)
+            loss = cross_entropy(logits.flatten(0, 1), chunk[1:].flatten(), reduction="sum")
+            total += loss.item()
+    return math.exp(total / rows[1:].numel())
+
+
+def main(argv=None):
+    args = arguments(
+        __doc__, argv, data=(None, SOURCE), words=40_000, epochs=6, size=128, hidden=192, batch=20
+    )
+    text = read_text(args.data) if args.data else documentation()
+    words = [w for line in text.splitlines() for w in (*line.lower().split(), END)][: args.words]
+    vocabulary = Vocabulary(words, (UNKNOWN, END))
+    ids = vocabulary.encode(words)
+    cut = len(ids) * 9 // 10
+    learn, judge = (
+        part[: len(part) // args.batch * args.batch].view(args.batch, -1).t().contiguous()
+        for part in (ids[:cut], ids[cut:])
+    )
+    print(f"{cut} words to learn, {len(ids) - cut} held out, {len(vocabulary)} in the vocabulary")
+    model = AwdLstm(len(vocabulary), args.size, args.hidden)
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3, weight_decay=1.2e-6)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    found = []
+    for epoch in trange(args.epochs, unit=" epochs", disable=None):
+        model.train()
+        states = [None] * 3
+        for start, end in stretches(len(learn)):
+            logits, seen, states = model(learn[start:end], states)
+            loss = cross_entropy(logits.flatten(0, 1), learn[start + 1 : end + 1].flatten())
+            loss = loss + seqfast.nn.activation_regularization(*seen, alpha=2.0, beta=1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = 4e-3 * (end - start) / 35  # a shorter stretch, a smaller step
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+            optimizer.step()
+            if epoch >= args.epochs // 2:
+                average.update_parameters(model)
+        found.append(perplexity(model, judge))
+        print(f"epoch {epoch + 1}: perplexity {found[-1]:.1f}")
+    averaged = perplexity(average.module, judge)
+    print(f"averaged weights: perplexity {averaged:.1f}")
+    return found, averaged
+
+
+if __name__ == "__main__":
+    main()
