@@ -34,7 +34,7 @@ CXX_SOURCES := $(shell find csrc cmake -name '*.h' -o -name '*.cpp' -o -name '*.
 BUILD_INPUTS := $(filter csrc/%,$(CXX_SOURCES)) $(shell find cmake -type f) CMakeLists.txt pyproject.toml
 CHANGED := $(shell echo '$(DEFINES)' | cmp -s - $(VENV)/.settings || echo FORCE)
 
-.PHONY: help build demo test host-executor lint format sanitize bench report docs clean FORCE
+.PHONY: help build demo test host-executor lint format sanitize bench report docs course clean FORCE
 
 help:
 	@echo "make demo      build for this machine, train beside torch, measure six things: five minutes"
@@ -48,6 +48,7 @@ help:
 	@echo "make sanitize  kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer (GCC)"
 	@echo "make bench     measure against torch and gensim, write benchmarks/results/<machine>/"
 	@echo "make report    render docs/performance/, its pictures (build/report/) and the README's table from those results"
+	@echo "make course    run every lesson in examples/ and record what it prints, for the site"
 	@echo "make docs      the documentation's site, into build/site/; readable without network"
 	@echo "make clean     remove the environment, builds and caches"
 
@@ -149,6 +150,10 @@ bench: build
 
 report: build
 	$(BIN)/python -m benchmarks.report
+
+# Runs every lesson, about half an hour, and records what it prints for its page.
+course: build
+	$(BIN)/python docs/theme/course.py $(ARGS)
 
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: build
