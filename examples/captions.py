@@ -81,7 +81,7 @@ def main(argv=None):
     print(f"{len(test)} new images: digit right {digit:.1%}, whole caption right {whole:.1%}")
     figure, axes = pyplot().subplots(2, 4, figsize=(10, 4.5), layout="constrained")
     for axis, words, (image, _, _) in zip(axes.flat, written, test, strict=False):
-        axis.imshow(image, cmap="Greys")
+        axis.imshow(image.numpy(), cmap="Greys")
         axis.set_title(" ".join(words).replace(" drawn", "\ndrawn"), fontsize=9)
         axis.axis("off")
     save(figure, args, "captions")

@@ -64,7 +64,7 @@ def main(argv=None):
     figure, axes = pyplot().subplots(figsize=(9, 4.5), layout="constrained")
     longest = int(lengths.argmax())
     text, iso = pairs[longest]
-    axes.imshow(weights[longest, :10, : len(text)], cmap="Greys", aspect="auto")
+    axes.imshow(weights[longest, :10, : len(text)].numpy(), cmap="Greys", aspect="auto")
     axes.set_xticks(range(len(text)), list(text))
     axes.set_yticks(range(10), list(iso))
     axes.set(xlabel="read", ylabel="written", title="Where the decoder looks")

@@ -98,7 +98,7 @@ def main(argv=None):
     told, question, _ = stories[0]
     print(*told, f"{question}? {PLACES[int(logits[0].argmax())]}", sep="\n    ")
     figure, axes = pyplot().subplots(figsize=(7, 3.5), layout="constrained")
-    axes.imshow(weights[:, 0].t(), cmap="Blues", aspect="auto")
+    axes.imshow(weights[:, 0].t().numpy(), cmap="Blues", aspect="auto")
     axes.set_yticks(range(len(told)), told)
     axes.set_xticks(range(3), ["hop 1", "hop 2", "hop 3"])
     axes.set_title(f"{question}?")

@@ -1,8 +1,7 @@
 """Melodies as sequences: an LSTM reads simple tunes and improvises on, into a MIDI and an ABC file.
 
 A token is a pitch with its length. Where music21 is installed, the soprano lines of Bach's chorales
-are read; else the tunes are made here, by rules that the model is then asked to keep: in C major,
-small steps, bars of four beats, home to the tonic at the end.
+are read; else the tunes are made here: in C major, small steps, the tonic at the end.
 """
 
 import random
@@ -62,9 +61,8 @@ def write_midi(tune, path):
     """One track, 240 ticks an eighth: note on, wait, note off."""
     track = b""
     for pitch, length in tune:
-        ticks = 240 * length
-        wait = bytes([0x80 | ticks >> 7, ticks & 0x7F]) if ticks > 127 else bytes([ticks])
-        track += bytes([0, 0x90, pitch, 80]) + wait + bytes([0x80, pitch, 0])
+        wait = [0x80 | 240 * length >> 7, 240 * length & 0x7F]  # seven bits a byte
+        track += bytes([0, 0x90, pitch, 80, *wait, 0x80, pitch, 0])
     track += bytes([0, 0xFF, 0x2F, 0])
     head = b"MThd" + struct.pack(">IHHH", 6, 0, 1, 480)
     path.write_bytes(head + b"MTrk" + struct.pack(">I", len(track)) + track)
@@ -104,18 +102,20 @@ def main(argv=None):
 
     losses = train(model, lambda: shuffled(sequences, 32), loss_of, epochs=args.epochs, lr=4e-3)
     invented = [improvise(model, vocabulary) for _ in range(20)]
-    home = sum(bool(tune) and tune[-1][0] % 12 in (0, 9) for tune in invented)
-    print(f"{len(tunes)} tunes, {len(vocabulary)} notes, loss {losses[0]:.2f} -> {losses[-1]:.2f}")
+    home = sum(tune[-1:] != [] and tune[-1][0] % 12 in (0, 9) for tune in invented)
+    print(
+        f"{len(tunes)} tunes of {len(vocabulary)} notes, loss {losses[0]:.2f} -> {losses[-1]:.2f};"
+    )
     print(f"{home} of {len(invented)} improvisations end on the tonic")
-    args.out.mkdir(parents=True, exist_ok=True)
     tune = max(invented, key=len)
+    args.out.mkdir(parents=True, exist_ok=True)
     write_midi(tune, args.out / "music.mid")
     (args.out / "music.abc").write_text(abc(tune, "Improvisation"))
     print(abc(tune, "Improvisation"), f"written: {args.out / 'music.mid'} and .abc", sep="")
     figure, axes = pyplot().subplots(figsize=(9, 3), layout="constrained")
     pitches, lengths = zip(*tune, strict=True)
     axes.barh(pitches, lengths, left=[sum(lengths[:i]) for i in range(len(tune))])
-    axes.set(xlabel="eighths", ylabel="pitch (MIDI)", title="An improvisation")
+    axes.set(xlabel="eighths", ylabel="pitch (MIDI)")
     save(figure, args, "music")
     return losses, home, tune
 

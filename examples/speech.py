@@ -22,7 +22,6 @@ SOURCE = (
 RATE, FRAME, HOP, BANDS = 8000, 200, 80, 32
 NAMES = "zero one two three four five six seven eight nine".split()
 LETTERS = ["", *sorted({c for name in NAMES for c in name}), " "]  # the blank first
-CALLS = ("one two three", "four five six", "seven eight nine", "zero zero seven", "nine one one")
 
 
 def log_mel(signal):
@@ -90,14 +89,11 @@ def main(argv=None):
     rng = random.Random(args.seed)
     known, test = recordings(args, rng)
 
-    def call(voices):
-        return utterance(voices, [NAMES.index(w) for w in rng.choice(CALLS).split()], rng)
+    def said(voices, count):
+        return [utterance(voices, rng.choices(range(10), k=rng.randint(1, 5)), rng)
+                for _ in range(count)]  # fmt: skip
 
-    learn = [
-        utterance(known, rng.choices(range(10), k=rng.randint(1, 4)), rng)
-        for _ in range(args.utterances)
-    ]
-    judge = [utterance(test, rng.choices(range(10), k=4), rng) for _ in range(100)]
+    learn, judge = said(known, args.utterances), said(test, 100)
     model = Recogniser(args.hidden)
 
     def loss_of(batch):
@@ -118,9 +114,9 @@ def main(argv=None):
     }.items():
         rows = result.lists()
         rows = [row[0] if name != "greedy" else row for row in rows]
-        said = ["".join(LETTERS[i] for i in row) for row in rows]
-        found[name] = wer(truth, said)
-        print(f"{name:10} word error rate {found[name]:.1%}   e.g. {said[0]!r} for {truth[0]!r}")
+        texts = ["".join(LETTERS[i] for i in row) for row in rows]
+        found[name] = wer(truth, texts)
+        print(f"{name:10} word error rate {found[name]:.1%}   e.g. {texts[0]!r} for {truth[0]!r}")
     return found
 
 

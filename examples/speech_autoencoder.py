@@ -95,7 +95,9 @@ def main(argv=None):
     for column in range(3):
         k = column * len(test) // 3
         for row, sound in zip(axes[:, column], (x, again), strict=True):
-            row.imshow(sound[: lengths[k], k].t(), origin="lower", aspect="auto", vmin=-2, vmax=2)
+            row.imshow(
+                sound[: lengths[k], k].t().numpy(), origin="lower", aspect="auto", vmin=-2, vmax=2
+            )
         axes[0, column].set_title(f"a {int(labels[k])}")
         axes[1, column].set_title("the same from its code")
     save(figure, args, "speech_autoencoder")

@@ -97,31 +97,24 @@ def main(argv=None):
     letters = Vocabulary((c for t, _ in known for w in t for c in w), (PAD, UNKNOWN))
     tags = Vocabulary((t for _, ts in known + test for t in ts), ("O",))
 
-    def encode(pairs):
-        return [
-            (words.encode(w.lower() for w in ws), [letters.encode(w) for w in ws], tags.encode(ts))
-            for ws, ts in pairs
-        ]
+    def encode(sentence, labels):
+        spelt = [letters.encode(word) for word in sentence]
+        return words.encode(word.lower() for word in sentence), spelt, tags.encode(labels)
 
     print(f"{len(known)} sentences to learn, {len(test)} to test on, {len(tags)} tags")
-    learn, judge = encode(known), encode(test)
+    learn, judge = ([encode(*pair) for pair in part] for part in (known, test))
     found = {}
     for name in ("softmax", "CRF"):
         torch.manual_seed(args.seed)
         model = Tagger(len(words), len(letters), len(tags), crf=name == "CRF")
 
         def batches():
-            for batch in shuffled(
-                learn, 32
-            ):  # some words are made unknown, so that <unk> is learnt
+            for batch in shuffled(learn, 32):  # some words become <unk>, so that it is learnt
                 yield [(torch.where(torch.rand(len(w)) < 0.1, 1, w), c, t) for w, c, t in batch]
 
         train(model, batches, model.loss, epochs=args.epochs, lr=args.lr)
         with torch.no_grad():
-            tagged = [
-                row for i in range(0, len(judge), 200) for row in model.tag(judge[i : i + 200])
-            ]
-        said = [tags.decode(row) for row in tagged]
+            said = [tags.decode(row) for row in model.tag(judge)]
         found[name] = f1_score([t for _, t in test], said)
         print(f"{name:8} F1 of entities {found[name]:.3f}")
     return found

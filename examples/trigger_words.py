@@ -94,10 +94,10 @@ def main(argv=None):
     figure, (top, bottom) = pyplot().subplots(
         2, 1, figsize=(9, 5), sharex=True, layout="constrained"
     )
-    top.imshow(test[:, 0].t(), aspect="auto", origin="lower", cmap="magma")
+    top.imshow(test[:, 0].t().numpy(), aspect="auto", origin="lower", cmap="magma")
     top.set(ylabel="band", title="A stream, and what the networks hear in it")
     for name, p in curves.items():
-        bottom.plot(p[:, 0], label=f"labels: {name}")
+        bottom.plot(p[:, 0].numpy(), label=f"labels: {name}")
     for k, end in enumerate(ends[0]):
         bottom.axvline(end, color="black", linestyle=":", label="the word ends" if k == 0 else None)
     bottom.set(xlabel="frame", ylabel="probability", ylim=(0, 1.05))

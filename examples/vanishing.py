@@ -54,7 +54,7 @@ def norms(kind, args, scale):
     x = torch.randn(args.steps, 8, args.hidden, requires_grad=True)
     output, _ = layer(x)
     (output[-1] * torch.randn_like(output[-1])).sum().backward()
-    return x.grad.norm(dim=(1, 2))
+    return x.grad.double().norm(dim=(1, 2))
 
 
 def main(argv=None):
@@ -66,13 +66,15 @@ def main(argv=None):
     plot = pyplot()
     figure, (left, right) = plot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     w, b = torch.meshgrid(torch.linspace(4, 8, 200), torch.linspace(-4, -2, 200), indexing="ij")
-    mesh = left.pcolormesh(w, b, surface(args.unrolled, w, b), shading="auto", cmap="viridis")
+    mesh = left.pcolormesh(
+        w.numpy(), b.numpy(), surface(args.unrolled, w, b).numpy(), shading="auto", cmap="viridis"
+    )
     figure.colorbar(mesh, ax=left, label="error")
     jumps = {}
     for name, clip, colour in (("as it is", None, "red"), ("clipped to 0.1", 0.1, "white")):
         path = descend(args.unrolled, clip)
         jumps[name] = (path[1:] - path[:-1]).norm(dim=1).max().item()
-        left.plot(*path.t(), ".-", color=colour, label=f"gradient {name}")
+        left.plot(*path.t().numpy(), ".-", color=colour, label=f"gradient {name}")
         print(f"gradient {name:14}: longest step {jumps[name]:.3g}")
     left.set(
         xlabel="w", ylabel="b", title="An error surface with a cliff", xlim=(4, 8), ylim=(-4, -2)
@@ -84,7 +86,7 @@ def main(argv=None):
     for name, kind, scale in (*cases, ("GRU", seqfast.nn.GRU, 1), ("LSTM", seqfast.nn.LSTM, 1)):
         through_time = norms(kind, args, scale)
         found[name] = (through_time[0] / through_time[-1]).item()
-        right.semilogy(through_time.flip(0).clamp(min=1e-30), label=name)
+        right.semilogy(through_time.flip(0).numpy(), label=name)
         print(f"{name:16} gradient {args.steps - 1} steps back / of the last: {found[name]:.1e}")
     right.set(xlabel="steps back", ylabel="norm of the gradient", title="Gradients through time")
     right.legend()

@@ -85,7 +85,9 @@ def run(name: str, words: list[str], shown: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("lessons", nargs="*")
     parser.add_argument("--data", type=Path, help="folder in which data sets are looked for")
     args = parser.parse_args()
