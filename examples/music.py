@@ -88,8 +88,7 @@ def improvise(model, vocabulary, longest=60):
 
 def main(argv=None):
     args = arguments(__doc__, argv, tunes=600, epochs=15, hidden=128)
-    rng = random.Random(args.seed)
-    tunes = chorales(args.tunes) or made_up(args.tunes, rng)
+    tunes = chorales(args.tunes) or made_up(args.tunes, random.Random(args.seed))
     texts = [[f"{pitch}/{length}" for pitch, length in tune] for tune in tunes]
     vocabulary = Vocabulary((n for text in texts for n in text), (PAD, BEGIN, END))
     sequences = [vocabulary.encode([BEGIN, *text, END]) for text in texts]
@@ -103,20 +102,17 @@ def main(argv=None):
     losses = train(model, lambda: shuffled(sequences, 32), loss_of, epochs=args.epochs, lr=4e-3)
     invented = [improvise(model, vocabulary) for _ in range(20)]
     home = sum(tune[-1:] != [] and tune[-1][0] % 12 in (0, 9) for tune in invented)
-    print(
-        f"{len(tunes)} tunes of {len(vocabulary)} notes, loss {losses[0]:.2f} -> {losses[-1]:.2f};"
-    )
+    print(f"{len(tunes)} tunes, loss {losses[0]:.2f} -> {losses[-1]:.2f}")
     print(f"{home} of {len(invented)} improvisations end on the tonic")
     tune = max(invented, key=len)
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_midi(tune, args.out / "music.mid")
-    (args.out / "music.abc").write_text(abc(tune, "Improvisation"))
-    print(abc(tune, "Improvisation"), f"written: {args.out / 'music.mid'} and .abc", sep="")
     figure, axes = pyplot().subplots(figsize=(9, 3), layout="constrained")
     pitches, lengths = zip(*tune, strict=True)
     axes.barh(pitches, lengths, left=[sum(lengths[:i]) for i in range(len(tune))])
     axes.set(xlabel="eighths", ylabel="pitch (MIDI)")
     save(figure, args, "music")
+    write_midi(tune, args.out / "music.mid")
+    (args.out / "music.abc").write_text(text := abc(tune, "Improvisation"))
+    print(text, f"written: {args.out / 'music.mid'} and .abc", sep="")
     return losses, home, tune
 
 

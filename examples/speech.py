@@ -4,24 +4,20 @@ CTC (Graves et al. 2006) needs no alignment: the network may say nothing (blank)
 Without --data the "speech" is made of tones; with it, real people say the digits.
 """
 
-import io
+import itertools
 import random
-import wave
 
 import numpy as np
 import torch
 from torch.nn.functional import ctc_loss, log_softmax
 
 import seqfast.nn
-from common import arguments, padded, read_archive, shuffled, train
+from common import RATE, SPOKEN_DIGITS, arguments, padded, shuffled, spoken_digits, train
 from seqfast import decoding
 
-SOURCE = (
-    "tar or zip of https://github.com/Jakobovski/free-spoken-digit-dataset/tree/master/recordings"
-)
-RATE, FRAME, HOP, BANDS = 8000, 200, 80, 32
+FRAME, HOP, BANDS = 200, 80, 32
 NAMES = "zero one two three four five six seven eight nine".split()
-LETTERS = ["", *sorted({c for name in NAMES for c in name}), " "]  # the blank first
+LETTERS = ["", *sorted({c for name in NAMES for c in name}), "_"]  # the blank first, a space last
 
 
 def log_mel(signal):
@@ -35,30 +31,6 @@ def log_mel(signal):
     return np.log(power @ np.maximum(0, np.minimum(rise, fall)).T + 1e-6).astype(np.float32)
 
 
-def tones(digit, rng):
-    """A word of a made-up language: three tones, out of tune, longer or shorter."""
-    parts = []
-    for k in (1, 3, 7):
-        hertz = (300 + 250 * ((digit * k + k) % 11)) * rng.uniform(0.97, 1.03)
-        parts.append(np.sin(2 * np.pi * hertz / RATE * np.arange(rng.randint(500, 900))))
-    return 0.3 * np.concatenate(parts)
-
-
-def recordings(args, rng):
-    """Signals of each digit, to learn from and to test on."""
-    if args.data is None:
-        parts = [{d: [tones(d, rng) for _ in range(n)] for d in range(10)} for n in (30, 10)]
-        return parts[0], parts[1]
-    known, test = ({d: [] for d in range(10)} for _ in range(2))
-    for name, content in sorted(read_archive(args.data).items()):
-        if name.endswith(".wav"):
-            digit, _, take = name.split("/")[-1].removesuffix(".wav").split("_")
-            with wave.open(io.BytesIO(content)) as file:
-                samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
-            (test if int(take) < 5 else known)[int(digit)].append(samples / 32768)
-    return known, test
-
-
 def utterance(voices, digits, rng):
     """Features [frames, bands] and the text of digits said one after the other."""
     noise = np.random.default_rng(rng.randrange(2**32)).standard_normal
@@ -67,7 +39,7 @@ def utterance(voices, digits, rng):
         parts += [0.003 * noise(rng.randint(200, 900)), rng.choice(voices[digit])]
     signal = np.concatenate([*parts, 0.003 * noise(500)])
     x = log_mel(signal)
-    return torch.tensor(x - x.mean(0)), " ".join(NAMES[d] for d in digits)
+    return torch.tensor(x - x.mean(0)), "_".join(NAMES[d] for d in digits)
 
 
 class Recogniser(torch.nn.Module):
@@ -82,41 +54,53 @@ class Recogniser(torch.nn.Module):
         return log_softmax(self.head(output), dim=-1), lengths // 2
 
 
+def spelling():
+    """A language model of letters that knows how digits are spelt, as the beam search asks it."""
+    pairs = ["_".join(pair) for pair in itertools.product(NAMES, NAMES)]
+    model = decoding.NGram.train(map(list, pairs), order=5)
+    letters = model.ids(LETTERS[1:])
+
+    def after(prefixes, lengths):  # ids [n, longest], [n] -> log-probabilities [n, letters]
+        rows = zip(prefixes.tolist(), lengths.tolist(), strict=True)
+        states = [model.state(["<s>", *(LETTERS[i] for i in row[:n])]) for row, n in rows]
+        _, found = model.step(np.array(states)[:, None], letters)
+        return torch.tensor(np.pad(found, ((0, 0), (1, 0))), dtype=torch.float32)
+
+    return after
+
+
 def main(argv=None):
     from jiwer import wer
 
-    args = arguments(__doc__, argv, data=(None, SOURCE), epochs=10, utterances=600, hidden=96)
+    args = arguments(__doc__, argv, data=(None, SPOKEN_DIGITS), epochs=10, utterances=600)
     rng = random.Random(args.seed)
-    known, test = recordings(args, rng)
+    known, test = spoken_digits(args.data, rng)
 
     def said(voices, count):
-        return [utterance(voices, rng.choices(range(10), k=rng.randint(1, 5)), rng)
-                for _ in range(count)]  # fmt: skip
+        drawn = [rng.choices(range(10), k=rng.randint(1, 5)) for _ in range(count)]
+        return [utterance(voices, digits, rng) for digits in drawn]
 
     learn, judge = said(known, args.utterances), said(test, 100)
-    model = Recogniser(args.hidden)
+    model = Recogniser(96)
 
     def loss_of(batch):
         log_probs, lengths = model(*padded([x for x, _ in batch]))
-        texts = [torch.tensor([LETTERS.index(c) for c in text]) for _, text in batch]
-        sizes = torch.tensor([len(t) for t in texts])
-        return ctc_loss(log_probs, torch.cat(texts), lengths, sizes, zero_infinity=True)
+        texts, sizes = padded([torch.tensor([LETTERS.index(c) for c in t]) for _, t in batch])
+        return ctc_loss(log_probs, texts.t(), lengths, sizes, zero_infinity=True)
 
     train(model, lambda: shuffled(learn, 16), loss_of, epochs=args.epochs, lr=3e-3)
     with torch.no_grad():
         log_probs, lengths = model(*padded([x for x, _ in judge]))
-    log_probs = log_probs.transpose(0, 1)
-    truth = [text for _, text in judge]
-    found = {}
+    given, beam, found = (log_probs.transpose(0, 1), lengths), decoding.ctc_beam_search, {}
     for name, result in {
-        "greedy": decoding.ctc_greedy(log_probs, lengths),
-        "beam 50": decoding.ctc_beam_search(log_probs, lengths, beam_size=50),
+        "greedy": decoding.ctc_greedy(*given),
+        "beam": beam(*given, beam_size=20),
+        "beam + language model": beam(*given, beam_size=20, lm=spelling(), lm_weight=0.5),
     }.items():
-        rows = result.lists()
-        rows = [row[0] if name != "greedy" else row for row in rows]
-        texts = ["".join(LETTERS[i] for i in row) for row in rows]
-        found[name] = wer(truth, texts)
-        print(f"{name:10} word error rate {found[name]:.1%}   e.g. {texts[0]!r} for {truth[0]!r}")
+        rows = [row if name == "greedy" else row[0] for row in result.lists()]
+        texts = ["".join(LETTERS[i] for i in row).replace("_", " ") for row in rows]
+        found[name] = wer([text.replace("_", " ") for _, text in judge], texts)
+        print(f"{name:22} word error rate {found[name]:5.1%}  such as {texts[0]!r}")
     return found
 
 

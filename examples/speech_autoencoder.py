@@ -11,8 +11,8 @@ import torch
 from torch.nn.functional import normalize
 
 import seqfast.nn
-from common import arguments, padded, pyplot, save, shuffled, train
-from speech import BANDS, SOURCE, log_mel, recordings
+from common import SPOKEN_DIGITS, arguments, padded, pyplot, save, shuffled, spoken_digits, train
+from speech import BANDS, log_mel
 
 
 class AutoEncoder(torch.nn.Module):
@@ -50,13 +50,13 @@ def main(argv=None):
     args = arguments(
         __doc__,
         argv,
-        data=(None, SOURCE),
+        data=(None, SPOKEN_DIGITS),
         epochs=15,
         takes=(25, "of each digit"),
         hidden=64,
         code=32,
     )
-    parts = recordings(args, random.Random(args.seed))
+    parts = spoken_digits(args.data, random.Random(args.seed))
     known, test = (
         [
             (torch.tensor(log_mel(s)), d)

@@ -13,10 +13,8 @@ from torch.nn.functional import cross_entropy
 import seqfast.nn
 from common import PAD, UNKNOWN, Vocabulary, arguments, padded, shuffled, tagged_sentences, train
 
-SOURCE = (
-    "folder with WNUT 17 (https://github.com/leondz/emerging_entities_17) or with SNIPS's "
-    "2017-06 JSON files (https://github.com/sonos/nlu-benchmark)"
-)
+WNUT, SNIPS = "github.com/leondz/emerging_entities_17", "github.com/sonos/nlu-benchmark"
+SOURCE = f"folder with the files of WNUT 17 (https://{WNUT}) or SNIPS 2017-06 (https://{SNIPS})"
 FRAMES = (
     "{p} flew from {l} to {m} on Friday", "yesterday {p} met {q} in {l}", "is {l} near {m} ?",
     "The mayor of {l} , {p} , spoke", "Nothing happened today", "I saw {p} at the zoo in {m}",
@@ -41,10 +39,8 @@ def made_up(count, rng, syllables):
 def load(folder, rng):
     """Sentences to learn from and to test on."""
     if folder is None:
-        return (
-            made_up(1500, rng, "ka mo ri ten bo la su ne".split()),
-            made_up(300, rng, "zu wi pel da gor fin hu mat".split()),
-        )
+        one, other = "ka mo ri ten bo la su ne".split(), "zu wi pel da gor fin hu mat".split()
+        return made_up(1500, rng, one), made_up(300, rng, other)
     files = sorted(folder.iterdir())
     known = [p for p in files if "train" in p.name]
     test = [p for p in files if "validate" in p.name or p.suffix == ".annotated"]
@@ -106,7 +102,7 @@ def main(argv=None):
     found = {}
     for name in ("softmax", "CRF"):
         torch.manual_seed(args.seed)
-        model = Tagger(len(words), len(letters), len(tags), crf=name == "CRF")
+        model = Tagger(len(words), len(letters), len(tags), name == "CRF")
 
         def batches():
             for batch in shuffled(learn, 32):  # some words become <unk>, so that it is learnt

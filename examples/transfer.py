@@ -65,7 +65,7 @@ def accuracy(vectors, frozen, known, test, args):
 
     train(
         model, lambda: shuffled(known, 8), lambda batch: cross_entropy(*scores(batch)),
-        epochs=max(5, 1200 // len(known)), lr=5e-3,
+        epochs=max(5, args.steps // len(known)), lr=5e-3,
     )  # fmt: skip
     with torch.no_grad():
         logits, tags = scores(test)
@@ -73,7 +73,7 @@ def accuracy(vectors, frozen, known, test, args):
 
 
 def main(argv=None):
-    args = arguments(__doc__, argv, plain=4000, size=32)
+    args = arguments(__doc__, argv, plain=4000, size=32, steps=1200)
     rng = random.Random(args.seed)
     kinds = language(rng)
     plain = [words for words, _ in sentences(kinds, args.plain, rng)]

@@ -37,18 +37,19 @@ class NGram:
 
     Made by `NGram.train` or `NGram.load`.
 
-    Attributes:
-        order: the longest n-gram, in words.
+    Args:
         vocabulary: the words by id, with `<unk>`, `<s>` and `</s>` among them.
+        levels: the n-grams of each length from 1 on, sorted by their rows of ids. Their number
+            is the attribute `order`.
 
     Example:
+        >>> from seqfast.decoding import NGram
         >>> lm = NGram.train([["the", "cat", "sat"], ["the", "dog", "sat"]], order=2)
         >>> lm.logprob("cat", ["the"]) > lm.logprob("sat", ["the"])
         True
     """
 
     def __init__(self, vocabulary: Sequence[str], levels: Sequence[Level]) -> None:
-        """For `train` and `load`; `levels` in order, each sorted by its rows of word ids."""
         self.vocabulary = list(vocabulary)
         self.order = len(levels)
         self._ids = {word: id for id, word in enumerate(self.vocabulary)}

@@ -26,9 +26,7 @@ class Lesson(NamedTuple):
 
 LESSONS = {
     "by_hand": Lesson("", lambda worst: worst < 1e-12),
-    "shapes": Lesson(
-        "--epochs 1 --steps 40 --hidden 24", lambda shares: shares["many to one"] > 0.6
-    ),
+    "shapes": Lesson("--epochs 1 --steps 40 --hidden 24", lambda found: found["many to one"] > 0.6),
     "vanishing": Lesson(
         "--steps 60",
         lambda found: (
@@ -57,7 +55,7 @@ LESSONS = {
         ("sklearn",),
     ),
     "transfer": Lesson(
-        "--plain 500", lambda found: found["learnt, frozen"][0] > found["random, fine-tuned"][0]
+        "--plain 500 --steps 100", lambda found: found["learnt, frozen"][0] > found["random, fine-tuned"][0]
     ),
     "sentiment": Lesson("--epochs 2", lambda found: found["LSTM"] > found["mean"]),
     "emoji": Lesson("--epochs 10", lambda found: found["learnt vectors"] > found["random vectors"]),
@@ -81,7 +79,7 @@ LESSONS = {
     "trigger_words": Lesson("--epochs 2 --batches 3", lambda found: found["stretched"] >= 0),
     "bleu": Lesson("", lambda found: found[0] == pytest.approx(found[1]), ("sacrebleu",)),
 }
-PICTURES = [
+PICTURES = {
     "vanishing",
     "music",
     "dropouts",
@@ -92,7 +90,7 @@ PICTURES = [
     "captions",
     "memory_reading",
     "trigger_words",
-]
+}
 
 
 @pytest.mark.parametrize("name", LESSONS)
