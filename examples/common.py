@@ -77,6 +77,17 @@ def read_archive(path: Path) -> dict[str, bytes]:
         return {member.name: archive.extractfile(member).read() for member in files}
 
 
+def read_polarity(path: Path) -> list[tuple[str, int]]:
+    """Sentences and whether they are positive, shuffled, from the archive of Pang and Lee 2005."""
+    found = []
+    for name, content in read_archive(path).items():
+        if name.endswith((".pos", ".neg")):
+            lines = content.decode("latin-1").splitlines()
+            found += [(line, int(name.endswith(".pos"))) for line in lines if line.strip()]
+    Random(1).shuffle(found)
+    return found
+
+
 def tagged_sentences(path: Path) -> list[tuple[list[str], list[str]]]:
     """Words and their tags, from a file with "word, tab, tag" lines or from SNIPS's JSON."""
     if ".json" not in path.suffixes:

@@ -23,7 +23,10 @@ SHARED = ("common", "char_lm")  # no lessons
 DATA = {
     "language_models": [("wikitext-2/train.txt.xz", "--words 300000 --hidden 256")],
     "awd_lstm": [("wikitext-2/train.txt.xz", "--words 200000")],
-    "sentiment": [("sentence_polarity.zip", "")],
+    "sentiment": [
+        ("sentence_polarity.zip", ""),
+        ("sentence_polarity.zip", "--vectors {folder}/movie_reviews.zip"),
+    ],
     "tagging": [("wnut17", "--epochs 12"), ("snips", "--epochs 4")],
     "translate": [("fra.txt.xz", "")],
     "speech": [("recordings.tar.xz", "")],
@@ -97,8 +100,9 @@ def main() -> None:
         for wanted, more in DATA.get(name, []) if args.data else []:
             for path in sorted(args.data.rglob(f"*{Path(wanted).name}")):
                 if path.as_posix().endswith(wanted):
-                    words = ["--data", str(path), *more.split()]
-                    texts.append(run(name, words, f"--data {path.name} {more}".strip()))
+                    words = ["--data", str(path), *more.format(folder=path.parent).split()]
+                    shown = f"--data {path.name} {more.replace('{folder}/', '')}".strip()
+                    texts.append(run(name, words, shown))
         # Last, so that the picture is of the run that every reader can repeat.
         texts.insert(0, run(name, [], ""))
         (RECORDS / f"{name}.txt").write_text("\n".join(texts), encoding="utf-8")

@@ -55,7 +55,8 @@ LESSONS = {
         ("sklearn",),
     ),
     "transfer": Lesson(
-        "--plain 500 --steps 100", lambda found: found["learnt, frozen"][0] > found["random, fine-tuned"][0]
+        "--plain 500 --steps 100",
+        lambda found: found["learnt, frozen"][0] > found["random, fine-tuned"][0],
     ),
     "sentiment": Lesson("--epochs 2", lambda found: found["LSTM"] > found["mean"]),
     "emoji": Lesson("--epochs 10", lambda found: found["learnt vectors"] > found["random vectors"]),
