@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from seqfast.reference import crf as reference
+from tests.support import crf_twin as reference
 
 torch = pytest.importorskip("torch")
 
