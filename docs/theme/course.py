@@ -10,11 +10,21 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+try:
+    from mkdocs.plugins import event_priority
+except ImportError:  # to run lessons mkdocs is not needed
+
+    def event_priority(priority: float) -> Callable[[Any], Any]:
+        return lambda function: function
+
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, RECORDS, PICTURES = ROOT / "examples", ROOT / "docs" / "course", ROOT / "build" / "course"
@@ -72,6 +82,15 @@ def on_files(files: Any, config: Any) -> Any:
         if picture.exists():
             files.append(File.generated(config, f"course/{name}.png", abs_src_path=str(picture)))
     return files
+
+
+# Before the hook that leads links outside docs/ to the repository.
+@event_priority(50)
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """On the site a lesson is a page; elsewhere its source."""
+    if page.file.src_uri != "course.md":
+        return markdown
+    return re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](course/\1.md)", markdown)
 
 
 def run(name: str, words: list[str], shown: str) -> str:
