@@ -172,7 +172,8 @@ def sentence_bleu(
     Args:
         hypothesis: a detokenised sentence.
         references: one, or several of them.
-        tokenize, lowercase: as of `bleu`.
+        tokenize: as of `bleu`.
+        lowercase: as of `bleu`.
 
     Raises:
         ImportError: without sacrebleu (`pip install seqfast[decoding]`).
