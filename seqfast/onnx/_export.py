@@ -15,6 +15,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes import common as passes
 from onnxscript import optimizer
+from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import PackedSequence
 
@@ -35,7 +36,7 @@ _MOST_IN_ONE_FILE = 3 << 29  # bytes of weights; a protobuf message ends at 2 Gi
 
 def export(
     model: Module,
-    args: tuple[Any, ...] = (),
+    args: tuple[Any, ...] | Tensor = (),
     path: str | os.PathLike[str] | None = None,
     *,
     kwargs: Mapping[str, Any] | None = None,
@@ -54,7 +55,7 @@ def export(
     Args:
         model: any `torch.nn.Module`; its recurrent layers may be seqfast's from the start, or after
             `seqfast.accelerate`.
-        args: tensors the model is called with, for their dtypes and ranks.
+        args: what the model is called with, a tuple or one tensor, for dtypes and ranks.
         path: where the file goes; None to write none.
         kwargs: named arguments of the call, such as `{"lengths": lengths}`.
         dynamic_shapes: which dimensions are free, as of `torch.onnx.export`, such as
@@ -69,9 +70,11 @@ def export(
         `onnx.ModelProto`. Layer k of the module `encoder.rnn` is the node `encoder.rnn.l{k}`.
 
     Raises:
-        ExportError: (a ValueError) for what ONNX has no form for, with the way out: packed
-            sequences, gradients in the model's own code.
+        ExportError: (a ValueError) for what ONNX has no form for, packed sequences, with the way
+            out.
+        ValueError: `dynamo=False`: torch's older exporter knows no translations.
         TypeError: a model that is no `torch.nn.Module`.
+        FileNotFoundError: a path in a folder that does not exist.
         ImportError: at the import of `seqfast.onnx`, without the extra `seqfast[onnx]`.
 
     What torch's exporter raises for other reasons passes.
@@ -87,12 +90,20 @@ def export(
         ['Transpose', 'LSTM', 'Squeeze', 'Transpose']
     """
     check_type("onnx.export", "model", model, Module, "a torch.nn.Module")
+    if options.pop("dynamo", True) is not True:
+        raise ValueError(
+            "onnx.export: dynamo must be True, got False: torch's older exporter "
+            "knows no translations"
+        )
+    place = None if path is None else Path(path)
+    if place is not None and not place.parent.is_dir():
+        raise FileNotFoundError(f"onnx.export: path must be in a folder that is there, got {place}")
     given = {**table(cells_are_asked_for=True), **(custom_translation_table or {})}
     with _in_evaluation(model), _without_packing(model), _without_noise(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 model,
-                args,
+                (args,) if isinstance(args, Tensor) else args,
                 kwargs=None if kwargs is None else dict(kwargs),
                 dynamo=True,
                 dynamic_shapes=dynamic_shapes,
@@ -106,8 +117,8 @@ def export(
             raise ours from None
     assert program is not None
     _fold_weights(program.model)
-    if path is not None:
-        _save(program, Path(path), external_data)
+    if place is not None:
+        _save(program, place, external_data)
     return program
 
 

@@ -49,8 +49,8 @@ def translations() -> dict[Callable[..., Any], Translation]:
     docs/onnx.md lists which. For models in evaluation, and opset 18 or newer. The table follows
     the ONNX standard: https://onnx.ai/onnx/operators/.
 
-    A model in training whose masks are drawn at random, packed sequences and gradients in the
-    model's own code have no form: the export raises `ExportError`, inside torch's own exception.
+    A model in training whose masks are drawn at random has no form: the export raises
+    `ExportError`, inside torch's own exception.
 
     Returns:
         A dict from torch's operators to functions that record ONNX nodes: of `seqfast::*`, and of
@@ -79,7 +79,6 @@ def table(cells_are_asked_for: bool) -> dict[Callable[..., Any], Translation]:
     operators: Any = torch.ops  # `seqfast.ops` defines ours when it is imported
     return {
         operators.seqfast.rnn_forward.default: rnn_forward,
-        operators.seqfast.rnn_backward.default: _rnn_backward,
         operators.seqfast.dropout.default: _dropout,
         operators.aten.sort.stable: _sort_stable,
     }
@@ -134,13 +133,6 @@ def _term(graph: Recorder, argument: Any, dtype: ir.DataType | None) -> Any:
     if dtype is None or argument.dtype is None or not argument.dtype.is_floating_point():
         return term
     return term.cast(dtype)
-
-
-def _rnn_backward(*arguments: Any) -> Any:
-    raise ExportError(
-        f"{arguments[0]}: a backward pass has no ONNX operator: export a model that asks for no "
-        "gradients in its own code"
-    )
 
 
 def _dropout(*arguments: Any) -> Any:

@@ -3,7 +3,10 @@ what a layer does."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +92,28 @@ class Together(Module):
         return layer(x, **arguments)
 
 
+# Every combination of what ONNX's LSTM can be told, on rows of different lengths with a state; both
+# directions, of which one is each by itself.
+LSTM_GRID = {
+    f"{peephole:d}{clip:d}{coupled:d}": Case(
+        nn.LSTM,
+        1,
+        "lengths",
+        "hx",
+        peephole=peephole,
+        gate_clip=0.2 if clip else None,
+        coupled_gates=coupled,
+        bidirectional=True,
+    )
+    for peephole, clip, coupled in product((False, True), repeat=3)
+}
 LSTM = {
     "plain": Case(nn.LSTM, 1),
+    "one-way": Case(nn.LSTM, 1, "hx", peephole=True, gate_clip=0.1, coupled_gates=True),
     "stack": Case(nn.LSTM, 3, "hx", "lengths", num_layers=3, bidirectional=True, **REGULARISED),
-    "peephole": Case(nn.LSTM, 1, "lengths", peephole=True, bidirectional=True),
-    "clip": Case(nn.LSTM, 1, "hx", gate_clip=0.1),
-    "clip-peephole": Case(nn.LSTM, 1, gate_clip=0.1, peephole=True, bidirectional=True),
-    "coupled": Case(nn.LSTM, 1, "hx", coupled_gates=True),
-    "coupled-peephole-clip": Case(
-        nn.LSTM, 2, "lengths", "hx", coupled_gates=True, peephole=True, gate_clip=0.2, num_layers=2
-    ),
     "no-bias": Case(nn.LSTM, 1, bias=False, bidirectional=True, coupled_gates=True),
     "batch-first": Case(nn.LSTM, 2, "lengths", "hx", batch_first=True, num_layers=2),
-    "unbatched": Case(nn.LSTM, 1, "unbatched", "lengths", "hx"),
+    "unbatched": Case(nn.LSTM, 1, "unbatched", "lengths", "hx", peephole=True),
     "sizes": Case(nn.LSTM, 3, hidden_size=(5, 3, 2), bidirectional=True),
     "residual": Case(nn.LSTM, 3, "lengths", residual=True, num_layers=3),
     "dense": Case(nn.LSTM, 3, "lengths", dense=True, num_layers=3, bidirectional=True),
@@ -123,13 +135,14 @@ LSTM_BY_STEPS = {
     "cells": Case(nn.LSTM, 0, "return_cells", "lengths", bidirectional=True, num_layers=2),
 }
 GRU = {
-    "plain": Case(nn.GRU, 1),
+    **{
+        f"{'after' if after else 'before'}-{bias:d}": Case(
+            nn.GRU, 1, "lengths", "hx", reset_after=after, bias=bias, bidirectional=True
+        )
+        for after, bias in product((True, False), repeat=2)
+    },
+    "plain": Case(nn.GRU, 1, batch_first=True),
     "stack": Case(nn.GRU, 3, "hx", "lengths", num_layers=3, bidirectional=True, **REGULARISED),
-    "reset-before": Case(nn.GRU, 1, reset_after=False),
-    "reset-before-both": Case(
-        nn.GRU, 2, "hx", "lengths", reset_after=False, bidirectional=True, num_layers=2
-    ),
-    "no-bias": Case(nn.GRU, 1, bias=False, batch_first=True),
     "mask": Case(nn.GRU, 1, "mask", "hx"),
     "unbatched": Case(nn.GRU, 1, "unbatched", bidirectional=True, reset_after=False),
     "highway": Case(nn.GRU, 2, highway=True, num_layers=2, bidirectional=True),
@@ -141,9 +154,13 @@ GRU = {
     "reset": Case(nn.GRU, 0, "reset", "lengths", "hx", reset_after=False),
 }
 RNN = {
-    "plain": Case(nn.RNN, 1),
-    "relu": Case(nn.RNN, 2, "hx", "lengths", nonlinearity="relu", bidirectional=True, num_layers=2),
-    "no-bias": Case(nn.RNN, 1, bias=False, nonlinearity="relu"),
+    **{
+        f"{kind}-{bias:d}": Case(
+            nn.RNN, 1, "lengths", "hx", nonlinearity=kind, bias=bias, bidirectional=True
+        )
+        for kind, bias in product(("tanh", "relu"), (True, False))
+    },
+    "plain": Case(nn.RNN, 2, num_layers=2),
     "dense": Case(nn.RNN, 2, dense=True, num_layers=2, bidirectional=True),
     "jordan": Case(
         nn.RNN,
@@ -171,6 +188,7 @@ FEW = {
 # ONNX Runtime has few kernels for bfloat16, and none of what layer_norm does around the recurrence.
 FEWER = {name: case for name, case in FEW.items() if not case.options.get("layer_norm")}
 GROUPS = {
+    "lstm-grid": (LSTM_GRID, torch.float32, 1e-5),
     "lstm": (LSTM, torch.float32, 1e-5),
     "lstm-by-steps": (LSTM_BY_STEPS, torch.float32, 1e-5),
     "gru": (GRU, torch.float32, 1e-5),
@@ -388,7 +406,8 @@ def test_a_model_of_torchs_after_accelerate() -> None:
     with torch.no_grad():
         wanted = flat(theirs(x))
     model = seqfast.accelerate(torch.nn.Sequential(theirs))
-    program = seqfast.onnx.export(model, (x,))
+    program = seqfast.onnx.export(model, x, opset_version=22)
+    assert {each.version for each in program.model_proto.opset_import} == {22}
     kinds = Counter(node.op_type for node in program.model_proto.graph.node)
     assert kinds["GRU"] == 2
     for found, tensor in zip(run(program.model_proto, (x,)), wanted, strict=True):
@@ -459,6 +478,30 @@ def test_what_is_no_model_is_refused() -> None:
     model: Any = lambda x: x  # noqa: E731
     with pytest.raises(TypeError, match=r"onnx\.export: model must be a torch\.nn\.Module, got"):
         seqfast.onnx.export(model, ())
+
+
+def test_arguments_that_cannot_be(tmp_path: Path) -> None:
+    model = nn.GRU(SIZE, HIDDEN)
+    with pytest.raises(ValueError, match=r"onnx\.export: dynamo must be True, got False"):
+        seqfast.onnx.export(model, torch.zeros(2, 1, SIZE), dynamo=False)
+    with pytest.raises(FileNotFoundError, match=r"onnx\.export: path must be in a folder that is"):
+        seqfast.onnx.export(model, torch.zeros(2, 1, SIZE), tmp_path / "none" / "gru.onnx")
+
+
+def test_without_the_extra_the_import_says_what_is_missing() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['onnxscript'] = None\n"
+        "import seqfast\n"
+        "try:\n"
+        "    seqfast.onnx\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
+    )
+    assert found.stdout == "seqfast.onnx needs onnxscript: pip install seqfast[onnx]\n"
 
 
 def test_other_errors_of_the_exporter_pass() -> None:
