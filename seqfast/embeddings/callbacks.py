@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+LOGGER = logging.getLogger("seqfast.embeddings")
+_SECONDS_PER_LINE = 10.0  # without a terminal
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Callback:
     consistent at each of these points, so a callback may read `model.vectors`, save the model, or
     raise: an error stops the run, which `model.train(resume=True)` continues. Other objects are
     called as gensim calls its `CallbackAny2Vec`: `on_train_begin`, `on_epoch_begin`, `on_epoch_end`
-    and `on_train_end`, as far as they have them, with the model alone.
+    and `on_train_end`, as far as they have them, with the model alone; and `on_span_end` and
+    `on_batch_end` about three times a second.
 
     Example:
         >>> import seqfast
@@ -139,24 +145,35 @@ class TensorBoard(Callback):
 
 
 class ProgressBar(Callback):
-    """The progress bar: tqdm's, and without tqdm a line per epoch, both on standard error."""
+    """The progress: tqdm's bar in a terminal or notebook, else a line now and then.
+
+    Without a terminal (a log file), or without tqdm, a line is written after an epoch if ten
+    seconds have passed since the last one, and at the end. All on standard error; where that is
+    closed, training goes on in silence.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._written = 0.0
+        self._line: str | None = None  # of the latest epoch, not written yet
 
     def on_train_begin(self, model: Any, progress: Progress) -> None:
+        self._written = time.monotonic()
+        if not shows_bars():
+            return
         try:
             from tqdm.auto import tqdm
         except ImportError:
             return
-        self._bar = tqdm(
-            total=progress.words_total,
-            initial=progress.words,
-            unit="word",
-            unit_scale=True,
-            desc=_epoch_of(progress),
-            bar_format="{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]",
-        )
+        with _silently():
+            self._bar = tqdm(
+                total=progress.words_total,
+                initial=progress.words,
+                unit="word",
+                unit_scale=True,
+                desc=_epoch_of(progress),
+                bar_format="{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]",
+            )
 
     def on_epoch_begin(self, model: Any, progress: Progress) -> None:
         if self._bar is not None:
@@ -164,12 +181,15 @@ class ProgressBar(Callback):
 
     def on_span_end(self, model: Any, progress: Progress) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(_figures(progress), refresh=False)
-            self._bar.update(progress.words - self._bar.n)
+            with _silently():
+                self._bar.set_postfix_str(_figures(progress), refresh=False)
+                self._bar.update(progress.words - self._bar.n)
 
     def on_epoch_end(self, model: Any, progress: Progress) -> None:
         if self._bar is None:
-            print(f"{_epoch_of(progress)}: {_figures(progress)}", file=sys.stderr, flush=True)
+            self._line = f"{_epoch_of(progress)}: {_figures(progress)}"
+            if time.monotonic() - self._written >= _SECONDS_PER_LINE:
+                self._write()
 
     def on_train_end(self, model: Any, progress: Progress) -> None:
         self.close()
@@ -177,29 +197,90 @@ class ProgressBar(Callback):
     def close(self) -> None:
         """After an error or an interrupt, too: the bar must not keep the terminal's line."""
         if self._bar is not None:
-            self._bar.close()
+            with _silently():
+                self._bar.close()
             self._bar = None
+        self._write()
+
+    def _write(self) -> None:
+        if self._line is not None and sys.stderr is not None:
+            with _silently():
+                print(self._line, file=sys.stderr, flush=True)
+        self._line, self._written = None, time.monotonic()
+
+
+class Log(Callback):
+    """What the logger "seqfast.embeddings" is told, at level INFO."""
+
+    def on_train_begin(self, model: Any, progress: Progress) -> None:
+        LOGGER.info(
+            "%s: training on %d words, %d epochs, alpha %.4g",
+            model.state.model_name,
+            progress.words_total // max(progress.epochs, 1),
+            progress.epochs,
+            progress.alpha,
+        )
+
+    def on_epoch_end(self, model: Any, progress: Progress) -> None:
+        LOGGER.info("%s: %s: %s", model.state.model_name, _epoch_of(progress), _figures(progress))
+
+    def on_train_end(self, model: Any, progress: Progress) -> None:
+        LOGGER.info(
+            "%s: trained on %d raw and %d effective words in %.1f s",
+            model.state.model_name,
+            progress.words,
+            progress.effective_words,
+            progress.seconds,
+        )
+
+
+def shows_bars() -> bool:
+    """Whether a bar can be drawn again and again: in a terminal or a notebook."""
+    if "ipykernel" in sys.modules:
+        return True
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except (AttributeError, ValueError):  # closed, or no stream at all
+        return False
+
+
+@contextlib.contextmanager
+def _silently() -> Iterator[None]:
+    """What cannot be shown is no reason to end a training."""
+    with contextlib.suppress(OSError, ValueError):
+        yield
 
 
 @contextlib.contextmanager
 def reading_bar(wanted: bool) -> Iterator[Callable[[int, int | None, str], None] | None]:
     """What `seqfast.embeddings.corpus.read` tells its progress, shown by tqdm if it is there."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        wanted = False
+    wanted = wanted and shows_bars()
+    if wanted:
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            wanted = False
     if not wanted:
         yield None
         return
     # It shows itself only where reading takes long enough to be asked about.
-    bar = tqdm(desc="reading", unit_scale=True, leave=False, delay=1.0)
+    bar: Any = None
+    with _silently():
+        bar = tqdm(desc="reading", unit_scale=True, leave=False, delay=1.0)
+    if bar is None:
+        yield None
+        return
 
     def show(done: int, total: int | None, unit: str) -> None:
-        bar.total, bar.unit = total, unit
-        bar.update(done - bar.n)
+        with _silently():
+            bar.total, bar.unit = total, unit
+            bar.update(done - bar.n)
 
-    with bar:
+    try:
         yield show
+    finally:
+        with _silently():
+            bar.close()
 
 
 def _tag(model: Any, name: str) -> str:
@@ -219,13 +300,20 @@ def _figures(progress: Progress) -> str:
 
 
 HOOKS = ("on_train_begin", "on_epoch_begin", "on_span_end", "on_epoch_end", "on_train_end")
+_NAMES_OF_OTHERS = {"on_span_end": ("on_span_end", "on_batch_end")}  # of callbacks not ours
 
 
 def checked_callbacks(operation: str, callbacks: Any) -> list[Any]:
     """The callbacks as a list. Raises TypeError for what has none of the methods."""
     listed: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     for callback in listed:
-        if isinstance(callback, type) or not any(hasattr(callback, hook) for hook in HOOKS):
+        if hasattr(callback, "on_batch_begin"):
+            raise TypeError(
+                f"{operation}: callbacks must not wait for on_batch_begin, which is never called; "
+                f"on_batch_end is, about three times a second; got {callback!r}"
+            )
+        known = (*HOOKS, "on_batch_end")
+        if isinstance(callback, type) or not any(hasattr(callback, hook) for hook in known):
             raise TypeError(
                 f"{operation}: callbacks must have one of the methods {', '.join(HOOKS)}, got "
                 f"{callback!r}"
@@ -238,5 +326,7 @@ def notify(callbacks: list[Any], model: Any, hook: str, progress: Progress) -> N
     for callback in callbacks:
         if isinstance(callback, Callback):
             getattr(callback, hook)(model, progress)
-        elif hasattr(callback, hook):
-            getattr(callback, hook)(model)
+            continue
+        for name in _NAMES_OF_OTHERS.get(hook, (hook,)):
+            if hasattr(callback, name):
+                getattr(callback, name)(model)

@@ -35,7 +35,8 @@ def told_on_standard_error(program: str, checkpoint: PathLike | None) -> Iterato
         say(program, f"warning: {message}")
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", RuntimeWarning)
+        for kind in (RuntimeWarning, UnicodeWarning):
+            warnings.simplefilter("always", kind)
         warnings.showwarning = show_warning
         try:
             yield outcome

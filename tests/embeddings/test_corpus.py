@@ -29,6 +29,7 @@ from seqfast.embeddings.corpus import (
     read,
     sources,
 )
+from seqfast.embeddings.corpus import text as text_files
 
 Sentences = list[list[str]]
 
@@ -227,6 +228,9 @@ def test_rules_are_gensims() -> None:
     assert RULE_KEEP == utils.RULE_KEEP
 
 
+IN_SILENCE = text_files.Decoding(errors="replace")
+
+
 # Bad input.
 
 
@@ -234,12 +238,12 @@ def test_empty_and_tiny(tmp_path: Path) -> None:
     path = tmp_path / "text"
     for text, words in ((b"", []), (b"\n \n", []), (b"one", ["one"]), (b"\0\xff\n", ["\0\ufffd"])):
         path.write_bytes(text)
-        vocabulary, corpus = read(path, min_count=1)
+        vocabulary, corpus = read(path, min_count=1, decoding=IN_SILENCE)
         assert vocabulary.words == words
         assert corpus.ids.tolist() == [0] * len(words)
         assert corpus.offsets.tolist() == list(range(len(words) + 1))
         assert corpus.invalid_bytes == text.count(b"\xff")
-        assert len(read(path, min_count=2, memory_limit=0)[1].ids) == 0
+        assert len(read(path, memory_limit=0, decoding=IN_SILENCE)[1].ids) == 0
     for empty in ([], iter(()), [[]], (np.zeros(0, int), np.zeros(1, int))):
         vocabulary, corpus = read(empty)
         assert (len(vocabulary), len(corpus.ids), corpus.offsets.tolist()) == (0, 0, [0])
@@ -248,7 +252,7 @@ def test_empty_and_tiny(tmp_path: Path) -> None:
 def test_binary_junk(tmp_path: Path) -> None:
     junk = random.Random(0).randbytes(300_000)
     (tmp_path / "junk").write_bytes(junk)
-    vocabulary, corpus = read(tmp_path / "junk", min_count=1, workers=2)
+    vocabulary, corpus = read(tmp_path / "junk", min_count=1, workers=2, decoding=IN_SILENCE)
     words = junk.decode("utf-8", "replace").split()
     assert [vocabulary.words[number] for number in corpus.ids] == words
     assert 0 < corpus.invalid_bytes < len(junk)
@@ -264,9 +268,13 @@ def test_binary_junk(tmp_path: Path) -> None:
         (iter(["two words"]), TypeError, "sentence 0 must be a list of words, got the str 'two wo"),
         ([["a"], "b c"], TypeError, "sentence 1 must be a list of words, got the str 'b c'"),
         ([["a"], None], TypeError, "sentence 1 must be a list of words, got NoneType None"),
-        ([["a"], ["b", 3]], TypeError, "word 1 of sentence 1 must be a str, got int 3"),
-        ([["a", ["b"]]], TypeError, "word 1 of sentence 0 must be a str, got list"),
-        (iter([["a", b"b"]]), TypeError, "word 1 of sentence 0 must be a str, got bytes b'b'"),
+        (
+            [["a"], ["b", None]],
+            TypeError,
+            "word 1 of sentence 1 must be a str.*, got NoneType None",
+        ),
+        ([["a", ["b"]]], TypeError, "word 1 of sentence 0 must be a str.*, got list"),
+        (iter([["a", b"b"]]), TypeError, "word 1 of sentence 0 must be a str.*, got bytes b'b'"),
         (3, TypeError, "source must be a path, .* got int"),
         (b"text", TypeError, "source must be .* got bytes"),
         (np.arange(3), TypeError, "source must be .* got ndarray"),
@@ -322,7 +330,7 @@ def test_bad_arguments(tmp_path: Path) -> None:
         Vocabulary(["a", "a"], np.array([1, 1]))
     with pytest.raises(ValueError, match=r"counts must be \[1\], got \[2\]"):
         Vocabulary(["a"], np.array([1, 1]))
-    with pytest.raises(IsADirectoryError, match=tmp_path.name):
+    with pytest.raises(FileNotFoundError, match=r"the folder has no files.*" + tmp_path.name):
         read(tmp_path)
 
 
@@ -364,7 +372,7 @@ def test_damaged_archives(
 
 @pytest.mark.usefixtures("small_pieces")
 def test_word_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_LONGEST_WORD", 1000)
+    monkeypatch.setattr(text_files, "_LONGEST_WORD", 1000)
     (tmp_path / "text").write_bytes(b"a " + b"x" * 900 + b" b")
     assert len(read(tmp_path / "text", min_count=1)[0]) == 3
     (tmp_path / "text").write_bytes(b"a " + b"x" * 5000 + b" b")

@@ -235,7 +235,7 @@ def test_queries_of_words(model: wv.WordVectors) -> None:
     assert model.analogy("man", "king", "woman") == model.most_similar(["king", "woman"], ["man"])
     with pytest.raises(ValueError, match="positive or negative must name a word"):
         model.most_similar()
-    with pytest.raises(ValueError, match="ids must be from 0 to 10, got 11"):
+    with pytest.raises(KeyError, match="11 has no vector: it is no word, and ids are from 0 to 10"):
         model.most_similar([11])
     with pytest.raises(ValueError, match=r"vectors must be \[4\], got \[3\]"):
         model.most_similar([np.zeros(3)])

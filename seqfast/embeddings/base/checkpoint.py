@@ -36,6 +36,9 @@ def save(path: PathLike, state: State) -> None:
     data, offsets = safetensors.pack_words(state.vocabulary.words)
     tensors = {name: array[:, : state.width(name)] for name, array in state.matrices.items()}
     tensors |= {"counts": state.vocabulary.counts, "words": data, "word_offsets": offsets}
+    whole = np.array([not isinstance(word, str) for word in state.vocabulary.words], np.uint8)
+    if whole.any():
+        tensors["int_words"] = whole
     locked = state.locked_rows()
     if locked is not None:
         tensors["locked"] = locked
@@ -49,7 +52,7 @@ def save(path: PathLike, state: State) -> None:
         "train_count": state.train_count,
         "latest_loss": state.latest_loss,
         "corpus_count": state.corpus_count,
-        "corpus_total_words": state.corpus_total_words,
+        "corpus_total_words": state.corpus_total_words or 0,
         "raw_types": state.vocabulary.raw_types,
     }
     safetensors.write(path, state.file_kind, tensors, contents)
@@ -77,7 +80,7 @@ def restore(state: State, stored: StoredFile) -> None:
     """Gives a new state of the file's settings the words, matrices and progress of the file."""
     with stored.damage_named("its state"):
         contents = stored.state
-        words = safetensors.unpack_words(stored.array("words"), stored.array("word_offsets"))
+        words = _words(stored)
         size = state.settings.vector_size
         # Before there is room for it: a damaged size may ask for more than there is memory.
         if stored.shape("vectors") != (len(words), size):
@@ -95,7 +98,7 @@ def restore(state: State, stored: StoredFile) -> None:
             min_count=state.settings.min_count,
         )
         state.matrices = state.new_matrices(len(words))
-        known = {"counts", "words", "word_offsets", "locked", *state.matrices}
+        known = {"counts", "words", "word_offsets", "int_words", "locked", *state.matrices}
         if strange := sorted(stored.tensors.keys() - known):
             raise ValueError(f"these settings have no {', '.join(strange)}")
         for name, array in state.matrices.items():
@@ -114,6 +117,17 @@ def restore(state: State, stored: StoredFile) -> None:
         state.trained_on = None if trained_on is None else _text(contents, "trained_on")
         if contents["run"] is not None:
             state.run = _run(state.run_class, contents["run"], state.trained_on)
+
+
+def _words(stored: StoredFile) -> list[Any]:
+    """str, and int where the file says so."""
+    words: list[Any] = safetensors.unpack_words(stored.array("words"), stored.array("word_offsets"))
+    if "int_words" in stored:
+        whole = stored.array("int_words")
+        if whole.shape != (len(words),):
+            raise ValueError(f"int_words are {list(whole.shape)}")
+        words = [int(word) if flag else word for word, flag in zip(words, whole, strict=True)]
+    return words
 
 
 def _run(run_class: type[Run], fields: dict[str, Any], trained_on: str | None) -> Run:

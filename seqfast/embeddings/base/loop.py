@@ -20,6 +20,7 @@ from seqfast.embeddings.distributed import Group
 
 _SPAN_SECONDS = 0.3
 _FIRST_SPAN_ROUNDS = 64  # enough to learn how fast they go
+_MOST_SPAN_ROUNDS = 1 << 20  # a corpus of few rounds takes no time at all, however many are allowed
 _FREQUENT_WORDS = 64  # what is wrong anywhere soon reaches them
 
 
@@ -76,7 +77,7 @@ class _SpanLengths:
         yield self._rounds
         seconds = max(time.perf_counter() - start, 1e-6)
         factor = min(max(_SPAN_SECONDS / seconds, 0.25), 4.0)
-        self._rounds = max(int(self._rounds * factor), 1)
+        self._rounds = min(max(int(self._rounds * factor), 1), _MOST_SPAN_ROUNDS)
 
 
 def train(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
 import numpy as np
@@ -15,7 +16,10 @@ from seqfast.embeddings.base import checkpoint
 from seqfast.embeddings.base.checkpoint import Checkpoints
 from seqfast.embeddings.base.run import Run
 from seqfast.embeddings.base.state import Settings, State
+from seqfast.embeddings.base.wv import vectors_of_model
 from seqfast.embeddings.callbacks import (
+    LOGGER,
+    Log,
     ProgressBar,
     notify,
     reading_bar,
@@ -27,10 +31,9 @@ from seqfast.embeddings.corpus.vocabulary import Corpus, Vocabulary
 from seqfast.embeddings.distributed import Group
 from seqfast.embeddings.files import PathLike, check_writable
 from seqfast.embeddings.formats import safetensors
-from seqfast.embeddings.formats.gensim import to_gensim
-from seqfast.embeddings.formats.word2vec import load_word2vec_format, save_word2vec_format
+from seqfast.embeddings.formats.word2vec import save_word2vec_format
 from seqfast.embeddings.vectors import Queries
-from seqfast.ops.base.checks import check_choice, check_whole
+from seqfast.ops.base.checks import check_whole
 
 if TYPE_CHECKING:
     import torch
@@ -63,11 +66,13 @@ class Interrupted(KeyboardInterrupt):
 class Delegated(Generic[T]):
     """An attribute of a model that its state holds, or the frozen settings or runtime of it."""
 
-    def __init__(self, holder: Literal["state", "settings", "runtime"]) -> None:
-        self._holder = holder
+    def __init__(
+        self, holder: Literal["state", "settings", "runtime"], name: str | None = None
+    ) -> None:
+        self._holder, self._given = holder, name
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+        self._name = self._given or name
 
     @overload
     def __get__(self, model: None, owner: type) -> Delegated[T]: ...
@@ -106,6 +111,8 @@ class WordVectorModel(Queries, abc.ABC):
     process_group = Delegated[Any]("runtime")
     cache_folder = Delegated[PathLike | None]("runtime")
     memory_limit = Delegated[int | None]("runtime")
+    encoding = Delegated[str]("runtime")
+    errors = Delegated[str | None]("runtime")
     progress = Delegated[bool]("runtime")
     callbacks = Delegated[list[Any]]("runtime")
 
@@ -113,8 +120,8 @@ class WordVectorModel(Queries, abc.ABC):
     """Words by falling count with their counts and index, and what reading the text found."""
     corpus_count = Delegated[int]("state")
     """Sentences read."""
-    corpus_total_words = Delegated[int]("state")
-    """Words read, in the vocabulary or not."""
+    corpus_total_words = Delegated[int | None]("state")
+    """Words read, in the vocabulary or not; None where a model of gensim's did not say."""
     locked = Delegated[Any]("state")
     """Rows that training leaves alone: words, ids, or a bool array [V]."""
     loss_per_epoch = Delegated[list[float]]("state")
@@ -123,6 +130,8 @@ class WordVectorModel(Queries, abc.ABC):
     """The same per example: a pair (skip-gram) or a window (CBOW)."""
     epochs_trained = Delegated[int]("state")
     train_count = Delegated[int]("state")
+    total_train_time = Delegated[float]("state", "train_seconds")
+    """Seconds spent in `train`, all calls together."""
 
     def __init__(self, state: State, trim_rule: TrimRule | None, initial_vectors: Any) -> None:
         self.state = state
@@ -130,6 +139,10 @@ class WordVectorModel(Queries, abc.ABC):
         self.initial_vectors = initial_vectors
         self._wv: Any = None
         self._check()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickle carries everything but the text that was read last; `train` needs one again."""
+        return {**self.__dict__, "_wv": None}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         if "state" not in values:
@@ -182,49 +195,37 @@ class WordVectorModel(Queries, abc.ABC):
             raise AttributeError(f"{self.state.model_name}: this model has no {name}")
         return self.state.columns(name)
 
-    def __len__(self) -> int:
-        return len(self.vocabulary)
-
-    def __contains__(self, word: object) -> bool:
-        return word in self.vocabulary.index
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.vocabulary.words)
-
-    def __getitem__(self, key: str | int | Iterable[str | int]) -> Array:
-        """The vector of a word or id, [vector_size], or of several, [n, vector_size].
-
-        Raises KeyError, which names the word, and IndexError.
-        """
-        rows: Any
-        if isinstance(key, (str, int, np.integer)):
-            rows = self.get_index(key)
-        else:
-            rows = [self.get_index(one) for one in key]
-        found: Array = self.vectors[rows]
-        return found
-
-    def get_index(self, key: str | int) -> int:
-        """The id of a word; an id is checked. Raises KeyError, which names the word, IndexError."""
-        return self.state.row_of(key)
-
-    def get_vector(self, key: str | int, norm: bool = False) -> Array:
-        """A word's vector, with `norm` divided by its length. Raises as `model[key]`."""
-        vector: Array = self.vectors[self.get_index(key)]
-        length = np.linalg.norm(vector)
-        return vector / length if norm and length else vector
+    def get_index(self, key: Any, default: Any = None) -> int:
+        """The id of a word; an id is itself. KeyError names what has none, unless `default`."""
+        return self.state.row_of(key) if default is None else super().get_index(key, default)
 
     @property
     def wv(self) -> Any:
-        """A gensim KeyedVectors of these words, counts and vectors, sharing their memory.
+        """The words and vectors as a gensim KeyedVectors, and without gensim as our own class with
+        the same names: always those of this moment, also where `.wv` was taken before a training.
 
-        The same object until the vocabulary changes. Raises ImportError without gensim.
+        What is stored through it (`wv["w"] = v`, `wv.vectors = X`, `wv.vectors_lockf[0] = 0`,
+        `wv.add_vector`) is stored in the model. Empty before `build_vocab`. It may be replaced by
+        other KeyedVectors: their words and vectors become the model's, which has learnt nothing
+        else then.
         """
         if self._wv is None:
-            self._wv = to_gensim(self.vectors, self.index_to_key, self.counts)
-        self._wv.vectors = self.vectors
-        self._wv.norms = None  # training may have changed the vectors
+            self._wv = vectors_of_model(self.state)
         return self._wv
+
+    @wv.setter
+    def wv(self, other: Any) -> None:
+        words = list(other.index_to_key)
+        counts = getattr(other, "counts", None)
+        if counts is None:
+            counts = getattr(other, "expandos", {}).get("count")
+        counts = np.ones(len(words), np.int64) if counts is None else np.array(counts, np.int64)
+        vocabulary = Vocabulary(words, counts, raw_words=int(counts.sum()), raw_types=len(words))
+        size = int(np.shape(other.vectors)[1])
+        settings = dataclasses.replace(self.state.settings, vector_size=size)
+        self.state.settings = settings
+        self.state.set_vocabulary(vocabulary, False, other)
+        self.state.corpus = None
 
     def to_embedding(self, freeze: bool = True) -> torch.nn.Embedding:
         """A torch.nn.Embedding with a copy of the vectors, whose indices are ids.
@@ -237,10 +238,22 @@ class WordVectorModel(Queries, abc.ABC):
         embedding: torch.nn.Embedding = torch.nn.Embedding.from_pretrained(weight, freeze=freeze)
         return embedding
 
-    def get_latest_training_loss(self) -> float:
-        """The sum of the losses of the latest call of `train`, over its epochs as far as it is."""
+    @property
+    def running_training_loss(self) -> float:
+        """The loss of the latest call of `train` so far, since it was last set: set to 0 in a
+        callback, it is from then on the loss since.
+        """
         run = self.state.run
-        return self.state.latest_loss if run is None else run.total_loss
+        total = self.state.latest_loss if run is None else run.total_loss
+        return total - self.state.loss_set_aside
+
+    @running_training_loss.setter
+    def running_training_loss(self, value: float) -> None:
+        self.state.loss_set_aside += self.running_training_loss - value
+
+    def get_latest_training_loss(self) -> float:
+        """`running_training_loss`: without a change, the sum over the epochs of the latest call."""
+        return self.running_training_loss
 
     # ---- vocabulary ----
 
@@ -295,7 +308,15 @@ class WordVectorModel(Queries, abc.ABC):
                     f"{vocabulary.raw_words} words, {vocabulary.raw_types} of them different"
                 )
             raise ValueError(f"{self.state.model_name}: {found}")
-        self._set_vocabulary(vocabulary, update)
+        self.state.set_vocabulary(vocabulary, update, self.initial_vectors)
+        LOGGER.info(
+            "%s: %d words of %d different ones, read from %d words in %d sentences",
+            self.state.model_name,
+            len(vocabulary),
+            vocabulary.raw_types,
+            vocabulary.raw_words,
+            vocabulary.raw_sentences,
+        )
         self.state.corpus = text
         self.corpus_count = vocabulary.raw_sentences
         self.corpus_total_words = vocabulary.raw_words
@@ -326,7 +347,7 @@ class WordVectorModel(Queries, abc.ABC):
                 f"{vocabulary.min_count} for "
                 f"{len(word_freq)} words"
             )
-        self._set_vocabulary(vocabulary, update)
+        self.state.set_vocabulary(vocabulary, update, self.initial_vectors)
         self.state.corpus = None
         self.corpus_count = int(corpus_count or 0)
         self.corpus_total_words = vocabulary.raw_words
@@ -342,10 +363,6 @@ class WordVectorModel(Queries, abc.ABC):
         if not isinstance(word, str):
             raise TypeError(f"{name}: words of word_freq must be str, got {word!r}")
         return check_whole(name, f"the count of {word!r}", number, 0)
-
-    def _set_vocabulary(self, vocabulary: Vocabulary, update: bool) -> None:
-        self.state.set_vocabulary(vocabulary, update, self.initial_vectors)
-        self._wv = None
 
     def _one_source(self, corpus: Source | None, **others: Source | None) -> Source | None:
         given = {"corpus": corpus, **others}
@@ -377,16 +394,7 @@ class WordVectorModel(Queries, abc.ABC):
         `lockf` 0 locks those rows, so that training leaves them alone; 1 lets them go on. Returns
         how many they are. Raises OSError, and ValueError for a damaged file or another size.
         """
-        check_choice(self.state.model_name, "lockf", lockf, (0, 1))
-        words, vectors, _ = load_word2vec_format(
-            fname, binary=binary, encoding=encoding, unicode_errors=unicode_errors
-        )
-        rows = self.state.take_vectors(dict(zip(words, vectors, strict=True)))
-        locked = self.state.locked_rows()
-        mask = np.zeros(len(self), bool) if locked is None else locked.astype(bool)
-        mask[rows] = not lockf
-        self.locked = mask
-        return len(rows)
+        return self.state.intersect(fname, lockf, binary, encoding, unicode_errors)
 
     # ---- training ----
 
@@ -436,15 +444,18 @@ class WordVectorModel(Queries, abc.ABC):
             check_writable(self.checkpoint)
             checkpoints = Checkpoints(self.checkpoint, self.checkpoint_every, self.save)
         bar = ProgressBar() if self.state.runtime.shows_progress() else None
-        tell = functools.partial(notify, [bar, *listeners] if bar else listeners, self)
+        shown: list[Any] = [] if bar is None else [bar]
+        tell = functools.partial(notify, [*shown, Log(), *listeners], self)
         self.state.begin(run, corpus)
         before = run.effective_words, run.words
+        start = time.perf_counter()
         try:
             train(self.state, corpus, run, tell, checkpoints, group)
         except FloatingPointError:
             self.state.run = None
             raise
         finally:
+            self.state.train_seconds += time.perf_counter() - start
             if bar is not None:
                 bar.close()
         return run.effective_words - before[0], run.words - before[1]

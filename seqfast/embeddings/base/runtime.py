@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seqfast.embeddings.corpus.text import Decoding
 from seqfast.embeddings.files import PathLike
 from seqfast.ops.base.checks import check_whole, is_number
 
@@ -25,6 +26,8 @@ class Runtime:
     process_group: ProcessGroup | None = None
     cache_folder: PathLike | None = None
     memory_limit: int | None = None
+    encoding: str = "utf-8"
+    errors: str | None = None  # of texts that are read
     progress: bool = True
     callbacks: list[Any]
 
@@ -32,6 +35,7 @@ class Runtime:
         """Raises TypeError or ValueError, in the name of `operation`, for what cannot be."""
         if self.workers is not None:
             check_whole(operation, "workers", self.workers, 1, also=", or None")
+        Decoding(self.encoding, self.errors).check()
         every = self.checkpoint_every
         if every != "epoch" and not (is_number(every) and float(every) >= 0):
             raise ValueError(
@@ -48,4 +52,5 @@ class Runtime:
             "workers": self.workers,
             "cache_folder": self.cache_folder,
             "memory_limit": self.memory_limit,
+            "decoding": Decoding(self.encoding, self.errors),
         }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import copy
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -13,7 +15,10 @@ from seqfast.embeddings.base.kernels import Kernels
 from seqfast.embeddings.base.run import Run
 from seqfast.embeddings.base.runtime import Runtime
 from seqfast.embeddings.corpus.vocabulary import Corpus, Vocabulary
+from seqfast.embeddings.files import PathLike
 from seqfast.embeddings.formats.safetensors import FileKind
+from seqfast.embeddings.formats.word2vec import load_word2vec_format
+from seqfast.ops.base.checks import check_choice
 
 Array = npt.NDArray[Any]
 
@@ -58,10 +63,14 @@ class State(abc.ABC):
         self.vocabulary = Vocabulary([], np.zeros(0, np.int64))
         self.matrices: dict[str, Array] = {}
         self.locked: Any = None  # words, ids, or bool [V]: rows that stay as they are
+        self.lock_factors: Array | None = None  # gensim's vectors_lockf, [V] of 0 and 1
+        self.attributes: dict[str, Array] = {}  # further things known of each word, [V]
         self.corpus: Corpus | None = None  # read last
         self.corpus_count = 0
-        self.corpus_total_words = 0
+        self.corpus_total_words: int | None = 0  # None: a model of gensim's that did not say
         self.train_count = 0
+        self.train_seconds = 0.0  # of all calls of train
+        self.least_alpha: float | None = None  # of a training so far
         self.kernels: Kernels | None = None  # while it trains
         self.forget_training()
 
@@ -72,6 +81,35 @@ class State(abc.ABC):
         self.run: Run | None = None  # unfinished
         self.trained_on: str | None = None  # the fingerprint of a corpus
         self.latest_loss = 0.0
+        self.loss_set_aside = 0.0  # of the loss of a run: what its user does not want to see
+
+    # ---- pickles and copies ----
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the text, and the matrices without what pads and aligns their rows."""
+        self.fetch()
+        values = {**self.__dict__, "corpus": None, "kernels": None}
+        values["runtime"] = dataclasses.replace(self.runtime, process_group=None)
+        size = self.settings.vector_size
+        values["matrices"] = {
+            name: np.ascontiguousarray(matrix[:, :size]) for name, matrix in self.matrices.items()
+        }
+        return values
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        kept = values["matrices"]
+        self.__dict__.update(values)
+        if kept:
+            self.matrices = self.new_matrices(len(self.vocabulary))
+            for name, matrix in self.matrices.items():
+                matrix[:, : self.settings.vector_size] = kept[name]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> State:
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        copied.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        copied.corpus = self.corpus  # nobody changes a text that was read
+        return copied
 
     # ---- what a model adds ----
 
@@ -102,23 +140,54 @@ class State(abc.ABC):
         if self.kernels is not None:
             self.kernels.fetch()
 
-    def row_of(self, key: str | int) -> int:
-        """The id of a word; an id is checked. Raises KeyError, which names the word, IndexError."""
-        if isinstance(key, str):
-            try:
-                return self.vocabulary.index[key]
-            except KeyError:
-                raise KeyError(
-                    f"{self.model_name}: {key!r} is not in the vocabulary of {len(self)} words"
-                ) from None
-        if not isinstance(key, (int, np.integer)) or isinstance(key, bool):
-            raise TypeError(f"{self.model_name}: a word must be a str or an id, got {key!r}")
-        if not 0 <= key < len(self):
-            raise IndexError(f"{self.model_name}: ids must be from 0 to {len(self) - 1}, got {key}")
-        return int(key)
+    def row_of(self, key: Any) -> int:
+        """The id of a word; an id is checked. Raises KeyError, which names the word or id."""
+        index = self.vocabulary.index
+        try:
+            place = index.get(key)
+        except TypeError:
+            raise TypeError(
+                f"{self.model_name}: a word must be a str or another hashable thing, or an id, "
+                f"got {key!r}"
+            ) from None
+        if place is not None:
+            return place
+        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+            if not 0 <= key < len(self):
+                raise IndexError(
+                    f"{self.model_name}: ids must be from 0 to {len(self) - 1}, got {key}"
+                )
+            return int(key)
+        raise KeyError(f"{self.model_name}: {key!r} is not in the vocabulary of {len(self)} words")
 
     def locked_rows(self) -> Array | None:
-        """`locked` as uint8 [V]."""
+        """`locked` and `lock_factors` as uint8 [V]."""
+        rows = self._locked_by_name()
+        if self.lock_factors is None:
+            return rows
+        factors = np.asarray(self.lock_factors)
+        if factors.shape not in ((len(self),), (1,)):
+            raise ValueError(
+                f"{self.model_name}: vectors_lockf must be [{len(self)}], or [1] for all words, "
+                f"got {list(factors.shape)}"
+            )
+        if not np.isin(factors, (0, 1)).all():
+            wrong = factors[~np.isin(factors, (0, 1))][0]
+            raise ValueError(
+                f"{self.model_name}: vectors_lockf must be 0 (locked) or 1, got {wrong}"
+            )
+        if factors.all():
+            return rows
+        stay = np.broadcast_to(factors == 0, len(self)).astype(np.uint8)
+        return stay if rows is None else rows | stay
+
+    def lock_factors_to_write(self) -> Array:
+        """`lock_factors` [V], made here where there is none yet."""
+        if self.lock_factors is None:
+            self.lock_factors = np.ones(len(self), np.float32)
+        return self.lock_factors
+
+    def _locked_by_name(self) -> Array | None:
         if self.locked is None:
             return None
         if isinstance(self.locked, (str, bytes)) or not isinstance(self.locked, Iterable):
@@ -151,12 +220,59 @@ class State(abc.ABC):
             if locked is not None:
                 locked = np.concatenate([locked, np.zeros(len(vocabulary) - known, np.uint8)])
                 self.locked = locked.astype(bool)
+            more = len(vocabulary) - known
+            attributes = {
+                name: np.append(values, np.zeros(more, values.dtype))
+                for name, values in self.attributes.items()
+            }
         else:
             self.forget_training()
+            attributes = {}
         self.draw_first_values(matrices, known)
         if initial_vectors is not None:
             self._copy_vectors(initial_vectors, vectors, vocabulary, known)
         self.vocabulary, self.matrices, self.run = vocabulary, matrices, None
+        self.attributes, self.lock_factors = attributes, None
+
+    def add_words(self, words: list[Any], vectors: Array) -> None:
+        """Words that are new, with their vectors [words, vector_size] and a count of 0."""
+        old = self.vocabulary
+        counts = np.append(old.counts, np.zeros(len(words), np.int64))
+        vocabulary = dataclasses.replace(old, words=[*old.words, *words], counts=counts)
+        given = dict(zip(words, vectors, strict=True))
+        self.set_vocabulary(vocabulary, len(old) > 0, given)
+
+    def replace_vectors(self, values: Any) -> None:
+        """Copies vectors of all words, [V, vector_size]. Raises ValueError for another shape."""
+        vectors = self.columns("vectors") if self.matrices else np.zeros((0, 0), np.float32)
+        given = np.asarray(values, np.float32)
+        if given.shape != vectors.shape:
+            raise ValueError(
+                f"{self.model_name}: vectors must be {list(vectors.shape)}, as they are, got "
+                f"{list(given.shape)}; add_vectors adds words"
+            )
+        vectors[...] = given
+
+    def derived_attribute(self, name: str) -> Array:
+        """Something of each word that is not kept but can be found, [V]. KeyError for others."""
+        raise KeyError(f"{self.model_name}: nothing of the name {name!r} is known of the words")
+
+    def intersect(
+        self, path: PathLike, lockf: float, binary: bool, encoding: str, unicode_errors: str
+    ) -> int:
+        """Takes the vectors of a file in word2vec's format for the words both have."""
+        check_choice(self.model_name, "lockf", lockf, (0, 1))
+        words, vectors, _ = load_word2vec_format(
+            path, binary=binary, encoding=encoding, unicode_errors=unicode_errors
+        )
+        rows = self.take_vectors(dict(zip(words, vectors, strict=True)))
+        self.lock_factors_to_write()[rows] = lockf
+        if self.locked is not None:
+            locked = self._locked_by_name()
+            assert locked is not None
+            locked[rows] = not lockf
+            self.locked = locked.astype(bool)
+        return len(rows)
 
     def take_vectors(self, source: Any) -> list[int]:
         """Copies the vectors of the words that `source` has, too; returns their rows."""
@@ -211,6 +327,7 @@ class State(abc.ABC):
         """A run that is new, or goes on: it takes the place of what was there."""
         if run is not self.run:
             self.epochs_trained = run.first_epoch
+            self.loss_set_aside = 0.0
         self.corpus, self.run, self.trained_on = corpus, run, corpus.fingerprint
 
     def end_epoch(self, run: Run) -> None:
@@ -220,6 +337,12 @@ class State(abc.ABC):
         run.end_epoch()
 
     def end_run(self, run: Run) -> None:
+        rates = [
+            run.alpha,
+            run.min_alpha,
+            *([] if self.least_alpha is None else [self.least_alpha]),
+        ]
+        self.least_alpha = min(rates)
         self.latest_loss = run.total_loss
         self.run = None
         self.train_count += 1

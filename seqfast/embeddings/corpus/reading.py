@@ -10,14 +10,14 @@ from seqfast.embeddings.corpus.id_store import IdStore
 from seqfast.embeddings.corpus.selection import TrimRule, VocabularySelection, apply_trim_rule
 from seqfast.embeddings.corpus.sources import (
     PIECE_TOKENS,
+    UTF_8,
     Array,
-    Path,
     Reader,
-    ReadingProgress,
     Source,
     is_ids,
     open_source,
 )
+from seqfast.embeddings.corpus.text import Decoding, Path, ReadingProgress
 from seqfast.embeddings.corpus.vocabulary import Corpus, Vocabulary
 from seqfast.ops.base.checks import check_whole
 from seqfast.ops.corpus import fingerprint
@@ -34,6 +34,7 @@ def read(
     cache_folder: Path | None = None,
     memory_limit: int | None = None,
     progress: ReadingProgress | None = None,
+    decoding: Decoding = UTF_8,
     words: Sequence[str] | None = None,
     known: Vocabulary | None = None,
 ) -> tuple[Vocabulary, Corpus]:
@@ -90,6 +91,7 @@ def read(
             trim_rule=trim_rule,
             workers=workers,
             progress=progress,
+            decoding=decoding,
             words=words,
         )
         vocabulary = chosen.of_counted(counted)
@@ -100,6 +102,7 @@ def read(
             cache_folder=cache_folder,
             memory_limit=memory_limit,
             progress=progress,
+            decoding=decoding,
         )
         return vocabulary, corpus
     reader, parts = open_source(
@@ -108,6 +111,7 @@ def read(
         known=() if known is None else known.words,
         workers=workers,
         progress=progress,
+        decoding=decoding,
     )
     store = IdStore(cache_folder, memory_limit)
     try:
@@ -127,6 +131,7 @@ def encode(
     cache_folder: Path | None = None,
     memory_limit: int | None = None,
     progress: ReadingProgress | None = None,
+    decoding: Decoding = UTF_8,
     words: Sequence[str] | None = None,
 ) -> Corpus:
     """A corpus in the ids of a vocabulary, other words left out.
@@ -160,6 +165,7 @@ def encode(
         frozen=True,
         workers=workers,
         progress=progress,
+        decoding=decoding,
     )
     store = IdStore(cache_folder, memory_limit)
     try:
@@ -177,6 +183,7 @@ def count(
     trim_rule: TrimRule | None = None,
     workers: int | None = None,
     progress: ReadingProgress | None = None,
+    decoding: Decoding = UTF_8,
     words: Sequence[str] | None = None,
 ) -> Vocabulary:
     """Every word of a corpus, whatever its count.
@@ -209,7 +216,12 @@ def count(
     if max_vocab_size is not None:
         check_whole("corpus", "max_vocab_size", max_vocab_size, 1, also=", or None")
     reader, parts = open_source(
-        source, words=words, max_types=max_vocab_size, workers=workers, progress=progress
+        source,
+        words=words,
+        max_types=max_vocab_size,
+        workers=workers,
+        progress=progress,
+        decoding=decoding,
     )
     least = 1
     for full in parts:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import bz2
-import errno
-import gzip
+import contextlib
 import io
-import lzma
+import itertools
 import os
-import stat
-import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
 
+from seqfast.embeddings.corpus.text import Decoding, Path, ReadingProgress, expanded, feed_files
 from seqfast.ops.base.arrays import thread_count
 from seqfast.ops.corpus import WordReader
 
 Array = np.ndarray[Any, Any]
-Path = str | os.PathLike[str]
 Source = Path | Sequence[Path] | Iterable[Iterable[str]] | tuple[Any, Any]
-ReadingProgress = Callable[[int, int | None, str], None]
+UTF_8 = Decoding()
 
 PIECE_TOKENS = 1 << 22
 _BLOCK = 4 << 20
-_LONGEST_WORD = 1 << 30
 _TEXT_OR_PATHS = (
     "a path, a list of paths, an iterable of lists of words, or integers as (ids, offsets)"
 )
@@ -57,32 +52,40 @@ def open_source(
     source: Source,
     *,
     words: Sequence[str] | None = None,
-    known: Sequence[str] = (),
+    known: Sequence[Any] = (),
     frozen: bool = False,
     max_types: int | None = None,
     workers: int | None = None,
     progress: ReadingProgress | None = None,
+    decoding: Decoding = UTF_8,
 ) -> tuple[Reader, Iterator[bool]]:
     """A reader, and what makes it read: each item says whether it stopped to be pruned."""
     if workers is not None and workers < 1:
         raise ValueError(f"corpus: workers must be 1 or more, got {workers}")
+    decoding.check()
     if is_ids(source):
         ids, offsets = cast("tuple[Any, Any]", source)
         return IdReader(ids, offsets, words, known, frozen), iter(())
     if words is not None:
         raise TypeError("corpus: words goes with (ids, offsets), got another source")
-    paths = paths_of(source)
+    given = cast(Any, source)
+    begins_anew = not isinstance(given, Iterator)
+    sentences, paths = paths_or_sentences(given)
     if paths is not None:
+        paths = expanded(paths)
         if max_types is not None:
             _check_regular(paths)
+        for word in known:
+            if not isinstance(word, str):
+                raise TypeError(
+                    "corpus: the words of files are str, but the vocabulary has the "
+                    f"{type(word).__name__} {_short(word)}: pass lists of words"
+                )
         reader = WordReader(known, frozen=frozen, max_types=max_types, threads=workers)
         threads = thread_count() if workers is None else workers
         block = max(_BLOCK, min(threads, 64) * _BLOCK // 4)
-        return reader, feed_files(reader, paths, block, progress)
-    sentences = cast("Iterable[Iterable[str]]", source)
-    if isinstance(source, (bytes, bytearray, np.ndarray)) or not hasattr(source, "__iter__"):
-        raise TypeError(f"corpus: source must be {_TEXT_OR_PATHS}, got {type(source).__name__}")
-    if max_types is not None and iter(sentences) is sentences:
+        return reader, feed_files(reader, paths, block, progress, decoding)
+    if max_types is not None and not begins_anew:
         raise ValueError(
             "corpus: max_vocab_size reads the source twice, so it must be a list or another "
             f"iterable that can begin again, got a {type(source).__name__}"
@@ -92,22 +95,82 @@ def open_source(
 
 
 def is_ids(source: object) -> bool:
-    """Whether it is (ids, offsets): two arrays, of whatever library."""
-    return isinstance(source, tuple) and len(source) == 2 and all(map(_is_array, source))
+    """Whether it is (ids, offsets): two arrays of numbers, of whatever library."""
+    if not (isinstance(source, tuple) and len(source) == 2 and all(map(_is_array, source))):
+        return False
+    # Two sentences that are arrays of words are none.
+    return all(getattr(part.dtype, "kind", "i") not in "OUST" for part in source)
 
 
-def paths_of(source: object) -> list[Path] | None:
-    """The paths it is, or None."""
+def paths_or_sentences(source: Any) -> tuple[Any, list[Path] | None]:
+    """What it is by what is in it: (sentences, None), or (None, paths)."""
     if isinstance(source, (str, os.PathLike)):
-        return [source]
-    paths = isinstance(source, (list, tuple)) and bool(source)
-    if paths and all(isinstance(part, (str, os.PathLike)) for part in cast(Any, source)):
-        return list(cast("Sequence[Path]", source))
-    return None
+        return None, [source]
+    if isinstance(source, (bytes, bytearray, Mapping)) or not hasattr(source, "__iter__"):
+        raise TypeError(f"corpus: source must be {_TEXT_OR_PATHS}, got {type(source).__name__}")
+    if hasattr(source, "iloc") and hasattr(source, "columns"):
+        raise TypeError(
+            f"corpus: source must be one column of a table, such as table['words'], got the whole "
+            f"{type(source).__name__}"
+        )
+    if hasattr(source, "readinto") or isinstance(source, io.TextIOBase):
+        raise TypeError(
+            f"corpus: source must be {_TEXT_OR_PATHS}, got an open file; pass its path, or its "
+            "lines split into words"
+        )
+    numbers = isinstance(source, np.ndarray) and source.dtype.kind not in "OUT"
+    numbers = numbers and not (source.ndim == 2 and source.dtype.kind in "iu")
+    if numbers or (isinstance(source, np.ndarray) and not source.ndim):
+        raise TypeError(
+            f"corpus: source must be {_TEXT_OR_PATHS}, got ndarray of {source.dtype} "
+            f"{list(source.shape)}"
+        )
+    if isinstance(source, np.ndarray) and source.ndim == 2:
+        return source.tolist(), None
+    if isinstance(source, (list, tuple)):
+        if source and all(isinstance(part, (str, os.PathLike)) for part in source):
+            return None, list(source)
+        return source, None
+    if iter(source) is not source:  # a Series, an array, a class of sentences
+        return source, None
+    first = next(source, _NOTHING)
+    # A str that is no path is a sentence that was not split, as the reader of sentences says.
+    if isinstance(first, os.PathLike) or (isinstance(first, str) and _exists(first)):
+        return None, [first, *source]
+    return (() if first is _NOTHING else _GivenBack(first, source)), None
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.exists(os.path.expanduser(path))
+    except ValueError:
+        return False
+
+
+_NOTHING = object()
+
+
+class _GivenBack:
+    """An iterator whose first item was looked at."""
+
+    def __init__(self, first: Any, rest: Iterator[Any]) -> None:
+        self._all = itertools.chain([first], rest)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._all
 
 
 def _is_array(part: object) -> bool:
     return hasattr(part, "dtype") and hasattr(part, "shape")
+
+
+def _check_regular(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError(
+                "corpus: max_vocab_size reads the source twice, so it must be a file, "
+                f"got {os.fspath(path)}, which is none"
+            )
 
 
 def _short(value: object) -> str:
@@ -115,121 +178,26 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-# Files.
-
-
-def feed_files(
-    reader: WordReader, paths: Sequence[Path], block: int, progress: ReadingProgress | None
-) -> Iterator[bool]:
-    """Reads files one after the other, in blocks; a sentence ends where its file does."""
-    sizes = [os.stat(path) if os.path.exists(path) else None for path in paths]
-    regular = all(size is not None and stat.S_ISREG(size.st_mode) for size in sizes)
-    total = sum(size.st_size for size in sizes if size is not None) if regular else None
-    before = 0
-    for path in paths:
-        with _open(path) as packed:
-            kind, text = _unpacked(path, packed)
-            with text:
-                while _read_block(reader, block, path, kind, text):
-                    yield False
-                    while reader.full:
-                        yield True
-                        reader.feed(0)
-                    if progress is not None:
-                        progress(before + _bytes_taken(packed), total, "bytes")
-                before += _bytes_taken(packed)
-        reader.end()
-        while reader.full:
-            yield True
-            reader.end()
-    yield False
-
-
-def _open(path: Path) -> io.BufferedReader:
-    try:
-        return open(path, "rb")
-    except (FileNotFoundError, ValueError) as error:
-        found = error.errno if isinstance(error, OSError) else errno.ENOENT
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        found = errno.ENOENT
-    name = os.fspath(path)
-    raise FileNotFoundError(
-        found,
-        "corpus: no such file (a str is a path; a sentence is a list of words)",
-        name if len(name) <= 200 else f"{name[:197]}...",
-    )
-
-
-def _check_regular(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            raise ValueError(
-                "corpus: max_vocab_size reads the source twice, so it must be a file, "
-                f"got {os.fspath(path)}, which is none"
-            )
-
-
-def _unpacked(path: Path, packed: io.BufferedReader) -> tuple[str, io.BufferedIOBase]:
-    """The text in a file; what its first bytes are counts, not how it is called."""
-    start = packed.peek(14)[:14]
-    suffix = os.path.splitext(os.fspath(path))[1]
-    for kind, ending, magic, opener in (
-        ("gzip", ".gz", (b"\x1f\x8b\x08",), gzip.open),
-        ("bzip2", ".bz2", (b"BZh", b"1AY&SY", b"\x17rE8P\x90"), bz2.open),
-        ("xz", ".xz", (b"\xfd7zXZ\0",), lzma.open),
-    ):
-        whole = start.startswith(magic[0])
-        if kind == "bzip2":
-            whole = whole and start[3:4].isdigit() and start[4:10] in magic[1:]
-        # A file cut within the magic bytes is a damaged archive too, if it is called one.
-        cut = suffix == ending and 0 < len(start) < 10 and magic[0].startswith(start[:3])
-        if whole or cut:
-            return kind, cast(io.BufferedIOBase, opener(packed, "rb"))
-    return "", packed
-
-
-def _read_block(
-    reader: WordReader, block: int, path: Path, kind: str, text: io.BufferedIOBase
-) -> bool:
-    if reader.unread > _LONGEST_WORD:
-        raise ValueError(
-            f"corpus: words must have at most {_LONGEST_WORD} bytes, got a longer one in "
-            f"{os.fspath(path)}; is it a text?"
-        )
-    try:
-        size = text.readinto(reader.space(block))
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise _damaged(path, kind, error) from error
-    except OSError as error:
-        if error.errno is None:  # bz2's "Invalid data stream"
-            raise _damaged(path, kind, error) from error
-        raise OSError(error.errno, f"corpus: {error.strerror}", os.fspath(path)) from error
-    if size:
-        reader.feed(size)
-    return bool(size)
-
-
-def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
-    return ValueError(f"corpus: {os.fspath(path)} must be a whole {kind} file, got: {error}")
-
-
-def _bytes_taken(file: io.BufferedReader) -> int:
-    return file.tell() if file.seekable() else 0
-
-
 # Token lists.
 
 
-class _NumberByWord(dict[str, int]):
+class _NumberByWord(dict[Any, int]):
     """Word to number; a word that is looked up for the first time gets the next one."""
 
-    def __missing__(self, word: str) -> int:
-        if not isinstance(word, str):
-            raise TypeError
-        number = self[str(word)] = len(self)
+    def __missing__(self, word: Any) -> int:
+        number = self[plain_word(word)] = len(self)
         return number
+
+
+def plain_word(word: Any) -> Any:
+    """A word without NumPy's or another library's class. TypeError for what is no word."""
+    if isinstance(word, str):
+        return str(word)
+    if isinstance(word, np.generic):
+        word = word.item()
+    if word is None or isinstance(word, (bytes, bytearray)) or word != word:
+        raise TypeError
+    return word
 
 
 class Renumbering:
@@ -282,7 +250,9 @@ class TokenReader:
     def feed(
         self, source: Iterable[Iterable[str]], progress: ReadingProgress | None
     ) -> Iterator[bool]:
-        total = len(source) if isinstance(source, Sized) else None
+        total = None
+        with contextlib.suppress(Exception):  # it is for the bar alone
+            total = len(source)  # type: ignore[arg-type]
         for sentence in source:
             self._sentence(sentence)
             if self._max_types is not None and self.types > self._max_types:
@@ -327,10 +297,13 @@ class TokenReader:
 
     def _check(self, tokens: Sequence[object]) -> None:
         for place, token in enumerate(tokens):
-            if not isinstance(token, str):
+            try:
+                hash(plain_word(token))
+            except TypeError:
                 raise TypeError(
-                    f"corpus: word {place} of sentence {self.raw_sentences} must be a str, "
-                    f"got {type(token).__name__} {_short(token)}"
+                    f"corpus: word {place} of sentence {self.raw_sentences} must be a str, or "
+                    f"another hashable thing but bytes, None and NaN, got "
+                    f"{type(token).__name__} {_short(token)}"
                 ) from None
 
     def counts(self) -> Array:

@@ -33,13 +33,13 @@ def to_gensim(vectors: Any, words: Sequence[str], counts: Any = None) -> Any:
         >>> to_gensim(np.eye(2, dtype=np.float32), ["a", "b"])["b"]
         array([0., 1.], dtype=float32)
     """
-    keyed_vectors = _keyed_vectors("to_gensim")
+    kind = keyed_vectors_class("to_gensim")
     vectors = float32_rows("to_gensim", vectors)
     if len(words) != len(vectors):
         raise ValueError(
             f"to_gensim: words must be as many as vectors, {len(vectors)}, got {len(words)}"
         )
-    result = keyed_vectors(vectors.shape[1])
+    result = kind(vectors.shape[1])
     result.index_to_key = list(words)
     result.key_to_index = {word: place for place, word in enumerate(result.index_to_key)}
     if len(result.key_to_index) != len(words):
@@ -71,7 +71,7 @@ def from_gensim(keyed_vectors: Any) -> Loaded:
     """
     vectors = np.array(keyed_vectors.vectors, np.float32)
     counts = keyed_vectors.expandos.get("count")
-    words = [str(word) for word in keyed_vectors.index_to_key]
+    words = list(keyed_vectors.index_to_key)
     return Loaded(words, vectors, None if counts is None else np.array(counts, np.int64))
 
 
@@ -121,7 +121,7 @@ def load_gensim(path: PathLike) -> Loaded:
         >>> load_gensim("vectors.kv").words
         ['a', 'b']
     """
-    found = _keyed_vectors("load_gensim").load(os.fspath(path))
+    found = keyed_vectors_class("load_gensim").load(os.fspath(path))
     found = getattr(found, "wv", found)
     if not hasattr(found, "index_to_key"):
         raise ValueError(
@@ -130,7 +130,8 @@ def load_gensim(path: PathLike) -> Loaded:
     return from_gensim(found)
 
 
-def _keyed_vectors(operation: str) -> Any:
+def keyed_vectors_class(operation: str) -> Any:
+    """gensim's KeyedVectors. Raises ImportError without gensim."""
     try:
         from gensim.models import KeyedVectors
     except ImportError as error:

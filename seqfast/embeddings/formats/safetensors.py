@@ -237,9 +237,18 @@ def _damage_named(path: Path, kind: FileKind, what: str) -> Iterator[None]:
         raise _damaged(path, kind, f"{what} is too deep") from error
 
 
-def pack_words(words: list[str]) -> tuple[Array, Array]:
-    """The words' UTF-8 bytes one after another, uint8, and where each begins, int64 [words + 1]."""
-    encoded = [word.encode("utf-8", "surrogatepass") for word in words]
+def pack_words(words: list[Any]) -> tuple[Array, Array]:
+    """The words' UTF-8 bytes one after another, uint8, and where each begins, int64 [words + 1].
+
+    Raises TypeError for words that are neither str nor int.
+    """
+    for word in words:
+        if not isinstance(word, (str, int)):
+            raise TypeError(
+                f"save: words must be str or int to be kept in a file, got {type(word).__name__} "
+                f"{word!r}; a pickle keeps any"
+            )
+    encoded = [str(word).encode("utf-8", "surrogatepass") for word in words]
     offsets = np.zeros(len(words) + 1, np.int64)
     np.cumsum([len(word) for word in encoded], out=offsets[1:])
     return np.frombuffer(b"".join(encoded), np.uint8), offsets

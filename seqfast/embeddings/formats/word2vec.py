@@ -343,8 +343,8 @@ def _first_of_each(words: list[str], vectors: Array) -> tuple[list[str], Array]:
 # ---- writing ----
 
 
-def _encoded(operation: str, word: str, encoding: str, errors: str, binary: bool) -> bytes:
-    name = word.encode(encoding, errors)
+def _encoded(operation: str, word: Any, encoding: str, errors: str, binary: bool) -> bytes:
+    name = str(word).encode(encoding, errors)  # gensim, too, writes what words look like
     if not name or name != name.strip() or b"\n" in name or (binary and b" " in name):
         wanted = "without spaces" if binary else "without newlines or spaces at their ends"
         raise ValueError(f"{operation}: words must be {wanted} and not empty, got {word!r}")

@@ -15,6 +15,7 @@ from seqfast.embeddings.vectors.search import (
     SCORE_BYTES,
     analogy_vectors,
     first_rows,
+    normalise,
     pair_cosines,
     search,
 )
@@ -99,6 +100,7 @@ def evaluate_analogies(
     case_insensitive: bool = True,
     dummy4unknown: bool = False,
     memory: int = SCORE_BYTES,
+    cosmul: bool = False,
 ) -> tuple[float, list[dict[str, Any]]]:
     """The share of analogies (a is to b as c is to d) whose d is found by `analogy`.
 
@@ -106,7 +108,8 @@ def evaluate_analogies(
     Google's questions-words.txt (plain, .gz, .bz2 or .xz), or its lines: four words, below headings
     ": section"; other lines are passed over. Questions and answers are sought among the first
     `restrict_vocab` words; of words that differ in case alone the first one counts for all. A
-    question with an unknown word is left out, or counts as wrong with `dummy4unknown`.
+    question with an unknown word is left out, or counts as wrong with `dummy4unknown`. `cosmul`
+    answers by products of shifted cosines (Levy & Goldberg 2014).
 
     Returns (share of right answers, sections), the results of gensim's `evaluate_word_analogies`:
     each section a dict of "section", "correct" and "incorrect", the latter two lists of
@@ -136,7 +139,9 @@ def evaluate_analogies(
         raise ValueError(f"{operation}: analogies must hold lines of four words, got none")
     known = [quadruple for _, quadruple in questions if all(word in index for word in quadruple)]
     right = iter(
-        _answered_rightly(vectors, words, index, known, restrict_vocab, case_insensitive, memory)
+        _answered_rightly(
+            vectors, words, index, known, restrict_vocab, case_insensitive, memory, cosmul
+        )
     )
     for place, quadruple in questions:
         answered = all(word in index for word in quadruple) and next(right)
@@ -157,6 +162,7 @@ def _answered_rightly(
     restrict_vocab: int | None,
     case_insensitive: bool,
     memory: int,
+    cosmul: bool,
 ) -> list[bool]:
     """Whether each question of known words is answered rightly."""
     if not questions:
@@ -164,9 +170,12 @@ def _answered_rightly(
     ids = np.array([[index[word] for word in question] for question in questions])
     answers = first_rows(vectors, restrict_vocab)
     k = min(_ANSWERS_PER_QUESTION, len(answers))
-    offsets = analogy_vectors(vectors, as_library_of("", "", ids[:, :3], vectors), False)
-    exclude = as_library_of("", "", np.ascontiguousarray(ids[:, :3]), vectors)
-    found = to_numpy(search(answers, offsets, k, exclude, memory, False)[1])
+    if cosmul:
+        found = _answers_by_cosmul(to_numpy(vectors), ids[:, :3], k, len(answers))
+    else:
+        offsets = analogy_vectors(vectors, as_library_of("", "", ids[:, :3], vectors), False)
+        exclude = as_library_of("", "", np.ascontiguousarray(ids[:, :3]), vectors)
+        found = to_numpy(search(answers, offsets, k, exclude, memory, False)[1])
     # Of words that differ in case alone, the first stands for all.
     forms = (word.upper() if case_insensitive else word for word in words[: len(answers)])
     form = np.array([index[word] for word in forms])
@@ -178,6 +187,19 @@ def _answered_rightly(
     chosen = np.where(usable.any(1), usable.argmax(1), last)
     right: list[bool] = (predicted[np.arange(len(ids)), chosen] == ids[:, 3]).tolist()
     return right
+
+
+def _answers_by_cosmul(vectors: Array, questions: Array, k: int, answers: int) -> Array:
+    """3CosMul: the ids of the k best for each (a, b, c), -1 where there are fewer."""
+    rows = to_numpy(normalise(vectors))
+    found = np.full((len(questions), k), -1, np.int64)
+    for place, question in enumerate(questions):
+        a, b, c = (rows[:answers] @ rows[question].T).T / 2 + 0.5
+        scores = b * c / (a + np.float32(1e-6))
+        scores[question[question < answers]] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:k]
+        found[place, : len(best)] = np.where(np.isfinite(scores[best]), best, -1)
+    return found
 
 
 # ---- test sets ----

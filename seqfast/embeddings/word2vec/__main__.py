@@ -10,7 +10,6 @@ from seqfast.embeddings.command_line import (
     check_classes_can_be_found,
     check_distinct,
     check_files,
-    say,
     seconds_or_epoch,
     told_on_standard_error,
     usable_cores,
@@ -32,6 +31,8 @@ def main(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     options = parser.parse_args(arguments)
+    if options.train == "-":
+        options.train = "/dev/stdin"
     with told_on_standard_error(PROGRAM, options.checkpoint) as outcome:
         _train(_model(parser, options), options)
     return outcome.status
@@ -46,7 +47,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-train", metavar="FILE", required=True, help="text, one sentence a line; .gz, .bz2, .xz")
+    add(
+        "-train",
+        metavar="FILE",
+        required=True,
+        help="text, one sentence a line; .gz, .bz2, .xz, .zst; a folder of them; -: standard input",
+    )
     add("-output", metavar="FILE", help="word vectors, or classes of words")
     add("-size", type=int, default=100, help="columns of a vector (100)")
     add("-window", type=int, default=5, help="words on each side, at most (5)")
@@ -77,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
         default=600.0,
         type=seconds_or_epoch,
         help="or epoch (600)",
+    )
+    add("--encoding", default="utf-8", help="of the text (utf-8)")
+    add(
+        "--errors",
+        choices=("replace", "ignore", "strict"),
+        help="what to do about bytes that are "
+        "none in it: U+FFFD in silence, leave out, stop (U+FFFD and a warning)",
     )
     add("--resume", action="store_true", help="go on from --checkpoint, if it is there")
     return parser
@@ -126,6 +139,8 @@ def _model(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Word
             checkpoint=options.checkpoint,
             checkpoint_every=options.checkpoint_every,
             progress=options.debug > 1,
+            encoding=options.encoding,
+            errors=options.errors,
         )
     except (TypeError, ValueError) as error:
         parser.error(str(error).removeprefix(f"{OPERATION}: "))
@@ -151,11 +166,6 @@ def _train(model: Word2Vec, options: argparse.Namespace) -> None:
         model.build_vocab_from_freq(counts)
     else:
         model.build_vocab(options.train)
-    if invalid := model.vocabulary.invalid_bytes:
-        say(
-            PROGRAM,
-            f"warning: {options.train} has {invalid} bytes that are no UTF-8, read as U+FFFD",
-        )
     if options.debug:
         print(f"Vocab size: {len(model)}", flush=True)
         print(f"Words in train file: {model.counts.sum()}", flush=True)
@@ -184,6 +194,8 @@ def _resumed(asked: Word2Vec, options: argparse.Namespace) -> Word2Vec:
         workers=asked.workers,
         device=asked.device,
         progress=asked.progress,
+        encoding=asked.encoding,
+        errors=asked.errors,
         checkpoint=asked.checkpoint,
         checkpoint_every=asked.checkpoint_every,
     )

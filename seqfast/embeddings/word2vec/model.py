@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from seqfast.embeddings.base.checks import check_device
@@ -14,10 +16,11 @@ from seqfast.embeddings.base.runtime import Runtime
 from seqfast.embeddings.callbacks import checked_callbacks
 from seqfast.embeddings.corpus.selection import TrimRule
 from seqfast.embeddings.corpus.sources import Source
-from seqfast.embeddings.corpus.vocabulary import Corpus
+from seqfast.embeddings.corpus.vocabulary import Corpus, Vocabulary
 from seqfast.embeddings.distributed import own_device
 from seqfast.embeddings.files import PathLike
 from seqfast.embeddings.word2vec import training
+from seqfast.embeddings.word2vec.likelihood import predict_output_word, score
 from seqfast.embeddings.word2vec.settings import (
     OPERATION,
     Settings,
@@ -25,7 +28,9 @@ from seqfast.embeddings.word2vec.settings import (
     default_alpha,
 )
 from seqfast.embeddings.word2vec.state import Word2VecState
+from seqfast.embeddings.word2vec.training import noise_weights
 from seqfast.ops.base.checks import NOT_NEGATIVE, check_number
+from seqfast.ops.word2vec.matrix import stride_of
 
 if TYPE_CHECKING:
     import torch
@@ -144,6 +149,8 @@ class Word2Vec(WordVectorModel):
         tokens_per_period: int | None = None,
         cache_folder: PathLike | None = None,
         memory_limit: int | None = None,
+        encoding: str = "utf-8",
+        errors: str | None = None,
         progress: bool = True,
         callbacks: Any = (),
         comment: str | None = None,
@@ -188,6 +195,8 @@ class Word2Vec(WordVectorModel):
             process_group=process_group,
             cache_folder=cache_folder,
             memory_limit=memory_limit,
+            encoding=encoding,
+            errors=errors,
             progress=progress,
             callbacks=checked_callbacks(OPERATION, callbacks),
         )
@@ -204,8 +213,91 @@ class Word2Vec(WordVectorModel):
 
     @property
     def syn1(self) -> Array:
-        """float32 [max(V - 1, 1), vector_size]: the inner nodes of the Huffman tree (with `hs`)."""
-        return self._matrix("nodes")
+        """float32 [V, vector_size]: the inner nodes of the Huffman tree (with `hs`), V - 1 of them,
+        and a row that is never used, as in gensim."""
+        nodes = self._matrix("nodes")
+        shape = (len(self), nodes.shape[1])  # `new_matrices` has made one row more
+        return np.lib.stride_tricks.as_strided(nodes, shape, nodes.strides)
+
+    @property
+    def cum_table(self) -> Array:
+        """uint32 [V]: gensim's table of negatives, running sums that end at 2**31 - 1. For reading:
+        seqfast draws by an alias table."""
+        if not self.negative:
+            raise AttributeError("Word2Vec: a model with negative=0 has no cum_table")
+        share = np.cumsum(noise_weights(self.counts, self.ns_exponent))
+        table = np.round(share / share[-1] * (2**31 - 1)) if len(share) else share
+        return table.astype(np.uint32)
+
+    @property
+    def layer1_size(self) -> int:
+        """`vector_size`, under the name gensim has for it, too."""
+        return self.vector_size
+
+    @property
+    def min_alpha_yet_reached(self) -> float:
+        """The smallest learning rate of a training so far; `alpha` before the first."""
+        reached = self.state.least_alpha
+        return self.alpha if reached is None else reached
+
+    def estimate_memory(
+        self, vocab_size: int | None = None, report: dict[str, int] | None = None
+    ) -> dict[str, int]:
+        """Bytes of a model of so many words (None: those there are), by what they are for.
+
+        The entries of gensim: "vocab" (words and counts, 500 each), "vectors", "syn1", "syn1neg"
+        and "total". A text that is kept takes 4 bytes a word on top.
+        """
+        words = len(self) if vocab_size is None else int(vocab_size)
+        rows = words * stride_of(self.vector_size) * 4
+        report = {} if report is None else report
+        report["vocab"] = words * (700 if self.hs else 500)
+        report["vectors"] = rows
+        if self.hs:
+            report["syn1"] = rows
+        if self.negative or not self.hs:
+            report["syn1neg"] = rows
+        report["total"] = sum(value for name, value in report.items() if name != "total")
+        return report
+
+    def score(
+        self,
+        sentences: Iterable[Sequence[Any]],
+        total_sentences: int | None = None,
+        chunksize: int = 100,
+        queue_factor: int = 2,
+        report_delay: float = 1,
+    ) -> Array:
+        """Log-likelihood of each sentence in nats, float32 [sentences] (Taddy 2015); gensim's.
+
+        Needs `hs=1`, else RuntimeError. Words that have no vector are passed over;
+        `total_sentences` and what follows it say nothing.
+        """
+        return score(self.state, sentences)
+
+    def predict_output_word(
+        self, context_words_list: Iterable[Any], topn: int = 10
+    ) -> list[tuple[Any, float]] | None:
+        """The `topn` likeliest words among these words (or ids), with their probabilities.
+
+        None where no word is known. RuntimeError for a model that no training with negative
+        samples has made.
+        """
+        return predict_output_word(self.state, context_words_list, topn)
+
+    def init_sims(self, replace: bool = False) -> None:
+        """gensim's: `replace` divides every vector by its length; else there is nothing to do."""
+        if replace and len(self):
+            self.wv.unit_normalize_all()
+
+    def reset_from(self, other_model: Word2Vec) -> None:
+        """Takes over the words and counts of another model; vectors begin anew."""
+        self.state.set_vocabulary(
+            Vocabulary(list(other_model.index_to_key), other_model.counts.copy()), False, None
+        )
+        self.state.corpus = None
+        self.corpus_count = other_model.corpus_count
+        self.corpus_total_words = other_model.corpus_total_words
 
     def _matrix(self, name: str) -> Array:
         if len(self) and name not in self.state.matrices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 import seqfast
 from seqfast import Word2Vec
+from seqfast.embeddings.base import wv as model_wv
 from seqfast.embeddings.corpus import RULE_DISCARD, RULE_KEEP
+from seqfast.embeddings.vectors import WordVectors
 from seqfast.reference import word2vec as twin
 
 from .. import planted
@@ -119,8 +122,10 @@ def test_unknown_words_are_named(model: Word2Vec) -> None:
         model[["the", "absent"]]
     with pytest.raises(IndexError, match=f"from 0 to {len(model) - 1}, got {len(model)}"):
         model[len(model)]
-    with pytest.raises(TypeError, match="must be a str or an id"):
-        model.get_vector(1.5)
+    with pytest.raises(KeyError, match=r"1\.5 is not in the vocabulary"):
+        model[1.5]
+    with pytest.raises(TypeError, match="must be a str or another hashable thing"):
+        model.get_vector({})
 
 
 def test_only_the_matrices_that_are_used_exist(model: Word2Vec) -> None:
@@ -128,7 +133,9 @@ def test_only_the_matrices_that_are_used_exist(model: Word2Vec) -> None:
     with pytest.raises(AttributeError, match="hs=0 and negative=5 has no nodes"):
         _ = model.syn1
     tree = small(hs=1, negative=0)
-    assert tree.syn1.shape == (len(tree) - 1, 24)
+    assert tree.syn1.shape == (len(tree), 24)  # as in gensim: the last row is no node
+    assert tree.syn1[:-1].any(1).all()
+    assert not tree.syn1[-1].any()
     with pytest.raises(AttributeError, match="hs=1 and negative=0 has no output"):
         _ = tree.syn1neg
     assert small(negative=0).syn1neg.any()
@@ -185,8 +192,11 @@ def test_wv_without_gensim(model: Word2Vec, monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gensim", None)
     monkeypatch.setattr(model, "_wv", None)
-    with pytest.raises(ImportError, match=r"seqfast\[embeddings\]"):
-        _ = model.wv
+    monkeypatch.setattr(model_wv, "_class_with_gensim", model_wv._class_with_gensim.__wrapped__)
+    assert isinstance(model.wv, WordVectors)
+    assert model.wv.most_similar("the") == model.most_similar("the")
+    assert model.wv.get_vecattr("the", "count") == model.counts[model.get_index("the")]
+    assert pickle.loads(pickle.dumps(model.wv)).index_to_key == model.index_to_key
 
 
 @pytest.mark.parametrize(
@@ -290,7 +300,7 @@ def test_update_makes_the_tree_anew() -> None:
     model = small(hs=1, negative=0)
     assert model.syn1.any()
     model.build_vocab([["newer"] * 500], update=True)
-    assert model.syn1.shape == (len(model) - 1, 24)
+    assert model.syn1.shape == (len(model), 24)
     assert not model.syn1.any()
     model.train(SENTENCES[:100], epochs=2)
     assert np.isfinite(model.loss_per_epoch).all()

@@ -15,7 +15,7 @@ import pytest
 
 import seqfast
 from seqfast import Word2Vec
-from seqfast.embeddings import Callback, Interrupted, Progress, TensorBoard
+from seqfast.embeddings import Callback, Interrupted, Progress, TensorBoard, callbacks
 from seqfast.embeddings.base import loop
 from seqfast.embeddings.corpus import read
 from seqfast.embeddings.word2vec import training
@@ -342,8 +342,11 @@ def test_real_tensorboard(tmp_path: Any) -> None:
 # ---- the progress bar ----
 
 
-def test_bar(short_spans: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar(
+    short_spans: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("tqdm", reason="needs tqdm")
+    monkeypatch.setattr(callbacks, "shows_bars", lambda: True)
     small(progress=True)
     written = capsys.readouterr().err
     for part in ("epoch 1/2", "epoch 2/2", "100%", "loss ", "alpha 0.00010", "effective words/s"):
@@ -355,6 +358,7 @@ def test_lines_without_tqdm(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setattr(callbacks, "_SECONDS_PER_LINE", 0)
     model = small(progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
