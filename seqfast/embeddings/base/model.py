@@ -298,6 +298,7 @@ class WordVectorModel(Queries, abc.ABC):
                 words=words,
                 known=self.vocabulary if update else None,
                 progress=bar,
+                decoding=self.state.runtime.decoding(),
                 **self.state.runtime.reading(),
             )
         if not len(vocabulary):
@@ -419,7 +420,12 @@ class WordVectorModel(Queries, abc.ABC):
         if source is not None:
             with reading_bar(runtime.shows_progress()) as bar:
                 corpus = encode(
-                    source, self.vocabulary, words=words, progress=bar, **runtime.reading()
+                    source,
+                    self.vocabulary,
+                    words=words,
+                    progress=bar,
+                    decoding=runtime.decoding(),
+                    **runtime.reading(),
                 )
         if corpus is None:
             raise ValueError(f"{name}: corpus must be given, got None, and none was read before")

@@ -35,7 +35,7 @@ class Runtime:
         """Raises TypeError or ValueError, in the name of `operation`, for what cannot be."""
         if self.workers is not None:
             check_whole(operation, "workers", self.workers, 1, also=", or None")
-        Decoding(self.encoding, self.errors).check()
+        self.decoding().check()
         every = self.checkpoint_every
         if every != "epoch" and not (is_number(every) and float(every) >= 0):
             raise ValueError(
@@ -52,5 +52,8 @@ class Runtime:
             "workers": self.workers,
             "cache_folder": self.cache_folder,
             "memory_limit": self.memory_limit,
-            "decoding": Decoding(self.encoding, self.errors),
         }
+
+    def decoding(self) -> Decoding:
+        """How the bytes of texts become words."""
+        return Decoding(self.encoding, self.errors)

@@ -60,6 +60,7 @@ def read(
             where temporary files are.
         memory_limit: bytes. None: half of the free memory.
         progress: `progress(done, total or None, "bytes" or "sentences")`, called now and then.
+        decoding: how the bytes of files become text, a `Decoding`.
         words: names of ids; without it id i is the word `str(i)`.
         known: a vocabulary that stays in front of the new words, its counts raised by what is read.
             `min_count` and the like are for the new words only.
@@ -143,6 +144,7 @@ def encode(
         cache_folder: where ids go that take more than `memory_limit`.
         memory_limit: bytes.
         progress: called now and then.
+        decoding: how the bytes of files become text, a `Decoding`.
         words: names of ids.
 
     Returns:
@@ -198,6 +200,7 @@ def count(
         trim_rule: which words are discarded.
         workers: threads.
         progress: called now and then.
+        decoding: how the bytes of files become text, a `Decoding`.
         words: names of ids.
 
     Returns:

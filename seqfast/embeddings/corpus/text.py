@@ -57,9 +57,18 @@ _NO_TEXT: tuple[tuple[bytes, str, str], ...] = (
 class Decoding:
     """How bytes become text.
 
-    `encoding`: a name Python knows. `errors`: what is done about bytes that are none in it, None:
-    each becomes U+FFFD with a warning, and a file that has many of them is refused; "replace": the
-    same in silence; "ignore": they are left out; "strict": the first one is an error.
+    Args:
+        encoding: a name Python knows.
+        errors: what is done about bytes that are none in it. None: each becomes U+FFFD, with a
+            warning, and a file that has many of them is refused. "replace": the same in silence.
+            "ignore": they are left out. "strict": the first one is an error.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from seqfast.embeddings import corpus
+        >>> _ = Path("latin.txt").write_bytes("un café".encode("latin-1"))
+        >>> corpus.read("latin.txt", min_count=1, decoding=corpus.Decoding("latin-1"))[0].words
+        ['un', 'café']
     """
 
     encoding: str = "utf-8"

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add = ours.add_argument
     add("--seed", type=int, default=1, help="of first vectors and all draws (1)")
     add("--deterministic", action="store_true", help="the same result with any number of threads")
-    add("--mean-cbow", action="store_true", help="CBOW's true gradient (-alpha 0.1)")
+    add("--mean-cbow", action="store_true", help="CBOW's true gradient (-alpha 0.025)")
     add("--per-pair-negatives", action="store_true", help="draw negatives as word2vec.c does")
     add("--device", default="cpu", help="cpu, cuda or cuda:1 (cpu)")
     add("--checkpoint", metavar="FILE", help="replaced now and then, and at Ctrl-C")
@@ -114,7 +114,7 @@ def _model(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Word
         parser.error(f"-classes must be at least 0, got {options.classes}")
     alpha = options.alpha
     if alpha is None:
-        alpha = 0.025 if not options.cbow else 0.1 if options.mean_cbow else 0.05
+        alpha = 0.025 if not options.cbow or options.mean_cbow else 0.05
     threads = options.threads
     if threads is None:
         threads = min(12, usable_cores())
@@ -202,7 +202,7 @@ def _resumed(asked: Word2Vec, options: argparse.Namespace) -> Word2Vec:
     wanted_settings = vars(asked.state.settings)
     for name, kept in vars(model.state.settings).items():
         wanted = wanted_settings[name]
-        if kept != wanted:
+        if kept != wanted and name != "cbow_step":  # older files have none
             raise ValueError(
                 f"{options.checkpoint} was made with {name} = {kept}, --resume got {wanted}"
             )

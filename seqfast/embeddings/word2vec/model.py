@@ -24,8 +24,8 @@ from seqfast.embeddings.word2vec.likelihood import predict_output_word, score
 from seqfast.embeddings.word2vec.settings import (
     OPERATION,
     Settings,
+    cbow_step_of,
     check_unused,
-    default_alpha,
 )
 from seqfast.embeddings.word2vec.state import Word2VecState
 from seqfast.embeddings.word2vec.training import noise_weights
@@ -41,6 +41,8 @@ Array = npt.NDArray[Any]
 
 class Word2Vec(WordVectorModel):
     """Word vectors of Mikolov et al. 2013, trained on a text, with gensim's names and meanings.
+
+    One default differs from gensim's: `sg=1`, skip-gram. For CBOW, gensim's default, say `sg=0`.
 
     `Word2Vec(corpus)` reads a corpus, builds its vocabulary and trains; `Word2Vec()` waits for
     `build_vocab` and `train`.
@@ -58,9 +60,10 @@ class Word2Vec(WordVectorModel):
     - `sg` is 1, skip-gram, unless told otherwise.
     - `shared_negatives`: the contexts of a window share its negatives, which is what makes it fast;
       False draws them for each pair, as gensim and word2vec.c do.
-    - CBOW with `cbow_mean` divides the gradient, too, by the number of contexts, as the derivative
-      does, and learns best at larger rates: `alpha` None is 0.1 there, 0.025 elsewhere.
-      `legacy_cbow=True` does not divide, as word2vec.c and gensim; its rate is 0.025.
+    - CBOW (`cbow_mean`) gives each context the whole gradient, as word2vec.c and gensim, and takes
+      steps of 1.4 `alpha`, which gives the quality of gensim's threads at the same `alpha`.
+      `legacy_cbow=False` divides the gradient by the number of contexts, as the derivative does,
+      and steps by 4 `alpha`; so does `deterministic=True`. `cbow_step` says another factor.
     - `negative=0, hs=0` is the full softmax, for small vocabularies.
     - `workers`: threads; None for as many as other operations take.
     - `deterministic=True`: the result is the same, bit for bit, for any number of workers; without
@@ -110,6 +113,7 @@ class Word2Vec(WordVectorModel):
     deterministic = Delegated[bool]("settings")
     tokens_per_period = Delegated[int | None]("settings")
     comment = Delegated[str | None]("settings")
+    cbow_step = Delegated[float]("settings")
 
     def __init__(
         self,
@@ -133,7 +137,7 @@ class Word2Vec(WordVectorModel):
         ns_exponent: float = 0.75,
         cbow_mean: int = 1,
         shared_negatives: bool = True,
-        legacy_cbow: bool = False,
+        legacy_cbow: bool | None = None,
         epochs: int = 5,
         trim_rule: TrimRule | None = None,
         max_final_vocab: int | None = None,
@@ -159,11 +163,16 @@ class Word2Vec(WordVectorModel):
         sorted_vocab: int = 1,
         hashfxn: Any = None,
         null_word: int = 0,
+        cbow_step: float | None = None,
     ) -> None:
         check_unused(sorted_vocab, batch_words, hashfxn, null_word)
+        if legacy_cbow is None:
+            legacy_cbow = not deterministic
+        if cbow_step is None:
+            cbow_step = cbow_step_of(sg, cbow_mean, legacy_cbow)
         settings = Settings(
             vector_size=vector_size,
-            alpha=default_alpha(sg, cbow_mean, legacy_cbow) if alpha is None else alpha,
+            alpha=0.025 if alpha is None else alpha,
             window=window,
             min_count=min_count,
             max_vocab_size=max_vocab_size,
@@ -183,6 +192,7 @@ class Word2Vec(WordVectorModel):
             deterministic=deterministic,
             tokens_per_period=tokens_per_period,
             comment=comment,
+            cbow_step=cbow_step,
         )
         shared = bool(distributed) or process_group is not None
         place = check_device(OPERATION, device)

@@ -63,6 +63,7 @@ class Word2VecKernels(Kernels):
             locked=self.place(state.locked_rows()),
         )
         self._seed = int(settings.seed)
+        self._step = float(settings.cbow_step)
         self._threads = state.runtime.workers
         pairs = settings.window + 1 if settings.shrink_windows else 2 * settings.window
         self._pairs = 1 if settings.cbow_mean and not settings.sg else pairs
@@ -75,8 +76,8 @@ class Word2VecKernels(Kernels):
             epoch=run.first_epoch + run.epoch,
             tokens_before=run.epoch * run.tokens,
             tokens_total=max(run.epochs * run.tokens, 1),
-            alpha=run.alpha,
-            min_alpha=run.min_alpha,
+            alpha=run.alpha * self._step,
+            min_alpha=run.min_alpha * self._step,
             first_round=first,
             last_round=last,
             threads=self._threads,

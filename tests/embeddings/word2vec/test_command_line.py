@@ -91,7 +91,7 @@ def test_gensim_reads_it(binary: int, corpus: Path, tmp_path: Path) -> None:
         (["-hs", 1, "-negative", 0], {"hs": 1, "negative": 0}),
         (["-window", 2, "-sample", 0.01], {"window": 2, "sample": 0.01}),
         (["--seed", 7, "--mean-cbow"],
-         {"seed": 7, "legacy_cbow": False, "alpha": 0.1, "min_alpha": 0.1e-4}),
+         {"seed": 7, "legacy_cbow": False, "alpha": 0.025, "min_alpha": 0.025e-4}),
         (["--deterministic", "-alpha", 0.02],
          {"deterministic": True, "alpha": 0.02, "min_alpha": 0.02e-4}),
         (["-cbow", 0, "--per-pair-negatives"],
