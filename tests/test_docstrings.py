@@ -108,6 +108,8 @@ def raises_something(value: Any) -> bool:
     function = value
     if inspect.isclass(value):
         function = getattr(value, "__post_init__", vars(value).get("__init__"))
+    if getattr(value, "_is_protocol", False):
+        return False
     if not inspect.isfunction(function) or hasattr(value, "_fields"):
         return False
     if dataclasses.is_dataclass(value) and function.__name__ == "__init__":

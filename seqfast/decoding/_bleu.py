@@ -172,12 +172,16 @@ def sentence_bleu(
     Args:
         hypothesis: a detokenised sentence.
         references: one, or several of them.
-        tokenize: as of `bleu`.
-        lowercase: as of `bleu`.
+        tokenize: as for `bleu`.
+        lowercase: as for `bleu`.
+
+    Returns:
+        The score with its parts.
 
     Raises:
-        ImportError: without sacrebleu (`pip install seqfast[decoding]`).
-        TypeError: what is no string. ValueError: no reference, an unknown tokenizer.
+        ImportError: sacrebleu is missing (`pip install seqfast[decoding]`).
+        TypeError: what is not a string.
+        ValueError: no reference, or an unknown tokenizer.
 
     Example:
         >>> from seqfast.decoding import sentence_bleu

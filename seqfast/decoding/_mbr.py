@@ -13,7 +13,13 @@ from seqfast.ops.base.checks import POSITIVE, check_number
 
 @dataclass(frozen=True)
 class Mbr:
-    """What `mbr` chose of each sentence."""
+    """What `mbr` chose of each sentence.
+
+    Example:
+        >>> from seqfast.decoding import mbr
+        >>> mbr([[[1, 2], [1, 3], [4, 5]]], lambda a, b: len(set(a) & set(b))).best
+        [0]
+    """
 
     best: list[int]
     """The place of the hypothesis chosen among those given."""
@@ -40,6 +46,7 @@ def mbr(
         logprobs: of each sentence the log-probabilities of its hypotheses, which weigh them as
             references: exp(logprob / temperature), made to sum to 1. Default: all weigh the same,
             as samples do. (`out.logprobs` of a beam search, whose hypotheses are no samples.)
+        temperature: of these weights.
 
     Returns:
         An `Mbr`. Each hypothesis is a reference of each, itself included; of equal utilities the

@@ -23,73 +23,86 @@ Array = Any  # a numpy.ndarray or a torch.Tensor
 
 
 class BeamSearch:
-    """Batched beam search over a step function of one's own.
+    """Batched beam search over a step function of your own.
 
-    ```python
-    search = BeamSearch(beam_size=5, eos=2, max_length=100)
-    out = search(step, start_ids, state)
-    ```
+    `search(step, start_ids, state)` returns a `BeamResult`. `step(ids, state, t)` gets the last
+    tokens, int64 [batch * beam_size], and returns logits [batch * beam_size, vocabulary] (float32,
+    float64, bfloat16 or float16) and the state after them. It works on NumPy arrays, and on torch
+    tensors of the CPU and of a GPU. There are no gradients. The same logits give the same
+    hypotheses, bit for bit, in any batch.
 
-    `step(ids, state, t) -> logits, state` gets the last tokens, int64 [batch * beam_size], and
-    returns logits [batch * beam_size, vocabulary] (float32, float64, bfloat16 or float16) with
-    the state after them. Works on NumPy arrays, and on torch tensors of the CPU and of a GPU;
-    nothing is differentiated. The same logits give the same hypotheses, bit for bit, in any batch.
+    Strategies may be given as names, or as objects: `scorer`, `stop`, `sampler` and `constraints`.
+    Penalties and bans follow the softmax, so log-probabilities stay the model's; with `renormalize`
+    they precede it. With a sampler, ended and living hypotheses compete by what was drawn, and
+    `stop`, `eos_pool` and `enough` have no effect.
 
-    How hypotheses are compared:
+    On the CPU sentences that are done leave the batch. On a GPU they are masked, nothing in the
+    loop synchronises, and the stop flag is read a step late.
 
-    - `beam_size`: hypotheses that go on at each step, of each sentence.
-    - `length_norm`: "none"; "avg": log-probability / n ** alpha; "gnmt": / ((5 + n) / 6) ** alpha
-      (Wu et al. 2016); "reward": + alpha * n (He et al. 2016); or a callable that maps integer
-      lengths, a NumPy array [any], to positive divisors, or to a tuple of divisors and addends. n
-      is the number of tokens, EOS among them if `count_eos`, plus `length_offset`; tokens of a
-      prefix count only with `score_prefix`.
-    - `eos_pool`: an ended hypothesis is kept if, among all candidates of its step, it ranks below
-      `beam_size` ("topk"), below twice that ("top2k"), anywhere ("any"), or as "topk" but takes one
-      of the beams of this step away ("inbeam").
-    - `stop`: a sentence is done, beside having nothing alive,
-        - "exact": when `n_best` have ended and nothing alive can become better than the worst of
-          them, whatever length up to max_length it takes: nothing better of this beam is lost;
-        - "hf": when `enough` have ended and the best alive, if normalised by its present length,
-          is no better; "longest": the same by max_length where that is to its advantage;
-        - "first_k": when beam_size have ended, counted in the order in which they end; "full":
-          when `enough` have ended, of which better ones of the last step may displace others;
-        - "top_beam": when the best candidate of some step ended, and `enough` have ended.
-    - `enough`: default n_best for "exact" and "top_beam", else beam_size.
-    - `at_max`: at its last step a hypothesis is "cut" (kept without EOS), or must take "eos", in
-      one step more than max_length; "rest": cut ones count only where none of their sentence ended.
+    Args:
+        beam_size: hypotheses that go on at each step, of each sentence.
+        eos: a token or several that end a hypothesis.
+        max_length: most tokens, prefix included.
+        min_length: tokens before an EOS.
+        n_best: hypotheses returned for each sentence; default 1, with groups or a sampler
+        beam_size. length_norm: "none"; "avg": log-probability / n ** alpha; "gnmt": / ((5 + n) / 6)
+        ** alpha (Wu
+            et al. 2016); "reward": + alpha * n (He et al. 2016); or a callable that maps integer
+            lengths, a NumPy array [any], to positive divisors, or to a tuple of divisors and
+            addends.
+        alpha: of the length norm.
+        count_eos: whether n counts the EOS.
+        stop: a sentence is done when nothing is alive, or "exact": `n_best` have ended and nothing
+            alive can become better than the worst of them, whatever length up to max_length it
+            takes; "hf": `enough` have ended and the best alive, normalised by its present length,
+            is no better; "longest": the same by max_length where that is to its advantage;
+            "first_k": beam_size have ended, counted in the order in which they end; "full":
+            `enough` have ended, of which better ones of the last step may displace others;
+            "top_beam": the best candidate of some step ended, and `enough` have ended. Or an
+            object, as `Exact(3)`, or a `StopRule`.
+        eos_pool: an ended hypothesis is kept if, among all candidates of its step, it ranks below
+            `beam_size` ("topk"), below twice that ("top2k"), anywhere ("any"), or as "topk" but
+            takes one of the beams of this step away ("inbeam").
+        no_repeat_ngram: length of n-grams that may not come twice (Paulus et al. 2018). 0: all may.
+        repetition_penalty: of Keskar et al. 2019. 1: none.
+        groups: of diverse beam search (Vijayakumar et al. 2018).
+        diversity: what tokens chosen by earlier groups cost the later ones.
+        temperature: divides the logits.
+        sampler: a `Sampler`, or an object with a method `mask`, as `OwnSampler` says.
+        scorer: a `LengthNorm`, or a callable of lengths, in place of `length_norm`.
+        constraints: a list of `MinLength`, `NoRepeat`, `Ban`, `StopAt`, `Phrases`, `Grammar` and
+            other objects that are a `Constraint`.
+        distinct: no hypothesis twice among `n_best`, though several groups found it.
+        each_group: returns the best of each group.
+        banned: tokens that are never chosen.
+        renormalize: penalties and bans precede the softmax.
+        score_prefix: tokens of a prefix count in scores and lengths.
+        length_offset: added to n.
+        enough: default n_best for "exact" and "top_beam", else beam_size.
+        at_max: at its last step a hypothesis is "cut" (kept without EOS), or must take "eos", in
+            one step more than max_length; "rest": cut ones count only where none of their sentence
+            ended.
+        ensemble: whether several step functions are averaged by "probabilities" or "logprobs".
+        weights: a number above 0 for each step function: shares of the probabilities, or factors of
+            the log-probabilities, which need not sum to 1.
+        pad: what stands after a hypothesis; default the first of `eos`.
+        keep_eos: whether tokens and lengths include the EOS.
+        cuda_graph: on a GPU, whether a step is captured in a CUDA graph and replayed: "auto" where
+            it can be, True (RuntimeError where it cannot), False. It can be where the state is made
+            of tensors whose shapes stay the same, and the step function neither waits for the
+            device nor uses `t` as a number (in a graph it is a tensor, int64 []).
 
-    What may be chosen: `min_length` tokens before an EOS; `banned` tokens never;
-    `no_repeat_ngram` = n: no n-gram twice (Paulus et al. 2018); `repetition_penalty` (Keskar et al.
-    2019); `temperature` divides the logits. Penalties and bans follow the softmax, so
-    log-probabilities stay the model's; `renormalize`: they precede it. `groups` and `diversity`:
-    diverse beam search (Vijayakumar et al. 2018), each group avoids what earlier ones chose.
-    `sampler`: a `Sampler`, which draws; ended and living hypotheses then compete by what was drawn,
-    and `stop`, `eos_pool` and `enough` mean nothing.
+    Raises:
+        TypeError: an option of a wrong type, or `eos` missing.
+        ValueError: an option out of range, or options that do not go together.
 
-    The result: `n_best` hypotheses (default 1; beam_size with groups or a sampler) as a
-    `BeamResult`. Behind a hypothesis stands `pad`, default the first of `eos`; `keep_eos=False`
-    leaves EOS out of tokens and lengths (its log-probability stays in its place).
-
-    `eos`: a token or several. `max_length`: most tokens, prefix included. `ensemble`: whether
-    several step functions are averaged by "probabilities" or "logprobs"; `weights`, a number above
-    0 for each of them: shares of the probabilities, or factors of the log-probabilities, which need
-    not sum to 1 (shallow fusion of a language model: `ensemble="logprobs", weights=[1, 0.3]`).
-
-    Strategies may be objects instead: `scorer` (a `LengthNorm`, or a callable of lengths), `stop`
-    (`Exact(3)`, or a `StopRule` of one's own), `sampler` (`TopP(0.9)`, `OwnSampler`) and
-    `constraints`, a list of `MinLength`, `NoRepeat`, `Ban`, `StopAt`, `Phrases`, `Grammar` and
-    whatever else is a `Constraint`. Flat names are their shorthand. `distinct`: no hypothesis twice
-    among n_best, though several groups found it; `each_group`: the best of each group.
-
-    `cuda_graph`: on a GPU, whether a step (model, selection, reordering) is captured in a CUDA
-    graph and replayed: "auto" where it can be, True (RuntimeError where it cannot), False. It can
-    be where the state is made of tensors whose shapes stay as they are after every step, and the
-    step function neither waits for the device nor uses `t` as a number (in a graph it is a tensor,
-    int64 []). Nothing in the loop synchronises: sentences that are done are masked, and the stop
-    flag is read a step late. On the CPU it means nothing, and sentences that are done leave the
-    batch instead.
-
-    Raises TypeError or ValueError for options that cannot be.
+    Example:
+        >>> import numpy as np, seqfast
+        >>> table = np.log([[0.35, 0.45, 0.20], [0.55, 0.10, 0.35], [0.10, 0.80, 0.10]])
+        >>> search = seqfast.BeamSearch(beam_size=2, eos=0, max_length=6)
+        >>> out = search(lambda ids, state, t: (table[ids], state), np.array([0]))
+        >>> out.tokens[0, 0], out.scores[0].round(3)
+        (array([1, 2, 1, 2, 1, 0]), array([-0.657]))
     """
 
     def __init__(

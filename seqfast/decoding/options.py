@@ -41,14 +41,29 @@ MOST_STEPS = 1 << 20  # records take memory for every step
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws instead of the largest: Gumbel noise by counter, so that the same seed gives the same
-    sequences on every backend and in any batch.
+    """Draws tokens instead of taking the largest, by Gumbel noise from a counter.
 
-    One group of beams: stochastic beam search, sequences without replacement (Kool et al. 2019).
-    `groups=beam_size`: independent sequences. `top_k`: only the k largest of a row may be drawn;
-    `top_p`: only the fewest whose probabilities reach p (Holtzman et al. 2020). Both see the
-    model's logits over the temperature, of what `allowed`, `banned`, `no_repeat_ngram`,
-    `min_length` and `at_max` leave; with both, `top_p` sees what `top_k` left.
+    The same seed gives the same sequences on every backend and in any batch. With one group of
+    beams it is stochastic beam search, sequences without replacement (Kool et al. 2019); with
+    `groups=beam_size` the sequences are independent. Both limits see the model's logits over the
+    temperature, of what constraints and bans leave; with both, `top_p` sees what `top_k` left.
+
+    Args:
+        seed: of the noise.
+        top_k: only the k largest of a row may be drawn.
+        top_p: only the fewest tokens whose probabilities reach p may be drawn (Holtzman et al.
+        2020).
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> sampler = seqfast.decoding.Sampler(seed=1, top_k=2)
+        >>> search = seqfast.BeamSearch(3, eos=0, max_length=4, groups=3, sampler=sampler)
+        >>> search(lambda ids, state, t: (np.zeros((len(ids), 5)), state), np.array([1])).scores.shape
+        (1, 3)
     """
 
     seed: int = 0
@@ -71,12 +86,38 @@ class Sampler:
 
 
 def TopK(k: int, seed: int = 0) -> Sampler:
-    """A `Sampler` that draws among the k largest of a row."""
+    """A `Sampler` that draws among the k largest of a row.
+
+    Args:
+        k: how many.
+        seed: of the noise.
+
+    Returns:
+        The sampler.
+
+    Example:
+        >>> from seqfast.decoding import TopK
+        >>> TopK(10).top_k
+        10
+    """
     return Sampler(seed, top_k=k)
 
 
 def TopP(p: float, seed: int = 0) -> Sampler:
-    """A `Sampler` that draws among the fewest whose probabilities reach p."""
+    """A `Sampler` that draws among the fewest tokens whose probabilities reach p.
+
+    Args:
+        p: from 0 to 1.
+        seed: of the noise.
+
+    Returns:
+        The sampler.
+
+    Example:
+        >>> from seqfast.decoding import TopP
+        >>> TopP(0.9).top_p
+        0.9
+    """
     return Sampler(seed, top_p=p)
 
 

@@ -28,6 +28,10 @@ class Phrases:
     ```python
     BeamSearch(10, eos=2, constraints=[Phrases([[4, 7], [[5], [6, 8]]])])  # 4 7, and 5 or 6 8
     ```
+
+    Raises:
+        TypeError: what is not a list of phrases.
+        ValueError: an empty phrase.
     """
 
     def __init__(self, phrases: Sequence[Any], per_sentence: bool = False) -> None:

@@ -22,6 +22,14 @@ class BeamResult:
 
     Real: float64 where the logits are, else float32. A sentence with fewer hypotheses than asked
     for has lengths 0 and scores -inf in the places left.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> table = np.log([[0.35, 0.45, 0.20], [0.55, 0.10, 0.35], [0.10, 0.80, 0.10]])
+        >>> search = seqfast.BeamSearch(beam_size=2, eos=0, max_length=6, n_best=2)
+        >>> out = search(lambda ids, state, t: (table[ids], state), np.array([0]))
+        >>> out.lengths
+        array([[6, 4]])
     """
 
     tokens: Array

@@ -26,7 +26,12 @@ _LARGEST = (1 << 31) - 1
 
 
 class Scorer(Protocol):
-    """How hypotheses of different lengths are compared: any callable of this kind."""
+    """How hypotheses of different lengths are compared: any callable of this kind.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> search = seqfast.BeamSearch(2, eos=0, scorer=lambda lengths: np.sqrt(lengths))
+    """
 
     def __call__(self, lengths: Any) -> Any:
         """Of lengths, int64 [any], a NumPy array: positive divisors [any], or a tuple of divisors
@@ -40,14 +45,21 @@ class LengthNorm:
     Args:
         kind: "none"; "avg": log-probability / n ** alpha; "gnmt": / ((5 + n) / 6) ** alpha (Wu et
             al. 2016); "reward": + alpha * n (He et al. 2016).
-        count_eos: whether n counts the EOS. offset: added to n.
+        alpha: of the norm.
+        count_eos: whether n counts the EOS.
+        offset: added to n.
         coverage: weight of the coverage penalty of Wu et al. 2016, coverage * sum over the memory
             of log(min(attention received, 1)), added to the score of what has ended; needs
             `attention=` in the call.
 
-    ```python
-    BeamSearch(5, eos=2, scorer=LengthNorm("gnmt", 0.6))
-    ```
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import seqfast
+        >>> norm = seqfast.decoding.LengthNorm("gnmt", 0.6)
+        >>> search = seqfast.BeamSearch(5, eos=2, scorer=norm)
     """
 
     kind: str = "avg"
@@ -69,8 +81,16 @@ class LengthNorm:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a search stands after a step, as a stop rule of one's own sees it. `batch` are the
-    sentences that are still in it; arrays of the caller's library and device."""
+    """The state of a search after a step, as a `StopRule` sees it.
+
+    `batch` are the sentences that are still in it. Arrays are of the caller's library and device.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.decoding import Progress
+        >>> Progress(1, np.array([0]), np.zeros((1, 2)), np.zeros((1, 1, 2))).t
+        1
+    """
 
     t: int
     """Steps done."""
@@ -83,7 +103,15 @@ class Progress:
 
 
 class StopRule(Protocol):
-    """When a sentence is done, beside having nothing alive."""
+    """When a sentence is done, apart from having nothing alive: any object with this method.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> class AfterThree:
+        ...     def done(self, progress):
+        ...         return np.full(len(progress.sentences), progress.t >= 3)
+        >>> search = seqfast.BeamSearch(2, eos=0, max_length=9, stop=AfterThree())
+    """
 
     def done(self, progress: Progress) -> Array:
         """bool [batch]: which sentences are done."""
@@ -100,37 +128,109 @@ class _NamedStop:
 
 
 class Exact(_NamedStop):
-    """Nothing alive can become better than the worst of `enough` ended ones (default n_best)."""
+    """Nothing alive can become better than the worst of the ended ones.
+
+    Args:
+        enough: how many must have ended; default n_best.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: less than 1.
+
+    Example:
+        >>> import seqfast
+        >>> search = seqfast.BeamSearch(5, eos=2, stop=seqfast.decoding.Exact(3))
+    """
 
     name = "exact"
 
 
 class Hf(_NamedStop):
-    """`transformers`: the best alive, by its present length, is no better."""
+    """The best alive, by its present length, is no better than what has ended (`transformers`).
+
+    Args:
+        enough: how many must have ended; default beam_size.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: less than 1.
+
+    Example:
+        >>> import seqfast
+        >>> search = seqfast.BeamSearch(5, eos=2, stop=seqfast.decoding.Hf(3))
+    """
 
     name = "hf"
 
 
 class Longest(_NamedStop):
-    """`transformers`' "never": the best alive, by its greatest length, is no better."""
+    """The best alive, by its greatest length, is no better (`transformers`' "never").
+
+    Args:
+        enough: how many must have ended; default beam_size.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: less than 1.
+
+    Example:
+        >>> import seqfast
+        >>> search = seqfast.BeamSearch(5, eos=2, stop=seqfast.decoding.Longest(3))
+    """
 
     name = "longest"
 
 
 class FirstK(_NamedStop):
-    """beam_size have ended, counted as they end (fairseq)."""
+    """beam_size have ended, counted in the order in which they end (fairseq).
+
+    Args:
+        enough: how many must have ended; default beam_size.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: less than 1.
+
+    Example:
+        >>> import seqfast
+        >>> search = seqfast.BeamSearch(5, eos=2, stop=seqfast.decoding.FirstK())
+    """
 
     name = "first_k"
 
 
 class Full(_NamedStop):
-    """`enough` have ended; better ones of the last step may displace others."""
+    """`enough` have ended; better ones of the last step may displace others.
+
+    Args:
+        enough: how many must have ended; default beam_size.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: less than 1.
+
+    Example:
+        >>> import seqfast
+        >>> search = seqfast.BeamSearch(5, eos=2, stop=seqfast.decoding.Full(3))
+    """
 
     name = "full"
 
 
 class TopBeam(_NamedStop):
-    """The best candidate of some step ended, and `enough` have ended (OpenNMT)."""
+    """The best candidate of some step ended, and `enough` have ended (OpenNMT).
+
+    Args:
+        enough: how many must have ended; default n_best.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: less than 1.
+
+    Example:
+        >>> import seqfast
+        >>> search = seqfast.BeamSearch(5, eos=2, stop=seqfast.decoding.TopBeam(3))
+    """
 
     name = "top_beam"
 
@@ -139,7 +239,17 @@ class TopBeam(_NamedStop):
 
 
 class OwnSampler(Protocol):
-    """What may be drawn; its attribute `seed`, an integer, is the draws' (default 0)."""
+    """What may be drawn: any object with this method.
+
+    Its attribute `seed`, an integer, seeds the draws; default 0.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> class EvenOnly:
+        ...     def mask(self, logits):
+        ...         return np.broadcast_to(np.arange(logits.shape[1]) % 2 == 0, logits.shape)
+        >>> search = seqfast.BeamSearch(2, eos=0, sampler=EvenOnly())
+    """
 
     def mask(self, logits: Array) -> Array:
         """bool like `logits` [rows, vocabulary], which are over the temperature, -inf where a
@@ -151,7 +261,21 @@ class OwnSampler(Protocol):
 
 @dataclass(frozen=True)
 class Begun:
-    """What a constraint is told when a search begins."""
+    """What a constraint gets when a search begins.
+
+    Attributes:
+        beam_size: hypotheses of each sentence.
+        vocabulary: number of tokens.
+        eos: the tokens that end a hypothesis.
+        min_length: tokens before an EOS.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.decoding import Begun
+        >>> none = np.zeros((1, 0), np.int32), np.zeros(1, np.int32)
+        >>> Begun(2, 2, 9, (0,), 0, np.zeros(1), *none).array([1, 2])
+        array([1, 2])
+    """
 
     rows: int
     """Hypotheses, batch * beam_size; row r belongs to sentence r // beam_size."""
@@ -178,10 +302,22 @@ class Begun:
 
 @runtime_checkable
 class Constraint(Protocol):
-    """What hypotheses may be; asked at every step, with a state that travels with each of them.
+    """Which tokens a hypothesis may take: any object with these methods.
 
-    `ends(state, t) -> bool [rows]` or None may be there too: hypotheses that are complete, so that
+    They are called at every step, with a state that follows each hypothesis. A method `ends(state,
+    t)` that returns bool [rows] or None is optional: it names hypotheses that are complete, so that
     only EOS follows, with probability 1.
+
+    Example:
+        >>> import numpy as np, seqfast
+        >>> class Alternate:  # no token right after itself
+        ...     def begin(self, search): return search.array([-1] * search.rows)
+        ...     def allowed(self, state, t): return np.arange(3) != state[:, None]
+        ...     def advance(self, state, tokens): return tokens
+        >>> search = seqfast.BeamSearch(2, eos=0, max_length=4, constraints=[Alternate()])
+        >>> step = lambda ids, state, t: (np.tile([0.0, 1.0, 9.0], (len(ids), 1)), state)
+        >>> search(step, np.array([1])).tokens[0, 0]
+        array([2, 1, 2, 1])
     """
 
     def begin(self, search: Begun) -> Any:
@@ -197,7 +333,19 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True)
 class MinLength:
-    """So many tokens before an EOS."""
+    """A number of tokens that must come before an EOS.
+
+    Args:
+        tokens: how many.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: less than 0.
+
+    Example:
+        >>> import seqfast
+        >>> search = seqfast.BeamSearch(5, eos=2, constraints=[seqfast.decoding.MinLength(3)])
+    """
 
     tokens: int
 
@@ -207,7 +355,19 @@ class MinLength:
 
 @dataclass(frozen=True)
 class NoRepeat:
-    """No n tokens in a row twice (Paulus et al. 2018)."""
+    """No n tokens in a row twice (Paulus et al. 2018).
+
+    Args:
+        n: length of the n-grams.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: less than 1.
+
+    Example:
+        >>> import seqfast
+        >>> search = seqfast.BeamSearch(5, eos=2, constraints=[seqfast.decoding.NoRepeat(3)])
+    """
 
     n: int
 
@@ -247,14 +407,21 @@ class Ban:
 
 
 class StopAt:
-    """Sequences that end a hypothesis: behind one of them an EOS of probability 1 follows.
+    """Sequences that end a hypothesis: after one of them an EOS of probability 1 follows.
 
-    It counts as an EOS of the model's in lengths and tokens; `keep_eos=False` leaves it out. One
-    that is complete before min_length tokens does not count.
+    It counts as an EOS of the model's in lengths and tokens; `keep_eos=False` leaves it out. A
+    sequence that is complete before min_length tokens does not count.
 
-    ```python
-    BeamSearch(5, eos=2, constraints=[StopAt([[9, 9]])])
-    ```
+    Args:
+        sequences: a token, or a list of tokens and of lists of tokens.
+
+    Raises:
+        TypeError: what is not a token or a list.
+        ValueError: an empty sequence or a negative token.
+
+    Example:
+        >>> import seqfast
+        >>> search = seqfast.BeamSearch(5, eos=2, constraints=[seqfast.decoding.StopAt([[9, 9]])])
     """
 
     def __init__(self, sequences: int | Sequence[int | Sequence[int]]) -> None:
@@ -292,6 +459,10 @@ class Grammar:
     ```python
     even = Grammar({0: {4: 1, 2: 0}, 1: {5: 0}})  # (4 5)* and then EOS, 2
     ```
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: a table with states out of range, or neither a table nor functions.
     """
 
     def __init__(

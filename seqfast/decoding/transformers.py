@@ -26,18 +26,14 @@ def transformers_step(
     encoder_outputs: Any = None,
     **inputs: Any,
 ) -> dict[str, Any]:
-    """A `transformers` model (version 5) as arguments of a search:
-
-    ```python
-    search = BeamSearch(beam_size=5, eos=model.config.eos_token_id, max_length=64)
-    out = search(**transformers_step(model, input_ids, attention_mask))
-    ```
+    """A `transformers` model (version 5) as arguments of a search.
 
     Args:
         model: anything that has `generate`.
         input_ids: int64 [batch, length], the prompt of a decoder alone, padded on the left where
             `attention_mask` [batch, length] is 0, or the input of an encoder, padded on the right.
             Without a mask the model's pad token is padding, as `generate` has it.
+        attention_mask: [batch, length], 0 where `input_ids` is padding.
         decoder_input_ids: int64 [batch, length], default the model's start token: what the decoder
             behind an encoder begins with.
         encoder_outputs: of the encoder, in place of its input.
@@ -57,8 +53,16 @@ def transformers_step(
     here. On a GPU the cache's growth keeps a step from being captured in a graph.
 
     Raises:
-        TypeError, ValueError: for arguments that cannot be: a prompt of a decoder alone that is
+        TypeError: an argument of a wrong type.
+        ValueError: arguments that do not go together, such as a prompt of a decoder alone that is
             padded on its right, among others.
+
+    Example:
+        >>> import torch, transformers, seqfast
+        >>> sizes = {"vocab_size": 50, "n_embd": 16, "n_layer": 1, "n_head": 2}
+        >>> model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).eval()
+        >>> search = seqfast.BeamSearch(beam_size=4, eos=2, max_length=8)
+        >>> out = search(**seqfast.decoding.transformers_step(model, torch.tensor([[5, 6, 7]])))
     """
     if not callable(getattr(model, "forward", None)) or not hasattr(model, "config"):
         raise TypeError(
