@@ -62,7 +62,8 @@ class Sampler:
         >>> import numpy as np, seqfast
         >>> sampler = seqfast.decoding.Sampler(seed=1, top_k=2)
         >>> search = seqfast.BeamSearch(3, eos=0, max_length=4, groups=3, sampler=sampler)
-        >>> search(lambda ids, state, t: (np.zeros((len(ids), 5)), state), np.array([1])).scores.shape
+        >>> step = lambda ids, state, t: (np.zeros((len(ids), 5)), state)
+        >>> search(step, np.array([1])).scores.shape
         (1, 3)
     """
 
