@@ -1,4 +1,4 @@
-"""Lets the API reference show "Example:" in a docstring as code, as it does "Examples:"."""
+"""Lets the API reference show every example of a docstring as code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import griffe
 
 
 class ExampleSections(griffe.Extension):
-    """Gives the section the one name that griffe knows."""
+    """ "Example:" gets the one name that griffe knows; examples outside of sections get a fence."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
             value = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.M)
+            value = re.sub(
+                r"(?<![^\n]\n)^>>> .*(?:\n\S.*)*", r"```pycon\n\g<0>\n```", value, flags=re.M
+            )
             obj.docstring.value = value

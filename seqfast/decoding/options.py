@@ -52,7 +52,7 @@ class Sampler:
         seed: of the noise.
         top_k: only the k largest of a row may be drawn.
         top_p: only the fewest tokens whose probabilities reach p may be drawn (Holtzman et al.
-        2020).
+            2020).
 
     Raises:
         TypeError: an argument of a wrong type.

@@ -35,6 +35,7 @@ class Report:
         changed: what a module was and what it is now.
         left: each recurrent module that is as it was, and why.
 
+    Example:
         >>> import torch, seqfast
         >>> model, report = seqfast.accelerate(torch.nn.LSTM(2, 3), return_report=True)
         >>> print(report)
