@@ -47,9 +47,9 @@ class BeamSearch:
         n_best: hypotheses returned for each sentence; default 1, with groups or a sampler
             beam_size.
         length_norm: "none"; "avg": log-probability / n ** alpha; "gnmt": / ((5 + n) / 6) ** alpha
-            (Wu et al. 2016); "reward": + alpha * n (He et al. 2016); or a callable that maps integer
-            lengths, a NumPy array [any], to positive divisors, or to a tuple of divisors and
-            addends.
+            (Wu et al. 2016); "reward": + alpha * n (He et al. 2016); or a callable that maps
+            integer lengths, a NumPy array [any], to positive divisors, or to a tuple of divisors
+            and addends.
         alpha: of the length norm.
         count_eos: whether n counts the EOS.
         stop: a sentence is done when nothing is alive, or "exact": `n_best` have ended and nothing
