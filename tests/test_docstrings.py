@@ -38,13 +38,6 @@ NAMES = sorted(
 TWIN = re.compile(r"[Aa]rguments(?:,| and) results.* of\s+`(seqfast\.ops\.[\w.]+)`")
 # To be written; the list only ever gets shorter.
 UNWRITTEN = {
-    "seqfast.embeddings.vectors.evaluation.PairScores",
-    "seqfast.embeddings.vectors.evaluation.evaluate_analogies",
-    "seqfast.embeddings.vectors.evaluation.evaluate_pairs",
-    "seqfast.embeddings.vectors.queries.Queries",
-    "seqfast.embeddings.vectors.search.analogy",
-    "seqfast.embeddings.vectors.search.most_similar",
-    "seqfast.embeddings.vectors.search.normalise",
     "seqfast.embeddings.vectors.storage.WordVectors",
     "seqfast.embeddings.word2vec.model.Word2Vec",
 }

@@ -29,7 +29,21 @@ _RESTRICT_VOCAB = 300_000
 
 
 class PairScores(NamedTuple):
-    """What `evaluate_pairs` returns, in gensim's order."""
+    """What `evaluate_pairs` returns, in gensim's order.
+
+    Attributes:
+        pearson: Pearson's r and its p.
+        spearman: Spearman's rho and its p.
+        oov_ratio: per cent of the pairs with an unknown word.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.vectors import evaluate_pairs
+        >>> pairs = [("a", "b", 1.0), ("a", "c", 0.0), ("b", "c", 0.1)]
+        >>> scores = evaluate_pairs(np.array([[1.0, 0], [1, 0.1], [0, 1]]), ["a", "b", "c"], pairs)
+        >>> round(float(scores.spearman[0]), 3)
+        1.0
+    """
 
     pearson: Score
     spearman: Score
@@ -47,19 +61,35 @@ def evaluate_pairs(
     case_insensitive: bool = True,
     dummy4unknown: bool = False,
 ) -> PairScores:
-    """How the cosines of pairs of words go with people's judgements (WordSim-353, SimLex-999, ...).
+    """The correlation of cosines with people's judgements of pairs (WordSim-353, SimLex-999, ...).
 
-    `vectors` [V, size] of `words`, the frequent ones first. `pairs`: (word, word, judgement), or a
-    file of them, one a line between delimiters (plain, .gz, .bz2 or .xz); lines that begin with #
-    or are no such pair are passed over, as gensim does. Only the first `restrict_vocab` words
-    count; where several differ in case alone, the first one does. A pair with an unknown word is
-    left out, or its cosine is 0 with `dummy4unknown`.
+    Args:
+        vectors: [V, size].
+        words: [V], the frequent ones first.
+        pairs: (word, word, judgement), or a file of them, one a line (plain, .gz, .bz2 or .xz).
+            Lines that begin with # or are not such a pair are ignored, as gensim does.
+        delimiter: between the parts of a line.
+        encoding: of the file.
+        restrict_vocab: only the first so many words count.
+        case_insensitive: of words that differ in case alone the first one counts for all.
+        dummy4unknown: the cosine of a pair with an unknown word is 0; else the pair is left out.
 
-    Returns ((Pearson's r, p), (Spearman's rho, p), per cent of pairs with an unknown word), the
-    results of gensim's `evaluate_word_pairs`. The two-tailed p is NaN without scipy; r and rho are
-    NaN where all judgements or all cosines are equal.
+    Returns:
+        (Pearson's r, p), (Spearman's rho, p) and the per cent of pairs with an unknown word, the
+        results of gensim's `evaluate_word_pairs`. The two-tailed p is NaN without scipy; r and rho
+        are NaN where all judgements or all cosines are equal.
 
-    Raises OSError for a file that cannot be read, ValueError without a single known pair.
+    Raises:
+        OSError: a file that cannot be read.
+        ValueError: not a single known pair.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.vectors import evaluate_pairs
+        >>> pairs = [("a", "b", 1.0), ("a", "c", 0.0), ("b", "z", 0.1)]
+        >>> vectors = np.array([[1.0, 0], [1, 0.1], [0, 1]])
+        >>> round(evaluate_pairs(vectors, ["a", "b", "c"], pairs).oov_ratio, 1)
+        33.3
     """
     check_words("evaluate_pairs", vectors, words)
     index = _first_ids(words, restrict_vocab, case_insensitive)
@@ -104,19 +134,32 @@ def evaluate_analogies(
 ) -> tuple[float, list[dict[str, Any]]]:
     """The share of analogies (a is to b as c is to d) whose d is found by `analogy`.
 
-    `vectors` [V, size] of `words`, the frequent ones first. `analogies`: a file in the format of
-    Google's questions-words.txt (plain, .gz, .bz2 or .xz), or its lines: four words, below headings
-    ": section"; other lines are passed over. Questions and answers are sought among the first
-    `restrict_vocab` words; of words that differ in case alone the first one counts for all. A
-    question with an unknown word is left out, or counts as wrong with `dummy4unknown`. `cosmul`
-    answers by products of shifted cosines (Levy & Goldberg 2014).
+    Args:
+        vectors: [V, size].
+        words: [V], the frequent ones first.
+        analogies: a file in the format of Google's questions-words.txt (plain, .gz, .bz2 or .xz),
+            or its lines: four words, below headings ": section"; other lines are ignored.
+        restrict_vocab: questions and answers are among the first so many words.
+        case_insensitive: of words that differ in case alone the first one counts for all.
+        dummy4unknown: a question with an unknown word counts as wrong; else it is left out.
+        memory: bytes for scores.
+        cosmul: answer by products of shifted cosines (Levy & Goldberg 2014).
 
-    Returns (share of right answers, sections), the results of gensim's `evaluate_word_analogies`:
-    each section a dict of "section", "correct" and "incorrect", the latter two lists of
-    (a, b, c, d), in upper case if `case_insensitive`; the last is "Total accuracy".
+    Returns:
+        The share of right answers and the sections, as gensim's `evaluate_word_analogies`: each
+        section a dict of "section", "correct" and "incorrect", the latter two lists of (a, b, c,
+        d), in upper case if `case_insensitive`; the last is "Total accuracy".
 
-    Raises OSError for a file that cannot be read, ValueError for one without questions or with one
-    before the first heading.
+    Raises:
+        OSError: a file that cannot be read.
+        ValueError: no questions, or one before the first heading.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.vectors import evaluate_analogies
+        >>> vectors = np.array([[1.0, 0.0, 0.1], [1.0, 1.0, 0.1], [0.0, 0.1, 1.0], [0.0, 1.0, 1.0]])
+        >>> evaluate_analogies(vectors, list("abcd"), [": letters", "a b c d"])[0]
+        1.0
     """
     operation = "evaluate_analogies"
     check_words(operation, vectors, words)

@@ -29,10 +29,18 @@ _MISSING = object()
 
 
 class Queries:
-    """The questions of this module, for a class with `index_to_key`, `key_to_index`, `vectors`.
+    """What can be asked of words with vectors: methods of `Word2Vec`, `GloVe` and `WordVectors`.
 
-    Words may be any hashable things. An int that is no word is an id. Names and meanings are those
-    of gensim's KeyedVectors, by which the results are tested.
+    A class needs `index_to_key`, `key_to_index` and `vectors`. Words may be any hashable objects. An
+    int that is not a word is an id. Names and meanings are those of gensim's KeyedVectors, against
+    which the results are tested.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> vectors = WordVectors(["king", "queen", "dog"], np.eye(3, dtype=np.float32))
+        >>> vectors.similarity("king", "queen")
+        0.0
     """
 
     index_to_key: Any  # list: the words

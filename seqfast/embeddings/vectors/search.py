@@ -28,8 +28,21 @@ SCORE_BYTES = 128 << 20  # bytes of scores that are held at once
 def normalise(vectors: Array) -> Array:
     """Each row divided by its length; rows of zeros stay.
 
-    `vectors` [any, size], a NumPy array or a torch tensor on any device. Returns a new float32
-    array of the same library, on the same device.
+    Args:
+        vectors: [any, size], a NumPy array or a torch tensor on any device.
+
+    Returns:
+        A new float32 array of the same library, on the same device.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.vectors import normalise
+        >>> normalise(np.array([[3.0, 4.0]]))
+        array([[0.6, 0.8]], dtype=float32)
     """
     check_matrix("normalise", "vectors", vectors)
     rows = as_float32(vectors)
@@ -48,19 +61,34 @@ def most_similar(
 ) -> tuple[Array, Array]:
     """The `k` vectors of largest cosine with each query, the best first.
 
-    `vectors` [V, size]: a NumPy array, or a torch tensor on any device. `queries`: ids [any], each
-    of which is not its own neighbour, or vectors [any, size]. `exclude` [queries, any] ids: no
-    answers either. `restrict_vocab`: only the first so many vectors may be answers. `normalised`
-    says that all rows of `vectors` have length 1 already, which spares many small calls a pass over
-    them (see `normalise`). Scores are made in blocks of at most `memory` bytes, each by one matrix
-    product, so any number of queries will do.
+    Scores are made in blocks of at most `memory` bytes, each by one matrix product, so there may be
+    any number of queries.
 
-    Returns (cosines [queries, k] float32, ids [queries, k] int64) of the library and on the device
-    of `vectors`; equal cosines come by rising id, and -inf and -1 follow where there are fewer than
-    k answers.
+    Args:
+        vectors: [V, size], a NumPy array, or a torch tensor on any device.
+        queries: ids [any], which are not their own neighbours, or vectors [any, size].
+        k: how many answers.
+        exclude: ids [queries, any] that may not be answers.
+        restrict_vocab: only the first so many vectors may be answers.
+        normalised: all rows of `vectors` have length 1 already, which saves a pass over them (see
+            `normalise`).
+        memory: bytes for scores.
 
-    Raises TypeError for a wrong type or dtype; ValueError for a wrong shape, an id that is none, a
-    k below 1 or above the number of possible answers.
+    Returns:
+        cosines [queries, k] float32 and ids [queries, k] int64, of the library and on the device of
+        `vectors`. Equal cosines come by rising id; -inf and -1 follow where there are fewer than k
+        answers.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, an id out of range, a k below 1 or above the number of possible
+            answers.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.vectors import most_similar
+        >>> most_similar(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), [0], k=2)[1]
+        array([[1, 2]])
     """
     operation = "most_similar"
     answers = _candidates(operation, vectors, k, restrict_vocab)
@@ -99,7 +127,29 @@ def analogy(
     """What is to c as b is to a: the `k` vectors nearest to b - a + c, without a, b and c.
 
     3CosAdd (Mikolov et al. 2013) of normalised vectors, as gensim's `most_similar(positive=[b, c],
-    negative=[a])`. `questions` [any, 3]: ids (a, b, c). All else as `most_similar`, which see.
+    negative=[a])`.
+
+    Args:
+        vectors: as for `most_similar`.
+        questions: ids [any, 3], (a, b, c).
+        k: how many answers.
+        restrict_vocab: as for `most_similar`, like the others.
+        normalised: all rows of `vectors` have length 1 already.
+        memory: bytes for scores.
+
+    Returns:
+        As of `most_similar`.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, an id or a k out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.vectors import analogy
+        >>> vectors = np.array([[1.0, 0.0, 0.1], [1.0, 1.0, 0.1], [0.0, 0.1, 1.0], [0.0, 1.0, 1.0]])
+        >>> analogy(vectors, [[0, 1, 2]])[1]
+        array([[3]])
     """
     operation = "analogy"
     answers = _candidates(operation, vectors, k, restrict_vocab)
