@@ -9,8 +9,8 @@ Each machine has a page with everything that was measured there.
 {measured}
 
 Every figure is a ratio against a peer, measured in one run: above 1 seqfast is faster, below 1 it
-is slower, and the row says so. What a variant costs is a time factor, and above its goal the row
-says so. Nothing that was measured is left out. `make report` also draws the ratios of every case;
+is slower, and the row says so. The cost of a variant is a time factor; above its goal the row
+says so. All measurements are shown. `make report` also draws the ratios of every case;
 the pictures are in `build/report/<machine>/`, and on the site.
 
 ## The newest runs in short

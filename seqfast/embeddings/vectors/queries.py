@@ -32,8 +32,8 @@ class Queries:
     """What can be asked of words with vectors: methods of `Word2Vec`, `GloVe` and `WordVectors`.
 
     A class needs `index_to_key`, `key_to_index` and `vectors`. Words may be any hashable objects.
-    An int that is not a word is an id. Names and meanings are those of gensim's KeyedVectors, against
-    which the results are tested.
+    An int that is not a word is an id. Names and meanings are those of gensim's KeyedVectors,
+    against which the results are tested.
 
     Example:
         >>> import numpy as np
