@@ -55,7 +55,7 @@ help:
 # What a build requires stands in the environment itself, so that a rebuild fetches nothing.
 $(VENV)/.tools: constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install cmake ninja pybind11 scikit-build-core
+	$(BIN)/python -m pip install --no-compile cmake ninja pybind11 scikit-build-core
 	@touch $@
 
 # Changes only with the settings, so that another value of SEQFAST_CUDA builds again.
@@ -72,9 +72,10 @@ $(VENV)/.build: $(VENV)/.tools $(VENV)/.settings $(BUILD_INPUTS)
 build: $(VENV)/.build
 
 # There is one environment: what the demo builds is less, so the next `make build` adds the rest.
+# Python compiles what it imports; all of torch would be 180 MB.
 $(VENV)/.demo: $(VENV)/.tools $(BUILD_INPUTS)
 	@rm -f $(VENV)/.build
-	$(INSTALL) '.[demo]' $(call pip_defines,$(DEMO_DEFINES))
+	$(INSTALL) '.[demo]' --no-compile $(call pip_defines,$(DEMO_DEFINES))
 	@touch $@
 
 demo:

