@@ -10,6 +10,7 @@ PYBIND11_MODULE(_C, module) {
     seqfast::bindings::register_beam_search(module);
     seqfast::bindings::register_dropout(module);
     seqfast::bindings::register_rnn(module);
+    seqfast::bindings::register_plain_rnn(module);
     seqfast::bindings::register_structs(module);
     seqfast::bindings::register_corpus(module);
     seqfast::bindings::register_ctc(module);

@@ -12,6 +12,7 @@ void register_rnn(pybind11::module_& module);
 void register_corpus(pybind11::module_& module);
 void register_ctc(pybind11::module_& module);
 void register_dropout(pybind11::module_& module);
+void register_plain_rnn(pybind11::module_& module);
 void register_structs(pybind11::module_& module);
 void register_decoder(pybind11::module_& module);
 void register_glove(pybind11::module_& module);

@@ -17,7 +17,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from seqfast.ops.base.checks import PROBABILITY, check_choice, check_flag, check_number
 from seqfast.ops.rnn.arguments import RnnWeights
-from seqfast.ops.rnn.options import Options
+from seqfast.ops.rnn.native_call import NativeCall, native_call
+from seqfast.ops.rnn.options import PLAIN, Options
 
 WEIGHTS = (*RnnWeights._fields, "weight_norm_ih")  # what a direction may have; the last is ours
 
@@ -123,6 +124,7 @@ class Recurrent(Module, metaclass=StandIn):
     _Options: ClassVar[type[RecurrentOptions]]  # of its kind; each one is an attribute
     _option_names: ClassVar[tuple[str, ...]]
     _kernel_names: ClassVar[tuple[str, ...]]  # those that the operation takes as they are
+    _native: ClassVar[NativeCall | None]  # the native way in
 
     # What is asked of every module; other options are known to their kind of cell alone.
     nonlinearity: str = "tanh"
@@ -158,6 +160,21 @@ class Recurrent(Module, metaclass=StandIn):
         if cls._cell == "rnn":
             own.add("nonlinearity")  # an argument of torch.nn's
         cls._kernel_names = tuple(name for name in Options._fields if name in own)
+        cls._native = native_call(cls._cell, PLAIN, *cls._plain_attributes())
+
+    @classmethod
+    def _plain_attributes(cls) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the attributes of a module are that is a plain cell, and are in training too."""
+        always = {option.name: option.default for option in fields(cls._Options)}
+        for name in ("forget_bias", "output_size", "recurrent_dropout_on"):
+            always.pop(name, None)  # of no account without what else they go with
+        if cls._cell == "rnn":
+            always["nonlinearity"] = PLAIN.nonlinearity
+        training = {name: always.pop(name) for name in [*always] if "dropout" in name}
+        if hasattr(cls, "num_layers") or issubclass(cls, torch.nn.RNNBase):
+            always["proj_size"] = 0
+            training["dropout"] = 0.0
+        return always, training
 
     def _set_options(self, options: RecurrentOptions) -> None:
         """Checks and keeps what a constructor was given beyond torch's arguments."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.nn import Parameter
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
@@ -202,6 +203,12 @@ class RecurrentLayer(TorchFace):
         return_cells: bool,
     ) -> Any:
         """output, states and, where asked for, cells, in the form the input has."""
+        nothing_more = lengths is None and mask is None and reset is None and not return_cells
+        native = self._native
+        if native is not None and nothing_more and not is_compiling():
+            found = native.layer(self, input, hx)
+            if found is not None:
+                return found
         if profiler_is_on():
             with recorded(self._name):
                 return self._forward_any(input, hx, lengths, mask, reset, return_cells)

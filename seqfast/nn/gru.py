@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
 from seqfast.nn._base import RecurrentOptions
@@ -296,6 +297,11 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
             RuntimeError: a wrong size, dtype or device, as of torch's cell.
             TypeError: an argument that is no tensor.
         """
+        native = self._native
+        if native is not None and not is_compiling():
+            found: Tensor | None = native.cell(self, input, hx)
+            if found is not None:
+                return found
         if type(input) is not Tensor and (node := node_of(self, input, {"hx": hx})) is not None:
             return node  # type: ignore[no-any-return]
         self._check_rank(input)

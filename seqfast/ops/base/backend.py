@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from seqfast import _C
 from seqfast.ops.base.checks import check_choice
 
 _STRATEGIES = ("automatic", "stepwise", "cluster", "grid")  # the codes of csrc/core
@@ -43,10 +44,12 @@ def on_host_executor() -> Iterator[None]:
     """Sends what lies in the CPU's memory through the CUDA path, its kernels run by the host
     executor; outputs and workspaces are poisoned first. For tests, and for the whole process."""
     before, _Switches.on_host = _Switches.on_host, True
+    _C.allow_plain_calls(False)
     try:
         yield
     finally:
         _Switches.on_host = before
+        _C.allow_plain_calls(not before)
 
 
 @contextmanager
