@@ -38,6 +38,7 @@ SUITES = (
     "rnn",
     "rnn_variants",
     "rnn_loops",
+    "rnn_steps",
     "rnn_cuda",
     "word2vec",
     "word2vec_quality",

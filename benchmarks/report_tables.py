@@ -19,6 +19,7 @@ LAYERS = ("LSTM", "GRU", "RNN")  # sections of the suite rnn
 HEADS = {
     "rnn_variants": ("Variants", "our own plain layer"),
     "rnn_loops": ("Against loops in Python", "`benchmarks/loops.py`"),
+    "rnn_steps": ("Single steps", "`torch.nn`'s cells and layers"),
     "rnn_cuda": ("On a GPU", "`torch.nn`, of variants our own plain layer"),
     "word2vec": ("Word vectors", "gensim's `Word2Vec` with `corpus_file` and as many workers"),
     "word2vec_quality": ("How good the word vectors are", "gensim's `Word2Vec`"),
@@ -186,6 +187,7 @@ COLUMNS: dict[str, list[Column]] = {
         *ROOFS,
     ],
     "rnn_loops": COMMON + ROOFS,
+    "rnn_steps": COMMON,
     "word2vec": [
         ("case", lambda result, row: case_text(row)),
         ("threads", lambda result, row: str(row["threads"])),

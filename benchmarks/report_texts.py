@@ -74,6 +74,15 @@ Variants:
   (`recurrent_dropout=0.25` on the hidden state or on the update) draw their masks in *forward* too.
   *reset*: 2 % of all places of the mask are true.
 """,
+    "rnn_steps": """
+Single steps:
+
+- *cell*: one call of `LSTMCell`, `GRUCell`, `RNNCell` under `torch.no_grad()`, with given states;
+  *layer of one step*: the same of `LSTM`, `GRU`, `RNN`. Such calls go the native way in
+  (docs/architecture.md): tensors are read and made in C++.
+- *cell in a loop*: a Python loop over the steps, then backward from the sum of all outputs to all
+  parameters. These calls go through Python's checks.
+""",
     "beam_decoder": """
 The search:
 

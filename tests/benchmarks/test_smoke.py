@@ -39,7 +39,7 @@ def test_measures_and_renders(tmp_path: Path) -> None:
         suites[result["suite"]] = result["rows"]
     for suite in ("beam_generate", "ctc"):  # only where their peers are
         suites.pop(suite, None)
-    layers = {"rnn", "rnn_variants", "rnn_loops"}
+    layers = {"rnn", "rnn_variants", "rnn_loops", "rnn_steps"}
     assert set(suites) == layers | {"beam_decoder", "beam_search", "word2vec"}
     groups = {row["group"] for row in suites["beam_search"]}
     assert groups == {"log_softmax, topk", "topk of rows", "plain read"}
@@ -69,8 +69,8 @@ def test_measures_and_renders(tmp_path: Path) -> None:
     subprocess.run([*command, "--root", str(tmp_path)], cwd=ROOT, check=True, timeout=100)
     (path,) = (tmp_path / "docs" / "performance").glob("*.md")
     page = path.read_text(encoding="utf-8")
-    titles = ["LSTM", "GRU", "RNN", "Variants", "Against loops in Python", "Word vectors"]
-    titles += ["Beam search", "Beam search over an attention decoder"]
+    titles = ["LSTM", "GRU", "RNN", "Variants", "Against loops in Python", "Single steps"]
+    titles += ["Word vectors", "Beam search", "Beam search over an attention decoder"]
     written = [line[3:] for line in page.splitlines() if line.startswith("## ")]
     with_their_peers = {"Beam search around transformers", "CTC prefix beam search"}
     assert [title for title in written if title not in with_their_peers] == titles
