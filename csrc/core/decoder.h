@@ -39,6 +39,9 @@ struct DecoderArgs {
     CellKind cell;          // lstm, gru or rnn
     Activation activation;  // of rnn
     bool input_feeding;
+    // Bahdanau et al. 2015: the state before a step attends, and the context enters the first layer
+    // behind the embedding (no input feeding then).
+    bool context_first;
     int64_t batch, beams;  // sentences, and rows of each
     int64_t layers;
     int64_t words, embedding_size;
@@ -48,16 +51,18 @@ struct DecoderArgs {
     int threads;
 
     DecoderLayer layer[kMostDecoderLayers];
-    const void* embedding;       // [words, embedding_size]
-    const void* keys;            // [batch, memory_steps, key_size]
-    const void* values;          // [batch, memory_steps, memory_size], zero where masked
-    const uint8_t* mask;         // [batch, memory_steps] nonzero: counts; or nullptr
-    const void* weight_query;    // additive: [key_size, top layer's size]; nullptr: dot products
-    const void* bias_query;      // additive: [key_size] or nullptr
-    const void* weight_score;    // additive: [key_size]
-    const void* weight_combine;  // [attentional_size, top layer's size + memory_size]
-    const void* weight_head;     // [vocabulary, attentional_size]
-    const void* bias_head;       // [vocabulary] or nullptr
+    const void* embedding;     // [words, embedding_size]
+    const void* keys;          // [batch, memory_steps, key_size]
+    const void* values;        // [batch, memory_steps, memory_size], zero where masked
+    const uint8_t* mask;       // [batch, memory_steps] nonzero: counts; or nullptr
+    const void* weight_query;  // additive: [key_size, top layer's size]; nullptr: dot products
+    const void* bias_query;    // additive: [key_size] or nullptr
+    const void* weight_score;  // additive: [key_size]
+    // [attentional_size, top layer's size + memory_size]; nullptr: there is no attention, and the
+    // head takes the top layer's output (attentional_size is its size then).
+    const void* weight_combine;
+    const void* weight_head;  // [vocabulary, attentional_size]
+    const void* bias_head;    // [vocabulary] or nullptr
     const void* fed;  // [batch, attentional_size] before the first step, with input feeding only
 
     void* workspace;  // kept from call to call of one search
@@ -65,9 +70,13 @@ struct DecoderArgs {
 
     SEQFAST_INLINE int64_t rows() const { return batch * beams; }
     SEQFAST_INLINE int64_t output_size() const { return layer[layers - 1].hidden_size; }
+    // Of what the first layer gets behind the embedding.
+    SEQFAST_INLINE int64_t fed_size() const {
+        return context_first ? memory_size : input_feeding ? attentional_size : 0;
+    }
     SEQFAST_INLINE int64_t input_size(int64_t l) const {
         if (l > 0) return layer[l - 1].hidden_size;
-        return embedding_size + (input_feeding ? attentional_size : 0);
+        return embedding_size + fed_size();
     }
 };
 template <class F>
@@ -76,6 +85,7 @@ void visit(DecoderArgs& args, F&& f) {
     f("cell", args.cell);
     f("activation", args.activation);
     f("input_feeding", args.input_feeding);
+    f("context_first", args.context_first);
     f("batch", args.batch);
     f("beams", args.beams);
     f("layers", args.layers);

@@ -31,10 +31,13 @@ class DecoderModules(Protocol):
 
     embedding: Embedding
     rnn: RecurrentLayer
-    attention: Attention
+    attention: Attention | None
     head: Module
-    combine: Linear
+    combine: Linear | None
     input_feeding: bool
+
+    @property
+    def context_first(self) -> bool: ...
 
 
 def native_decoder(decoder: DecoderModules, state: DecoderState) -> NativeDecoder | None:
@@ -58,13 +61,15 @@ def native_weights(decoder: DecoderModules) -> operation.Decoder | None:
     """Its weights; None where the native operation cannot do what the modules do."""
     rnn, attention, embedding = decoder.rnn, decoder.attention, decoder.embedding
     head, combine = decoder.head, decoder.combine
-    modules = ((embedding, Embedding), (attention, Attention), (head, Linear), (combine, Linear))
+    modules: tuple[tuple[Any, type], ...] = ((embedding, Embedding), (head, Linear))
+    if attention is not None:
+        modules += ((attention, Attention), (combine, Linear))
     if type(rnn) not in (LSTM, GRU, RNN) or any(type(part) is not kind for part, kind in modules):
         return None
     assert isinstance(head, Linear)
     if rnn.bidirectional or any(getattr(rnn, name) for name in _NOT_NATIVE):
         return None
-    if combine._parameters["bias"] is not None:
+    if combine is not None and combine._parameters["bias"] is not None:
         return None
     options = rnn._kernel_options()._replace(nonlinearity=PLAIN.nonlinearity)
     if not rnn.training:
@@ -89,7 +94,7 @@ def native_weights(decoder: DecoderModules) -> operation.Decoder | None:
             )
         )
     query = None
-    if attention.kind == "additive":
+    if attention is not None and attention.kind == "additive":
         query = tuple(
             _detached(w) for w in (attention.weight_query, attention.bias, attention.weight_score)
         )
@@ -100,9 +105,10 @@ def native_weights(decoder: DecoderModules) -> operation.Decoder | None:
         embedding=_detached(embedding.weight),
         layers=tuple(layers),
         query=query,
-        combine=_detached(combine.weight),
+        combine=None if combine is None else _detached(combine.weight),
         head=_detached(head.weight),
         head_bias=_detached(head.bias),
+        context_first=decoder.context_first,
     )
     like = weights.embedding
     tensors = [w for row in layers for w in row] + [*(query or ())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,19 @@ from seqfast.nn._native_decoder import native_decoder, native_weights
 from seqfast.nn._padding import running
 from seqfast.nn._random import draw_seed, dropout
 from seqfast.nn.attention import Attention, DecoderState, Memory
-from seqfast.ops.base.checks import PROBABILITY, check_flag, check_number, check_type
+from seqfast.ops.base.checks import (
+    PROBABILITY,
+    check_choice,
+    check_flag,
+    check_number,
+    check_type,
+)
 from seqfast.ops.dropout import torch as torch_random
 from seqfast.ops.dropout.torch import OTHER
 
 # What the module draws for, in the place of a layer.
 _EMBEDDED, _ATTENTIONAL, _SAMPLED = range(3)
+ORDERS = ("luong", "bahdanau")
 
 
 class AttentionDecoder(Module):
@@ -82,10 +90,17 @@ class AttentionDecoder(Module):
         embedding: a `torch.nn.Embedding`.
         rnn: a `seqfast.nn.LSTM`, `GRU` or `RNN` of one direction and any number of layers, with
             input_size = embedding_dim + attentional_size, or embedding_dim without `input_feeding`.
-        attention: a `seqfast.nn.Attention` whose query_size is the rnn's output size.
+        attention: a `seqfast.nn.Attention` whose query_size is the rnn's output size. None: there
+            is none; memory is None, `hx` (the encoder's last state) all that there is of the
+            source, and a is h itself (Sutskever et al. 2014).
         head: a `torch.nn.Linear`, or any module from [..., attentional_size] to logits [...,
             vocabulary].
-        input_feeding: whether the rnn sees the attentional vector of the step before.
+        input_feeding: whether the rnn sees the attentional vector of the step before; default yes
+            where there is an attention in Luong's order.
+        order: "luong": the new state attends. "bahdanau" (Bahdanau et al. 2015): the state before
+            the step attends, c[t] = attention(h[t-1], memory), and the context enters the rnn, h[t]
+            = rnn([e[t]; c[t]]), with input_size = embedding_dim + memory_size; a[t] is made of h[t]
+            and c[t] as above.
         attentional_size: default the head's in_features, else the rnn's output size.
         dropout: in training, of e and of a as the head sees it (Zaremba et al. 2014). Masks are
             drawn by counter from one seed of torch's CPU generator, as for `LSTM`.
@@ -107,18 +122,19 @@ class AttentionDecoder(Module):
 
     embedding: Embedding
     rnn: RecurrentLayer
-    attention: Attention
+    attention: Attention | None
     head: Module
-    combine: Linear
+    combine: Linear | None
 
     def __init__(
         self,
         embedding: Embedding,
         rnn: RecurrentLayer,
-        attention: Attention,
+        attention: Attention | None,
         head: Module,
-        input_feeding: bool = True,
+        input_feeding: bool | None = None,
         *,
+        order: str = "luong",
         attentional_size: int | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -129,9 +145,20 @@ class AttentionDecoder(Module):
         if isinstance(given, torch.nn.RNNBase):
             words += ", which seqfast.accelerate(rnn) makes of torch's"
         check_type("AttentionDecoder", "rnn", rnn, RecurrentLayer, words)
-        check_type("AttentionDecoder", "attention", attention, Attention, "a seqfast.nn.Attention")
+        if attention is not None:
+            wanted = "a seqfast.nn.Attention or None"
+            check_type("AttentionDecoder", "attention", attention, Attention, wanted)
         check_type("AttentionDecoder", "head", head, Module, "a torch.nn.Module")
+        check_choice("AttentionDecoder", "order", order, ORDERS)
+        context_first = order == "bahdanau"
+        if input_feeding is None:
+            input_feeding = attention is not None and not context_first
         check_flag("AttentionDecoder", "input_feeding", input_feeding)
+        if attention is None and context_first:
+            raise ValueError("AttentionDecoder: order='bahdanau' needs an attention, got None")
+        if input_feeding and (attention is None or context_first):
+            why = "without an attention" if attention is None else "with order='bahdanau'"
+            raise ValueError(f"AttentionDecoder: input_feeding must not be True {why}")
         check_number("AttentionDecoder", "dropout", dropout, PROBABILITY)
         if rnn.bidirectional:
             raise ValueError(
@@ -140,15 +167,18 @@ class AttentionDecoder(Module):
         output_size = rnn._output_sizes[-1]
         if attentional_size is None:
             attentional_size = getattr(head, "in_features", output_size)
-        _check_size(
-            "rnn.input_size",
-            rnn.input_size,
-            embedding.embedding_dim + (attentional_size if input_feeding else 0),
-            "embedding_dim + attentional_size" if input_feeding else "embedding_dim",
-        )
-        _check_size(
-            "attention.query_size", attention.query_size, output_size, "the rnn's output size"
-        )
+        behind, what = 0, "embedding_dim"
+        if input_feeding:
+            behind, what = attentional_size, "embedding_dim + attentional_size"
+        elif attention is not None and context_first:
+            behind, what = attention.memory_size, "embedding_dim + attention.memory_size"
+        _check_size("rnn.input_size", rnn.input_size, embedding.embedding_dim + behind, what)
+        if attention is None:
+            _check_size("attentional_size", attentional_size, output_size, "the rnn's output size")
+        else:
+            _check_size(
+                "attention.query_size", attention.query_size, output_size, "the rnn's output size"
+            )
         in_features = getattr(head, "in_features", attentional_size)
         _check_size("head.in_features", in_features, attentional_size, "attentional_size")
         self.embedding = embedding
@@ -156,27 +186,40 @@ class AttentionDecoder(Module):
         self.attention = attention
         self.head = head
         self.input_feeding = input_feeding
+        self.order = order
         self.attentional_size = attentional_size
         self.dropout = float(dropout)
         like = next(head.parameters(), embedding.weight)
-        self.combine = Linear(
-            output_size + attention.memory_size,
-            attentional_size,
-            bias=False,
-            device=like.device,
-            dtype=like.dtype,
-        )
-        if input_feeding:
-            self._check_stepping("input_feeding=True")
+        self.combine = None
+        if attention is not None:
+            self.combine = Linear(
+                output_size + attention.memory_size,
+                attentional_size,
+                bias=False,
+                device=like.device,
+                dtype=like.dtype,
+            )
+        if input_feeding or context_first:
+            self._check_stepping("input_feeding=True" if input_feeding else "order='bahdanau'")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.__dict__.setdefault("order", "luong")  # of an earlier version's pickle
+
+    @property
+    def context_first(self) -> bool:
+        """Whether the state before a step attends, so that its context enters the rnn."""
+        return self.order == "bahdanau"
 
     def extra_repr(self) -> str:
         text = f"input_feeding={self.input_feeding}"
+        text += f", order={self.order!r}" if self.context_first else ""
         return text + (f", dropout={self.dropout}" if self.dropout else "")
 
     def forward(
         self,
         target_ids: Tensor,
-        memory: Tensor | Memory,
+        memory: Tensor | Memory | None,
         memory_lengths: Tensor | None = None,
         hx: Any = None,
         *,
@@ -184,6 +227,8 @@ class AttentionDecoder(Module):
         sampling_probability: float = 0.0,
     ) -> tuple[Tensor, Tensor, DecoderState]:
         check_integers("AttentionDecoder", "target_ids", target_ids)
+        if self.attention is None and memory is None and hx is None and target_ids.dim() == 2:
+            memory = self._nothing(target_ids.shape[0])
         state = self.start(memory, memory_lengths, hx)
         batch = state.memory.values.shape[0]
         if target_ids.dim() != 2 or target_ids.shape[0] != batch or target_ids.shape[1] == 0:
@@ -212,7 +257,7 @@ class AttentionDecoder(Module):
             sampled = _events(sampling_probability, seed, steps, batch)
             return self._forward_sampled(target_ids, state, on, sampled, dropped)
         embedded = self._dropped(self.embedding(target_ids).transpose(0, 1), dropped, _EMBEDDED)
-        if self.input_feeding:
+        if self.input_feeding or self.context_first:
             attentional, weights, state = self._forward_fed(embedded, state, on)
         else:
             attentional, weights, state = self._forward_at_once(embedded, state, on, lengths)
@@ -221,13 +266,17 @@ class AttentionDecoder(Module):
 
     def start(
         self,
-        memory: Tensor | Memory,
+        memory: Tensor | Memory | None,
         memory_lengths: Tensor | None = None,
         hx: Any = None,
     ) -> DecoderState:
         """The state before the first step; arguments as of the call itself, of any multiple of the
         memory's rows."""
-        if not isinstance(memory, Memory):
+        if self.attention is None:
+            memory = self._without_memory(memory, memory_lengths, hx)
+        elif memory is None:
+            raise TypeError("AttentionDecoder: memory must be a tensor for an attention, got None")
+        elif not isinstance(memory, Memory):
             memory = self.attention.prepare(memory, memory_lengths)
         elif memory_lengths is not None:
             raise ValueError(
@@ -257,6 +306,29 @@ class AttentionDecoder(Module):
         fed = (values.new_zeros(rows, self.attentional_size),) if self.input_feeding else ()
         return DecoderState(tuple(hidden), tuple(cell) if rnn._cell == "lstm" else (), fed, memory)
 
+    def _without_memory(self, memory: Any, memory_lengths: Any, hx: Any) -> Memory:
+        """Of no attention: nothing, for as many rows as there are states."""
+        if memory_lengths is not None or not (memory is None or isinstance(memory, Memory)):
+            raise ValueError(
+                "AttentionDecoder: memory must be None without an attention: the encoder's last "
+                "state is hx"
+            )
+        if isinstance(memory, Memory):
+            return memory
+        if isinstance(hx, DecoderState):
+            return hx.memory
+        states = self.rnn._flat_states(hx)
+        if states is None:
+            raise ValueError(
+                "AttentionDecoder: hx must be given without an attention, for it is all that there "
+                "is of the source, got None"
+            )
+        return self._nothing(states[0].shape[1] if states[0].dim() == 3 else 1)
+
+    def _nothing(self, rows: int) -> Memory:
+        empty = self.embedding.weight.detach().new_zeros(rows, 0, 0)
+        return Memory(empty, empty, None)
+
     def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Logits [rows, vocabulary] of what follows `ids` [rows], and the state behind them."""
         check_integers("AttentionDecoder", "ids", ids)
@@ -266,14 +338,21 @@ class AttentionDecoder(Module):
                 f"AttentionDecoder: ids must be [{rows}], as the state's rows, "
                 f"got {list(ids.shape)}"
             )
-        steps = _Steps(self, state.hidden[0])
-        attentional, _, state = self._advance(steps, steps.first(self.embedding(ids)), state)
-        logits: Tensor = self.head(attentional)
+        logits, _, state = self._attending_step(ids, state)
         return logits, state
+
+    def _attending_step(
+        self, ids: Tensor, state: DecoderState
+    ) -> tuple[Tensor, Tensor, DecoderState]:
+        """The same with the weights [rows, memory_steps] of the memory."""
+        steps = _Steps(self, state.hidden[0])
+        attentional, weights, state = self._advance(steps, steps.first(self.embedding(ids)), state)
+        logits: Tensor = self.head(attentional)
+        return logits, weights, state
 
     def beam(
         self,
-        memory: Tensor | Memory,
+        memory: Tensor | Memory | None,
         memory_lengths: Tensor | None = None,
         hx: Any = None,
         *,
@@ -283,6 +362,7 @@ class AttentionDecoder(Module):
         prefix_lengths: Any = None,
         allowed: Any = None,
         max_length: Any = None,
+        attention: bool = False,
         **options: Any,
     ) -> BeamResult:
         """Beam search for what follows `start`, a token or integers [batch], given the memory.
@@ -290,11 +370,13 @@ class AttentionDecoder(Module):
         `memory` and `memory_lengths` as of the call; `hx` as of `start`, a row for each sentence.
         Options are those of `seqfast.BeamSearch` (`beam_size`, `eos`, `length_norm`, ...), or all
         in `search`, a `BeamSearch` (say of `BeamSearch.like`); `prefix`, `prefix_lengths`,
-        `allowed` and `max_length` are what it is called with. Returns its `BeamResult`.
+        `allowed` and `max_length` are what it is called with. `attention=True`: the result has the
+        attention of each token, and a coverage penalty can be had. Returns its `BeamResult`.
 
         On the CPU, in float32 and float64, the whole search runs in one native operation
-        (`seqfast.ops.decoder.decode`) where `fuses()` says so, no `allowed` is given and no sampler
-        has `top_k` or `top_p`; elsewhere it is `BeamSearch` around `step`, on a GPU captured in a
+        (`seqfast.ops.decoder.decode`) where `fuses()` says so, no `allowed` is given, no attention
+        is asked for, no sampler has `top_k` or `top_p`, and no constraint or stop rule must be
+        asked between steps; elsewhere it is `BeamSearch` around `step`, on a GPU captured in a
         CUDA graph, with the same hypotheses up to rounding. Nothing is differentiated. Call
         `eval()` first where anything is drawn in training.
         """
@@ -324,12 +406,27 @@ class AttentionDecoder(Module):
                         f"got {type(start).__name__}"
                     )
                 start = torch.full((rows,), int(start), dtype=torch.int64, device=device)
+            first: Any = state._replace(memory=shared(state.memory))  # type: ignore[arg-type]
+            step: Any = self.step
+            more: dict[str, Any] = {}
+            if attention:
+
+                def attending(ids: Tensor, at: Any) -> tuple[Tensor, Any]:
+                    logits, weights, after = self._attending_step(ids, at["decoder"])
+                    return logits, {"decoder": after, "weights": weights}
+
+                step = attending
+                weights = state.memory.values.new_zeros(state.memory.values.shape[:2])
+                first = {"decoder": first, "weights": weights}
+                more["attention"] = itemgetter("weights")
+            native = None
+            if self._is_no_subclass() and not attention:
+                native = native_decoder(self, state)
             result: BeamResult = search(
-                DecoderStep(
-                    self.step, native_decoder(self, state) if self._is_no_subclass() else None
-                ),
+                DecoderStep(step, native),
                 start,
-                state._replace(memory=shared(state.memory)),  # type: ignore[arg-type]
+                first,
+                **more,
                 prefix=prefix,
                 prefix_lengths=prefix_lengths,
                 allowed=allowed,
@@ -357,9 +454,12 @@ class AttentionDecoder(Module):
             groups = (state.hidden, state.cell) if state.cell else (state.hidden,)
             states = [torch.stack(group) for group in groups]
         output, last, _ = rnn._run(embedded, states, lengths, None, None, False)
-        context, weights = self.attention(output.transpose(0, 1), state.memory)
-        attentional = self._combined(output, context.transpose(0, 1))
-        weights = weights.transpose(0, 1)
+        if self.attention is None:
+            attentional, weights = output, output.new_zeros(*output.shape[:2], 0)
+        else:
+            context, weights = self.attention(output.transpose(0, 1), state.memory)
+            attentional = self._combined(output, context.transpose(0, 1))
+            weights = weights.transpose(0, 1)
         if on is not None:
             attentional, weights = _zero_unless(on, attentional), _zero_unless(on, weights)
         each = [rnn._layer_states(last, layer) for layer in range(rnn.num_layers)]
@@ -422,9 +522,18 @@ class AttentionDecoder(Module):
     ) -> tuple[Tensor, Tensor, DecoderState]:
         """One step of all rows: attentional vector, weights, state. Where `on` is False the first
         two are zero, and the state stays."""
-        output, hidden, cell = steps.run(first, state)
-        context, weights = self.attention(output, state.memory)
-        attentional = self._combined(output, context)
+        context = weights = None
+        if self.context_first:
+            assert self.attention is not None
+            context, weights = self.attention(state.hidden[-1], state.memory)
+        output, hidden, cell = steps.run(first, state, context)
+        if self.attention is None:
+            attentional, weights = output, output.new_zeros(len(output), 0)
+        else:
+            if context is None:
+                context, weights = self.attention(output, state.memory)
+            attentional = self._combined(output, context)
+        assert weights is not None
         fed: tuple[Tensor, ...] = (attentional,) if self.input_feeding else ()
         if on is not None:
             kept = on[:, None]
@@ -438,6 +547,7 @@ class AttentionDecoder(Module):
         return attentional, weights, DecoderState(hidden, cell, fed, state.memory)
 
     def _combined(self, output: Tensor, context: Tensor) -> Tensor:
+        assert self.combine is not None
         return torch.tanh(self.combine(torch.cat([output, context.to(output.dtype)], -1)))
 
     def _dropped(self, x: Tensor, seed: Tensor | None, what: int) -> Tensor:
@@ -488,14 +598,16 @@ class _Steps:
         return torch.nn.functional.linear(embedded, self.embedded_part)
 
     def run(
-        self, first: Tensor, state: DecoderState
+        self, first: Tensor, state: DecoderState, context: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Output [rows, output_size], hidden and cell states after a step."""
-        if state.fed:
+        """Output [rows, output_size], hidden and cell states after a step. `context` enters behind
+        the embedding, in the place of what is fed."""
+        fed = state.fed[0] if state.fed else context
+        if fed is not None:
             if self.splits:
-                first = torch.addmm(first, self._cast(state.fed[0]), self.fed_part.t())
+                first = torch.addmm(first, self._cast(fed).to(first.dtype), self.fed_part.t())
             else:
-                first = torch.cat([first, state.fed[0].to(first.dtype)], -1)
+                first = torch.cat([first, fed.to(first.dtype)], -1)
         hidden = [self._cast(h).unsqueeze(0) for h in state.hidden]
         cell: list[Tensor | None] = [self._cast(c).unsqueeze(0) for c in state.cell]
         pairs = list(zip(hidden, cell or [None] * len(hidden), strict=True))

@@ -51,6 +51,7 @@ class DecoderArgs(NamedTuple):
     cell: int
     activation: int
     input_feeding: bool
+    context_first: bool
     batch: int
     beams: int
     layers: int
@@ -99,9 +100,14 @@ class Decoder(NamedTuple):
     query: tuple[Array, Array | None, Array] | None
     """Of additive attention: weight_query [key_size, output_size], bias [key_size] or None,
     weight_score [key_size]; None: scores are the products of output and keys."""
-    combine: Array  # [attentional_size, output_size + memory_size]
+    combine: Array | None
+    """[attentional_size, output_size + memory_size]; None: no attention, and the head takes the
+    top layer's output."""
     head: Array  # [vocabulary, attentional_size]
     head_bias: Array | None  # [vocabulary]
+    context_first: bool = False
+    """Bahdanau et al. 2015: the state before a step attends, and the context enters the first layer
+    behind the embedding; without input feeding."""
 
 
 class Memory(NamedTuple):
@@ -212,7 +218,15 @@ class _Call:
             options = PLAIN._replace(nonlinearity=decoder.nonlinearity)
         cell = cell_of(decoder.cell, options, False)
         layers: list[DecoderLayer] = []
+        steps, memory_size = self._memory_shape(memory, batch)
+        if decoder.context_first and (decoder.input_feeding or decoder.combine is None):
+            raise ValueError(
+                "decode: context_first must be without input_feeding, and with combine"
+            )
+        if decoder.input_feeding and decoder.combine is None:
+            raise ValueError("decode: input_feeding must be with combine, got None")
         size = embedding_size + (attentional_size if decoder.input_feeding else 0)
+        size += memory_size if decoder.context_first else 0
         has_cell = decoder.cell == "lstm"
         self._count("hidden", state.hidden, len(decoder.layers))
         self._count("cell", state.cell, len(decoder.layers) if has_cell else 0)
@@ -232,8 +246,12 @@ class _Call:
             )
             layers.append(layer)
             size = hidden_size
-        steps, memory_size = self._memory_shape(memory, batch)
         key_size = size
+        if decoder.combine is None and size != attentional_size:
+            raise ValueError(
+                f"decode: head must be [vocabulary, {size}], the last layer's size, without "
+                f"combine, got {list(decoder.head.shape)}"
+            )
         weight_query = bias_query = weight_score = fed = 0
         if decoder.query is not None:
             weight, bias, score = decoder.query
@@ -245,11 +263,14 @@ class _Call:
             (before,) = state.fed
             fed = self._address("fed", before, (batch, attentional_size))
         combine_shape = (attentional_size, size + memory_size)
+        if decoder.combine is None:
+            steps = 0
         self.args = DecoderArgs(
             dtype=dtype,
             cell=cell.native.cell,
             activation=cell.native.activation,
             input_feeding=decoder.input_feeding,
+            context_first=decoder.context_first,
             batch=batch,
             beams=width,
             layers=len(layers),
@@ -263,13 +284,15 @@ class _Call:
             threads=thread_count(),
             layer=tuple(layers),
             embedding=self._address("embedding", decoder.embedding, (words, embedding_size)),
-            keys=self._address("keys", memory.keys, (batch, steps, key_size)),
-            values=self._address("values", memory.values, (batch, steps, memory_size)),
-            mask=self._mask(memory.mask, (batch, steps)),
+            keys=self._address("keys", memory.keys, (batch, steps, key_size)) if steps else 0,
+            values=self._address("values", memory.values, (batch, steps, memory_size))
+            if steps
+            else 0,
+            mask=self._mask(memory.mask, (batch, steps)) if steps else 0,
             weight_query=weight_query,
             bias_query=bias_query,
             weight_score=weight_score,
-            weight_combine=self._address("combine", decoder.combine, combine_shape),
+            weight_combine=self._optional("combine", decoder.combine, combine_shape),
             weight_head=self._address("head", decoder.head, (vocabulary, attentional_size)),
             bias_head=self._optional("head_bias", decoder.head_bias, (vocabulary,)),
             fed=fed,

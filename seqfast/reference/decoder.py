@@ -38,9 +38,14 @@ class Decoder(NamedTuple):
     query: tuple[Array, Array | None, Array] | None
     """Of additive attention: weight_query [key_size, output_size], bias [key_size] or None,
     weight_score [key_size]; None: scores are the products of output and keys."""
-    combine: Array  # [attentional_size, output_size + memory_size]
+    combine: Array | None
+    """[attentional_size, output_size + memory_size]; None: no attention, and the head takes the
+    top layer's output."""
     head: Array  # [vocabulary, attentional_size]
     head_bias: Array | None  # [vocabulary]
+    context_first: bool = False
+    """Bahdanau et al. 2015: the state before a step attends, and the context enters the first layer
+    behind the embedding; without input feeding."""
 
 
 class Memory(NamedTuple):
@@ -123,7 +128,11 @@ def _step(
     decoder: Decoder, memory: Memory, state: DecoderState, ids: Array
 ) -> tuple[Array, DecoderState]:
     x = decoder.embedding[ids]
-    if decoder.input_feeding:
+    context = None
+    if decoder.context_first:
+        context = _attend(decoder, memory, state.hidden[-1])
+        x = np.concatenate([x, context], -1)
+    elif decoder.input_feeding:
         x = np.concatenate([x, state.fed[0]], -1)
     options = Options(nonlinearity=decoder.nonlinearity)
     hidden, cell = [], []
@@ -140,8 +149,11 @@ def _step(
             x, h, *_ = rnn.rnn_forward(x[None], h, given, **more)
         x = x[0]
         hidden.append(h[0])
-    context = _attend(decoder, memory, x)
-    attentional = np.tanh(np.concatenate([x, context], -1) @ decoder.combine.T)
+    attentional = x
+    if decoder.combine is not None:
+        if context is None:
+            context = _attend(decoder, memory, x)
+        attentional = np.tanh(np.concatenate([x, context], -1) @ decoder.combine.T)
     logits = attentional @ decoder.head.T
     if decoder.head_bias is not None:
         logits = logits + decoder.head_bias

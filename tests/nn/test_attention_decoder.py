@@ -372,8 +372,8 @@ def test_trains() -> None:
 
 PARTS: list[tuple[Any, type[Exception], str]] = [
     ({"embedding": nn.Linear(3, 3)}, TypeError, "embedding must be a torch.nn.Embedding, got"),
-    ({"rnn": nn.LSTM(9, 4)}, TypeError, "rnn must be a seqfast.nn.LSTM, GRU or RNN, got torch.nn"),
-    ({"attention": nn.Linear(3, 3)}, TypeError, "attention must be a seqfast.nn.Attention, got"),
+    ({"rnn": nn.LSTM(9, 4)}, TypeError, "rnn must be a seqfast.nn.LSTM, GRU or RNN, which seqfast"),
+    ({"attention": nn.Linear(3, 3)}, TypeError, "attention must be a seqfast.nn.Attention or None"),
     ({"head": 3}, TypeError, "head must be a torch.nn.Module, got int"),
     ({"input_feeding": 1}, TypeError, "input_feeding must be True or False, got 1"),
     (

@@ -83,10 +83,11 @@ def test_twins_have_the_same_signature() -> None:
 
 
 @pytest.mark.parametrize("additive", [False, True])
-@pytest.mark.parametrize("input_feeding", [False, True])
+@pytest.mark.parametrize("order", ["fed", "luong", "bahdanau", "plain"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_matches_reference(cpu_isa: str, cell: str, input_feeding: bool, additive: bool) -> None:
-    how = {"input_feeding": input_feeding, "additive": additive}
+def test_matches_reference(cpu_isa: str, cell: str, order: str, additive: bool) -> None:
+    how: dict[str, Any] = {"input_feeding": order == "fed", "additive": additive}
+    how["order"] = "luong" if order == "fed" else order
     check(make(cell, 3, **how), 4)
     check(make(cell, 1, (3,), bias=False, masked=False, seed=1, **how), 1)
     # Units and columns on both sides of vectors, panels and tiles.

@@ -26,10 +26,22 @@ def greedy(case: Any, sentence: int, steps: int, eos: int) -> tuple[list[int], f
     fed = tensor(state.fed[0][sentence])[None] if state.fed else None
     keys, values = tensor(memory.keys[sentence]), tensor(memory.values[sentence])
     there = slice(None) if memory.mask is None else tensor(memory.mask[sentence])
+
+    def attend(query: Any) -> Any:
+        if decoder.query is None:
+            scores = keys[there] @ query[0]
+        else:
+            weight, bias, score = (tensor(w) for w in decoder.query)
+            scores = torch.tanh(F.linear(query, weight, bias) + keys[there]) @ score
+        return (scores.softmax(0) @ values[there])[None]
+
     token, total, found = int(start[sentence]), 0.0, []
     for _ in range(steps):
         x = tensor(decoder.embedding[token])[None]
-        if fed is not None:
+        if decoder.context_first:
+            context = attend(h[-1])
+            x = torch.cat([x, context], 1)
+        elif fed is not None:
             x = torch.cat([x, fed], 1)
         for k, row in enumerate(decoder.layers):
             weights = [tensor(w) for w in row]
@@ -42,13 +54,10 @@ def greedy(case: Any, sentence: int, steps: int, eos: int) -> tuple[list[int], f
             else:
                 h[k] = torch._VF.rnn_tanh_cell(x, h[k], *weights)
             x = h[k]
-        if decoder.query is None:
-            scores = keys[there] @ x[0]
-        else:
-            weight, bias, score = (tensor(w) for w in decoder.query)
-            scores = torch.tanh(F.linear(x, weight, bias) + keys[there]) @ score
-        context = scores.softmax(0) @ values[there]
-        fed_next = torch.tanh(F.linear(torch.cat([x, context[None]], 1), tensor(decoder.combine)))
+        fed_next = x
+        if decoder.combine is not None:
+            context = context if decoder.context_first else attend(x)
+            fed_next = torch.tanh(F.linear(torch.cat([x, context], 1), tensor(decoder.combine)))
         logprobs = F.linear(fed_next, tensor(decoder.head), tensor(decoder.head_bias))
         logprobs = logprobs.log_softmax(1)[0]
         fed = fed_next if fed is not None else None
@@ -61,7 +70,7 @@ def greedy(case: Any, sentence: int, steps: int, eos: int) -> tuple[list[int], f
 
 
 @pytest.mark.parametrize("additive", [False, True])
-@pytest.mark.parametrize("input_feeding", [False, True])
+@pytest.mark.parametrize("order", ["fed", "luong", "bahdanau", "plain"])
 @pytest.mark.parametrize(
     ("cell", "options"),
     [
@@ -71,8 +80,9 @@ def greedy(case: Any, sentence: int, steps: int, eos: int) -> tuple[list[int], f
         ("rnn", {"nonlinearity": "relu"}),
     ],
 )
-def test_one_beam_is_greedy(cell: str, options: Any, input_feeding: bool, additive: bool) -> None:
-    case = make(cell, 4, input_feeding=input_feeding, additive=additive, **options)
+def test_one_beam_is_greedy(cell: str, options: Any, order: str, additive: bool) -> None:
+    how = "luong" if order == "fed" else order
+    case = make(cell, 4, input_feeding=order == "fed", additive=additive, order=how, **options)
     eos = 0
     settings = BeamOptions(beams=1, vocabulary=11, eos=(eos,), stop="first_k")
     beams = start_beams(settings, 4, 7, np.float64)

@@ -28,8 +28,15 @@ def make(
     nonlinearity: str = "tanh",
     dtype: str = "float64",
     seed: int = 0,
+    order: str = "luong",
 ) -> tuple[reference.Decoder, reference.Memory, reference.DecoderState, np.ndarray]:
-    """A decoder, a memory with gaps (the first sentence has none at all), states, start tokens."""
+    """A decoder, a memory with gaps (the first sentence has none at all), states, start tokens.
+
+    `order`: "luong", "bahdanau" (without input feeding) or "plain", which attends to nothing.
+    """
+    input_feeding = input_feeding and order == "luong"
+    if order == "plain":
+        attentional_size, memory_steps, memory_size, additive = hidden[-1], 0, 0, False
     rng = np.random.default_rng(seed)
 
     def draw(*shape: int, scale: float = 1.0) -> Any:
@@ -42,6 +49,7 @@ def make(
         return draw(size, scale=0.3) if bias else None
 
     size = embedding_size + (attentional_size if input_feeding else 0)
+    size += memory_size if order == "bahdanau" else 0
     layers = []
     for units in hidden:
         rows = GATES[cell] * units
@@ -56,9 +64,10 @@ def make(
         embedding=draw(vocabulary + 2, embedding_size),
         layers=tuple(layers),
         query=query,
-        combine=matrix(attentional_size, size + memory_size, 2.0),
+        combine=None if order == "plain" else matrix(attentional_size, size + memory_size, 2.0),
         head=matrix(vocabulary, attentional_size, 4.0),
         head_bias=shift(vocabulary),
+        context_first=order == "bahdanau",
     )
     keys, values = draw(batch, memory_steps, key_size), draw(batch, memory_steps, memory_size)
     mask = None

@@ -41,7 +41,7 @@ class Decoder {
             layer.blocks = ceil_div(ceil_div(layer.units, lanes), group_);
             // Per block: the state's panel, the input's, that of what is fed behind the embedding;
             // all gates of a unit side by side.
-            layer.of_fed = l == 0 && args.input_feeding ? args.attentional_size : 0;
+            layer.of_fed = l == 0 ? args.fed_size() : 0;
             layer.of_input = args.input_size(l) - layer.of_fed;
             layer.panel = (layer.units + layer.of_input + layer.of_fed) * width();
             layer.packed = arena.take<Real>(layer.blocks * layer.panel);
@@ -75,7 +75,8 @@ class Decoder {
         keys_packed_ = arena.take<Real>(args.batch * keys_size_);
         values_ = whole<Real>(args.memory_size, args.memory_steps);
         values_packed_ = arena.take<Real>(args.batch * size_of(values_));
-        combine_ = whole<Real>(args.attentional_size, args.output_size() + args.memory_size);
+        const int64_t combined = args.weight_combine ? args.attentional_size : 0;
+        combine_ = whole<Real>(combined, args.output_size() + args.memory_size);
         combine_packed_ = take_packed(arena, combine_);
         head_ = whole<Real>(args.vocabulary, args.attentional_size);
         head_packed_ = take_packed(arena, head_);
@@ -85,6 +86,7 @@ class Decoder {
         rows_ = arena.take<Row>(rows);
         runs_ = arena.take<Run>(rows);
         first_of_ = arena.take<int64_t>(args.batch + 1);
+        first_parent_of_ = arena.take<int64_t>(args.batch + 1);
         parent_slot_ = arena.take<int64_t>(rows);
         kept_most_ = smaller(args.words, larger(rows, kKeptTokens));
         token_slot_ = arena.take<int32_t>(args.words);
@@ -172,7 +174,7 @@ class Decoder {
         if (a.weight_query) pack_matrix(query_, query_packed_, a.weight_query, thread, threads);
         pack_matrix(combine_, combine_packed_, a.weight_combine, thread, threads);
         pack_matrix(head_, head_packed_, a.weight_head, thread, threads);
-        const Range sentences = part_of(a.batch, threads, thread);
+        const Range sentences = part_of(attends() ? a.batch : 0, threads, thread);
         for (int64_t b = sentences.begin; b < sentences.end; ++b) {
             const Real* keys = real(a.keys) + b * a.memory_steps * a.key_size;
             Real* packed = keys_packed_ + b * keys_size_;
@@ -266,6 +268,7 @@ class Decoder {
         const int now = progress_->parity, then = now ^ 1;
         const Real dead = -__builtin_inf();
         count_ = parents_ = runs_count_ = 0;
+        const bool context_first = args_.context_first;
         const int64_t unknown = smaller(args_.rows(), args_.words - progress_->tokens);
         if (progress_->tokens + unknown > kept_most_) {
             for (int64_t t = 0; t < progress_->tokens; ++t) token_slot_[tokens_[t]] = -1;
@@ -275,6 +278,7 @@ class Decoder {
         for (int64_t r = 0; r < args_.rows(); ++r) parent_slot_[r] = -1;
         for (int64_t b = 0; b < args_.batch; ++b) {
             first_of_[b] = count_;
+            first_parent_of_[b] = parents_;
             for (int64_t k = 0; k < args_.beams; ++k) {
                 const int64_t flat = b * args_.beams + k;
                 if (!(scores[flat] > dead)) continue;
@@ -287,13 +291,18 @@ class Decoder {
             }
         }
         first_of_[args_.batch] = count_;
+        first_parent_of_[args_.batch] = parents_;
         for (int64_t i = 0; i < count_; ++i) {
             place_[rows_[i].flat] = i;
             for (int64_t l = 0; l < args_.layers; ++l) {
                 layers_[l].rows[i] = layers_[l].hidden[then] + i * layers_[l].stride;
             }
             attentional_rows_[i] = attentional_[then] + i * attentional_stride_;
-            context_rows_[i] = context_ + i * memory_stride_;
+            // A context that comes first is its parent's, one for all its children.
+            const int64_t context = context_first ? rows_[i].parent_index : i;
+            context_rows_[i] = context_ + context * memory_stride_;
+        }
+        for (int64_t i = 0; i < larger(count_, parents_); ++i) {
             score_rows_[i] = scores_ + i * score_stride_;
         }
     }
@@ -305,7 +314,9 @@ class Decoder {
             for (int64_t l = 0; l < args_.layers; ++l) {
                 layers_[l].parents[slot] = layers_[l].hidden[now] + parent * layers_[l].stride;
             }
-            fed_parents_[slot] = attentional_[now] + parent * attentional_stride_;
+            fed_parents_[slot] = args_.context_first
+                                     ? context_ + slot * memory_stride_
+                                     : attentional_[now] + parent * attentional_stride_;
         }
         return slot;
     }
@@ -347,27 +358,41 @@ class Decoder {
 
     const Real* const* top_rows() const { return layers_[args_.layers - 1].rows; }
 
+    bool attends() const { return args_.weight_combine != nullptr; }
+
     void run(int thread, int threads) {
+        if (args_.context_first) {
+            attend_all(layers_[args_.layers - 1].parents, parents_, first_parent_of_, thread,
+                       threads);
+        }
         for (int64_t l = 0; l < args_.layers; ++l) {
             run_layer(l, thread, threads);
             barrier_->wait();
         }
+        if (attends()) {
+            if (!args_.context_first) attend_all(top_rows(), count_, first_of_, thread, threads);
+            combine(thread, threads);
+            barrier_->wait();
+        }
+        project(thread, threads);
+    }
+
+    // The contexts of `count` outputs, those of sentence b from first[b] to first[b + 1].
+    void attend_all(const Real* const* outputs, int64_t count, const int64_t* first, int thread,
+                    int threads) {
         if (args_.weight_query) {
             const Range panels = part_of(query_.panels(), threads, thread);
             for (int64_t p = panels.begin; p < panels.end; ++p) {
-                multiply(query_, p, query_packed_, top_rows(), count_, queries_, key_stride_,
+                multiply(query_, p, query_packed_, outputs, count, queries_, key_stride_,
                          query_bias_);
             }
             barrier_->wait();
         }
         const Range sentences = part_of(args_.batch, threads, thread);
         for (int64_t b = sentences.begin; b < sentences.end; ++b) {
-            if (first_of_[b + 1] > first_of_[b]) attend(b, first_of_[b], first_of_[b + 1]);
+            if (first[b + 1] > first[b]) attend(b, outputs, first[b], first[b + 1]);
         }
         barrier_->wait();
-        combine(thread, threads);
-        barrier_->wait();
-        project(thread, threads);
     }
 
     // target [rows] = start + left x a panel, or a part of its depth.
@@ -497,8 +522,8 @@ class Decoder {
         }
     }
 
-    // Scores, their softmax and the context of the rows [begin, end) of a sentence.
-    void attend(int64_t sentence, int64_t begin, int64_t end) {
+    // Scores, their softmax and the context of the outputs [begin, end) of a sentence.
+    void attend(int64_t sentence, const Real* const* outputs, int64_t begin, int64_t end) {
         const int64_t count = end - begin, steps = args_.memory_steps;
         const Real* keys = keys_packed_ + sentence * keys_size_;
         Real* scores = scores_ + begin * score_stride_;
@@ -506,7 +531,7 @@ class Decoder {
             for (int64_t i = begin; i < end; ++i) score_row(i, keys);
         } else {
             for (int64_t p = 0; p < keys_.panels(); ++p) {
-                multiply(keys_, p, keys, top_rows() + begin, count, scores, score_stride_);
+                multiply(keys_, p, keys, outputs + begin, count, scores, score_stride_);
             }
         }
         const uint8_t* mask = args_.mask ? args_.mask + sentence * steps : nullptr;
@@ -572,10 +597,11 @@ class Decoder {
 
     void project(int thread, int threads) {
         const Range panels = part_of(head_.panels(), threads, thread);
+        const Real* const* left = attends() ? attentional_rows_ : top_rows();
         for (int64_t p = panels.begin; p < panels.end; ++p) {
             for (int64_t i = 0; i < runs_count_; ++i) {
                 const Run& run = runs_[i];
-                multiply(head_, p, head_packed_, attentional_rows_ + run.begin, run.end - run.begin,
+                multiply(head_, p, head_packed_, left + run.begin, run.end - run.begin,
                          logits_ + rows_[run.begin].flat * logits_stride_,
                          run.distance * logits_stride_, head_bias_);
             }
@@ -604,18 +630,19 @@ class Decoder {
     Real* keys_packed_;    // [batch, keys_size_]
     Real* values_packed_;  // [batch] panels of [memory_steps, memory_size]
     Real *combine_packed_, *head_packed_, *head_bias_;
-    Real* logits_;             // [batch * beams, logits_stride_]
-    int64_t* place_;           // [batch * beams] the row that a hypothesis was in the last step
-    Row* rows_;                // [rows]
-    Run* runs_;                // [runs]
-    int64_t* first_of_;        // [batch + 1] a sentence's first row
-    int64_t* parent_slot_;     // [rows]
-    int64_t kept_most_;        // tokens
-    int32_t* token_slot_;      // [words] among those kept, or -1
-    const Real** token_rows_;  // [tokens] their embeddings
-    int64_t* tokens_;          // [tokens]
-    Real* kept_;               // [blocks of layer 0, kept_most_, width()]: with bias_ih
-    Real* scratch_;            // per thread three of [rows, width()]
+    Real* logits_;              // [batch * beams, logits_stride_]
+    int64_t* place_;            // [batch * beams] the row that a hypothesis was in the last step
+    Row* rows_;                 // [rows]
+    Run* runs_;                 // [runs]
+    int64_t* first_of_;         // [batch + 1] a sentence's first row
+    int64_t* first_parent_of_;  // [batch + 1] and the first of their parents
+    int64_t* parent_slot_;      // [rows]
+    int64_t kept_most_;         // tokens
+    int32_t* token_slot_;       // [words] among those kept, or -1
+    const Real** token_rows_;   // [tokens] their embeddings
+    int64_t* tokens_;           // [tokens]
+    Real* kept_;                // [blocks of layer 0, kept_most_, width()]: with bias_ih
+    Real* scratch_;             // per thread three of [rows, width()]
     int64_t count_, parents_, known_tokens_, runs_count_;  // of this step
 };
 
