@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from support.cases import Backend
 
 import seqfast
 from seqfast import GloVe
 from seqfast.embeddings import Callback, Cooccurrences, Interrupted, Progress
 from seqfast.embeddings.base import loop
 from seqfast.embeddings.glove import cooccurrences, training
+from seqfast.ops.base import backend
 from seqfast.reference import glove as twin
 
 from .. import planted
@@ -386,3 +389,13 @@ def test_no_time_is_lost_before_the_loop() -> None:
     model.train()
     assert model.cooccurrences is counted
     assert time.perf_counter() - start < 30
+
+
+def test_the_cuda_kernel_trains_it(cuda_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = small(SENTENCES[:60], epochs=2, device=cuda_backend.device)
+    monkeypatch.setattr(backend._Switches, "on_host", False)
+    with torch.device("cpu"):
+        wanted = small(SENTENCES[:60], epochs=2)
+    # A GPU has other blocks, and so another order.
+    tolerance = 0.2 if cuda_backend.name == "cuda" else 1e-3
+    np.testing.assert_allclose(found.loss_per_epoch, wanted.loss_per_epoch, rtol=tolerance)
