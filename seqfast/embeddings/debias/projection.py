@@ -269,15 +269,15 @@ def soft(
 
     With W all unit vectors as columns, N those of the neutral words and B the direction: T
     minimises |(TW)'(TW) - W'W|^2 + strength |(TN)'(TB)|^2, Frobenius norms; W becomes TW, scaled to
-    length 1. The direction moves along: `direction` of the result finds it. The problem is one of
-    least squares in T'T, and is solved as such by conjugate gradients; eigenvalues below 0, which
-    no T has, become 0.
+    length 1. The problem is one of least squares in T'T, and is solved as such by conjugate
+    gradients; eigenvalues below 0, which no T has, become 0.
 
     Args:
         vectors: see `seqfast.embeddings.debias`.
         g: [size], of any length but 0, or several directions [k, size]; as of `direction`.
         neutral: words or ids that shall lose their part along `g`.
-        strength: of that wish; 0 changes nothing but lengths (the paper: 0.2).
+        strength: of that wish; 0 changes nothing but lengths. The paper has 0.2, but the first
+            term has a part for each pair of words: the more words there are, the less that does.
         words: names of the rows of an array.
         missing: "ignore" leaves words out that have no vector.
 
