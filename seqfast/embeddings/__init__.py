@@ -33,6 +33,7 @@ __all__ = [
     "TensorBoard",
     "Vocabulary",
     "Word2Vec",
+    "WordVectors",
     "callbacks",
     "corpus",
     "debias",
@@ -55,6 +56,7 @@ _HOMES = {
     "TensorBoard": "callbacks",
     "Vocabulary": "corpus",
     "Word2Vec": "word2vec",
+    "WordVectors": "vectors",
     "plot": "plotting",
 }
 

@@ -67,7 +67,7 @@ def atomic_packed_file(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def open_by_suffix(path: PathLike) -> BinaryIO:
-    """Opens a file for reading bytes, unpacked if it ends in .gz, .bz2 or .xz.
+    """Opens a file for reading bytes, unpacked if it ends in .gz, .bz2 or .xz, or begins so.
 
     Args:
         path: of the file.
@@ -85,6 +85,15 @@ def open_by_suffix(path: PathLike) -> BinaryIO:
         b'a b'
     """
     suffix = Path(path).suffix
+    if suffix not in (".gz", ".bz2", ".xz") and os.path.isfile(path):
+        with open(path, "rb") as file:
+            start = file.read(10)
+        if start.startswith(b"\x1f\x8b\x08"):
+            suffix = ".gz"
+        elif start.startswith(b"\xfd7zXZ\0"):
+            suffix = ".xz"
+        elif start.startswith(b"BZh") and start[4:] in (b"1AY&SY", b"\x17rE8P\x90"):
+            suffix = ".bz2"
     if suffix == ".gz":
         return cast(BinaryIO, gzip.open(path, "rb"))
     if suffix == ".bz2":

@@ -5,8 +5,11 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
 import numpy as np
@@ -61,6 +64,10 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, model: Any) -> None:
         super().__init__("interrupted; error.model.train(resume=True) goes on")
         self.model = model
+
+
+class EmptyVocabulary(ValueError, RuntimeError):
+    """A corpus, or `min_count`, leaves no word; gensim raises a RuntimeError there."""
 
 
 class Delegated(Generic[T]):
@@ -308,7 +315,7 @@ class WordVectorModel(Queries, abc.ABC):
                     f"min_count must leave some words, got {vocabulary.min_count} for a corpus of "
                     f"{vocabulary.raw_words} words, {vocabulary.raw_types} of them different"
                 )
-            raise ValueError(f"{self.state.model_name}: {found}")
+            raise EmptyVocabulary(f"{self.state.model_name}: {found}")
         self.state.set_vocabulary(vocabulary, update, self.initial_vectors)
         LOGGER.info(
             "%s: %d words of %d different ones, read from %d words in %d sentences",
@@ -490,17 +497,28 @@ class WordVectorModel(Queries, abc.ABC):
 
     # ---- files ----
 
-    def save(self, path: PathLike) -> None:
+    def save(self, path: Any, **gensims: Any) -> None:
         """Writes everything to one safetensors file, whole or not at all: words, counts, vectors,
         the other matrices, settings, an unfinished run, and sums by which `load` finds damage. What
         is no part of the result is left out: the corpus, `trim_rule`, callbacks, device and
-        workers. Raises OSError.
+        workers. `path` may be an open binary file. gensim's `separately`, `sep_limit`, `ignore` and
+        `pickle_protocol` say nothing: there is one file. Raises OSError.
         """
+        known = {"separately", "sep_limit", "ignore", "pickle_protocol"}
+        if unknown := sorted(gensims.keys() - known):
+            raise TypeError(f"{self.state.model_name}: save has no {', '.join(unknown)}")
         if not len(self):
             raise RuntimeError(
                 f"{self.state.model_name}: there is nothing to save before build_vocab"
             )
-        checkpoint.save(path, self.state)
+        if not hasattr(path, "write"):
+            checkpoint.save(path, self.state)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / "model"
+            checkpoint.save(whole, self.state)
+            with open(whole, "rb") as file:
+                shutil.copyfileobj(file, path)
 
     def save_word2vec_format(self, fname: PathLike, binary: bool = False, **options: Any) -> None:
         """Writes words and vectors for other programs, the frequent words first; arguments and
@@ -511,7 +529,7 @@ class WordVectorModel(Queries, abc.ABC):
         )
 
     @classmethod
-    def load(cls: type[M], path: PathLike, **runtime: Any) -> M:
+    def load(cls: type[M], path: Any, **runtime: Any) -> M:
         """Reads what `save` or a checkpoint wrote; the model can be trained on.
 
         `runtime`: arguments of the class that a file does not carry, such as `workers`, `device`,
@@ -520,6 +538,12 @@ class WordVectorModel(Queries, abc.ABC):
         """
         if texts := sorted({"corpus", "sentences", "corpus_file", "words"} & runtime.keys()):
             raise TypeError(f"load: {', '.join(texts)} must be left to train or resume")
+        if hasattr(path, "read"):
+            with tempfile.TemporaryDirectory() as folder:
+                whole = Path(folder) / "model"
+                with open(whole, "wb") as file:
+                    shutil.copyfileobj(path, file)
+                return cls.load(whole, **runtime)
         stored = safetensors.read(path, cls.state_class.file_kind)
         settings = checkpoint.settings_of(stored, cls.settings_class)
         carried = {*settings, "initial_vectors", *({"locked"} if "locked" in stored else ())}

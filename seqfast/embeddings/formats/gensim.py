@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from seqfast.embeddings.files import PathLike
+from seqfast.embeddings.files import PathLike, open_by_suffix
 from seqfast.embeddings.formats.base import Loaded, float32_rows
 
 
@@ -137,3 +138,67 @@ def keyed_vectors_class(operation: str) -> Any:
     except ImportError as error:
         raise ImportError(f"{operation} needs gensim: pip install seqfast[embeddings]") from error
     return KeyedVectors
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes what gensim's and NumPy's files consist of, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = (
+            module.partition(".")[0] == "gensim"
+            or (module.partition(".")[0] == "numpy" and name in _OF_NUMPY)
+            or (module, name) in _HARMLESS
+        )
+        if known:
+            found = super().find_class(module, name)
+            harmless = isinstance(found, type) or name == "call_on_class_only"
+            if module.partition(".")[0] != "gensim" or harmless:
+                return found
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of a model")
+
+
+_OF_NUMPY = {"_reconstruct", "ndarray", "dtype", "scalar", "RandomState", "MT19937"}
+_OF_NUMPY |= {"__RandomState_ctor", "__randomstate_ctor", "__bit_generator_ctor", "_frombuffer"}
+_HARMLESS = {
+    ("collections", "defaultdict"),
+    ("collections", "OrderedDict"),
+    ("copy_reg", "_reconstructor"),
+    ("copyreg", "_reconstructor"),
+    ("_codecs", "encode"),
+    *((module, name) for module in ("builtins", "__builtin__") for name in (
+        "object", "int", "long", "float", "str", "unicode", "list", "dict", "tuple", "set",
+        "frozenset", "bytearray", "bytes", "hash", "slice", "range", "xrange", "complex",
+    )),
+}  # fmt: skip
+
+
+def unpickled(path: PathLike, mmap: str | None = None) -> Any:
+    """What gensim's `save` wrote, a model or KeyedVectors, by gensim's own classes.
+
+    A pickle can name any code; this one runs none but that of gensim's and NumPy's classes. Raises
+    ImportError without gensim, ValueError for what else a file asks for, and for a damaged one.
+    """
+    keyed_vectors_class("load")
+    from gensim.utils import SaveLoad
+
+    name = os.fspath(path)
+    try:
+        with open_by_suffix(path) as file:
+            found = _Unpickler(file, encoding="latin1").load()
+        compress, subname = SaveLoad._adapt_by_suffix(name)
+        found._load_specials(name, mmap, compress, subname)
+    except OSError:
+        raise
+    except Exception as error:  # whatever taking a damaged pickle apart brings
+        raise ValueError(f"{name} cannot be read as a file of gensim's: {error}") from error
+    kept = getattr(found, "wv", found)
+    if not hasattr(kept, "index_to_key"):
+        raise ValueError(f"{name} must hold word vectors, got {type(found).__name__}")
+    return found
+
+
+def begins_as_pickle(path: PathLike) -> bool:
+    """Whether a file begins as the pickles that gensim writes."""
+    with open_by_suffix(path) as file:
+        start = file.read(2)
+    return start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05")

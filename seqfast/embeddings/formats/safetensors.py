@@ -162,7 +162,14 @@ def read(path: PathLike, kind: FileKind) -> StoredFile:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 0 < length <= min(_LONGEST_HEADER, size - 8):
-            raise _damaged(path, kind, "its first 8 bytes are no length of a header")
+            raise _damaged(
+                path,
+                kind,
+                (
+                    "its first 8 bytes are no length of a header; "
+                    "seqfast.embeddings.WordVectors.load reads word vectors of other programs"
+                ),
+            )
         text = file.read(length)
     with _damage_named(path, kind, "its header"):
         header = _parsed_json(text)

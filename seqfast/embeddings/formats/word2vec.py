@@ -74,10 +74,10 @@ def load_word2vec_format(
             words, vectors = _read_text(reading, file, limit, None)
         else:
             rows, size = _read_header(reading, file)
-            if binary:
-                _check_room(reading, path, file, rows, size)
             if limit is not None:
                 rows = min(rows, limit)
+            if binary:
+                _check_room(reading, path, file, rows, size)
             if binary:
                 words, vectors = _read_binary(reading, file, rows, size)
             else:
@@ -244,6 +244,8 @@ def _read_binary(
             space = data.find(b" ", start)
             if space < 0 or len(data) - space - 1 < row_bytes:
                 break
+            if not names and looks_like_text(data[space + 1 : space + 1 + row_bytes]):
+                raise reading.damaged("it is a text file, which binary=False reads")
             names.append(data[start:space])
             places.append(space + 1)
             start = space + 1 + row_bytes
@@ -282,13 +284,25 @@ def _read_text(
         if rows is not None:
             del lines[rows - len(names) :]
         if matrix is None:
-            matrix = _GrowingMatrix(len(lines[0].split()) - 1)
+            matrix = _GrowingMatrix(_columns(lines))
         names += _parse_lines(reading, lines, matrix, header_lines + len(names) + 1)
     if matrix is None:
         raise reading.damaged("it is empty")
     if size is not None and len(names) != rows:
         raise reading.damaged(f"it ends after {len(names)} of {rows} words")
     return [reading.word(name) for name in names], matrix.whole()
+
+
+def looks_like_text(row: bytes) -> bool:
+    """Whether what should be a row of float32 is made of digits."""
+    return len(row) >= 8 and b" " in row and not row.translate(None, b"0123456789.+-eE \r\n")
+
+
+def _columns(lines: list[bytes]) -> int:
+    """What most of the first lines have: in some a word has spaces, or is empty."""
+    counts = [line.rstrip().count(b" ") for line in lines[:1000]]
+    spaces = max(set(counts), key=counts.count)
+    return spaces if spaces else len(lines[0].split()) - 1
 
 
 def _parse_lines(
@@ -306,8 +320,12 @@ def _parse_lines(
     names = []
     for place, line in enumerate(lines, number):
         # From the right: a word may have spaces.
-        fields = line.rstrip().rsplit(None, size) if 0 < size < len(line) else []
+        # By single spaces first: a word may be empty, or a space.
+        fields = line.rstrip().rsplit(b" ", size) if 0 < size < len(line) else []
         values = _numbers(b" ".join(fields[1:]), size) if len(fields) == size + 1 else None
+        if values is None:
+            fields = line.rstrip().rsplit(None, size) if 0 < size < len(line) else []
+            values = _numbers(b" ".join(fields[1:]), size) if len(fields) == size + 1 else None
         if values is None:
             raise reading.damaged(
                 f"line {place} must be a word and {max(size, 1)} numbers, got {line[:80]!r}"

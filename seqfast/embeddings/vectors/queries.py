@@ -218,7 +218,10 @@ class Queries:
             for item in items:
                 if not self._is_vector(item):
                     asked.add(self.get_index(item))
-                shifted = (1 + rows @ _unit(self._vector_of(operation, item))) / 2
+                vector = self._vector_of(operation, item)
+                if not self._is_vector(item):
+                    vector = to_numpy(self.get_vector(item, norm=True))
+                shifted = (1 + rows @ vector) / 2
                 scores *= shifted if sign > 0 else 1 / (shifted + np.float32(1e-6))
         if topn is None:
             return scores
@@ -257,14 +260,16 @@ class Queries:
         return found
 
     def n_similarity(self, ws1: Sequence[Any], ws2: Sequence[Any]) -> float:
-        """The cosine of two sets of words, each its mean of normalised vectors.
+        """The cosine of two sets of words, each the mean of its vectors.
 
         Raises ZeroDivisionError for an empty set, as gensim does; KeyError for an unknown word.
         """
         if not (len(ws1) and len(ws2)):
             raise ZeroDivisionError("n_similarity: both sets must have words, got an empty one")
+        if len(ws1) == len(ws2) == 1:
+            return self.similarity(ws1[0], ws2[0])
         one, other = (
-            self.get_mean_vector(words, pre_normalize=True, ignore_missing=False)
+            self.get_mean_vector(words, pre_normalize=False, ignore_missing=False)
             for words in (ws1, ws2)
         )
         return float(_unit(one) @ _unit(other))

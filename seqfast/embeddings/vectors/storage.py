@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from seqfast.embeddings.files import PathLike
+from seqfast.embeddings.formats.anything import load_any
 from seqfast.embeddings.vectors.arrays import to_numpy
 from seqfast.embeddings.vectors.queries import Queries
 from seqfast.embeddings.vectors.search import normalise
@@ -58,6 +60,28 @@ class WordVectors(Queries):
     @property
     def vector_size(self) -> int:
         return int(self.vectors.shape[1])
+
+    @classmethod
+    def load(cls, path: PathLike, limit: int | None = None) -> WordVectors:
+        """Reads whatever it is given, and says in `source` what it took it for.
+
+        Args:
+            path: a file of word2vec (text or binary), GloVe, fastText (.vec), gensim (KeyedVectors
+                or a model) or seqfast, plain or packed by gzip, bzip2 or xz.
+            limit: only the first so many words.
+
+        Returns:
+            The words, vectors and, where the file has them, counts.
+
+        Raises:
+            OSError: a file that cannot be read.
+            ValueError: one that is none of these, or damaged; it says what the file is.
+            ImportError: a file of gensim's without gensim.
+        """
+        loaded, source = load_any(path, limit)
+        found = cls(*loaded)
+        found.source = source
+        return found
 
     # ---- changes ----
 

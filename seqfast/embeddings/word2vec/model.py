@@ -13,13 +13,15 @@ from seqfast.embeddings.base.checks import check_device
 from seqfast.embeddings.base.model import Delegated, WordVectorModel
 from seqfast.embeddings.base.run import Run
 from seqfast.embeddings.base.runtime import Runtime
-from seqfast.embeddings.callbacks import checked_callbacks
+from seqfast.embeddings.callbacks import LOGGER, checked_callbacks
 from seqfast.embeddings.corpus.selection import TrimRule
 from seqfast.embeddings.corpus.sources import Source
 from seqfast.embeddings.corpus.vocabulary import Corpus, Vocabulary
 from seqfast.embeddings.distributed import own_device
 from seqfast.embeddings.files import PathLike
+from seqfast.embeddings.formats.gensim import begins_as_pickle, unpickled
 from seqfast.embeddings.word2vec import training
+from seqfast.embeddings.word2vec.from_gensim import restore_from_gensim, settings_of_gensim
 from seqfast.embeddings.word2vec.likelihood import predict_output_word, score
 from seqfast.embeddings.word2vec.settings import (
     OPERATION,
@@ -316,6 +318,48 @@ class Word2Vec(WordVectorModel):
             )
         return super()._matrix(name)
 
+    @classmethod
+    def load(cls, path: Any, mmap: str | None = None, **runtime: Any) -> Word2Vec:
+        """Reads what `save` or a checkpoint wrote, or a model of gensim's; it can be trained on.
+
+        A model of gensim's is read with all its matrices, by gensim, which has to be there, and by
+        no code but gensim's and NumPy's classes.
+
+        Args:
+            path: a path, or an open file.
+            mmap: of gensim's models with separate arrays: "r" maps them while they are read.
+            **runtime: arguments of the class that a file does not carry, such as `workers`,
+                `device`, `progress`, `callbacks`, `checkpoint`; `locked` where the file has none.
+
+        Returns:
+            The model.
+
+        Raises:
+            OSError: a file that cannot be read.
+            ValueError: one that is none of these; the message says what reads it.
+            TypeError: arguments that the file carries, or a corpus.
+            ImportError: a model of gensim's without gensim.
+
+        Example:
+            >>> import seqfast
+            >>> text = [["a", "b", "c", "d"]] * 5
+            >>> options = {"min_count": 1, "vector_size": 8, "progress": False}
+            >>> seqfast.Word2Vec(text, **options).save("model")
+            >>> len(seqfast.Word2Vec.load("model"))
+            4
+        """
+        if not hasattr(path, "read") and begins_as_pickle(path):
+            found = unpickled(path, mmap)
+            if not hasattr(found, "wv"):
+                raise ValueError(
+                    f"Word2Vec: {path} has KeyedVectors of gensim's, no model; "
+                    "seqfast.embeddings.WordVectors.load reads them"
+                )
+            model = cls(**settings_of_gensim(found), **runtime)
+            restore_from_gensim(model.state, found)
+            return model
+        return super().load(path, **runtime)
+
     def train(
         self,
         corpus: Source | None = None,
@@ -388,5 +432,7 @@ class Word2Vec(WordVectorModel):
         alpha = settings.alpha if start_alpha is None else start_alpha
         min_alpha = settings.min_alpha if end_alpha is None else end_alpha
         check_number(OPERATION, "start_alpha", alpha, NOT_NEGATIVE)
+        if self.state.least_alpha is not None and alpha > self.state.least_alpha:
+            LOGGER.warning("Effective 'alpha' higher than previous training cycles")
         check_number(OPERATION, "end_alpha", min_alpha, NOT_NEGATIVE)
         return self.state.new_run(text, epochs=settings.epochs, alpha=alpha, min_alpha=min_alpha)
