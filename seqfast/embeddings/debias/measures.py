@@ -302,7 +302,7 @@ def analogies(
     if not length > 1e-9:
         raise ValueError("analogies: the words of pair must have different vectors")
     units = table.unit(slice(0, restrict_vocab))
-    along = np.array((units @ (g / length)).tolist())
+    along = np.array((units @ (g / length)).tolist(), np.float32)
     rows = _as_float32(units)
     found: list[tuple[float, int, int]] = []
     for begin in range(0, len(rows), _ROWS_AT_ONCE):
@@ -312,10 +312,10 @@ def analogies(
         rise = along[begin : begin + len(near), None] - along
         # The same words twice are no pair, whatever rounding makes of their distance.
         score = np.where((apart <= delta) & (apart > 1e-3), rise / np.maximum(apart, 1e-3), 0)
-        best = np.partition(score, -1, axis=1)[:, -1]
-        for i in np.flatnonzero(best > 0):
-            j = int(score[i].argmax())
-            found.append((float(score[i, j]), begin + int(i), j))
+        best = score.argmax(1)
+        for i, j in enumerate(best.tolist()):
+            if score[i, j] > 0:
+                found.append((float(score[i, j]), begin + i, j))
     found.sort(key=lambda one: (-one[0], one[1]))
     seconds: set[int] = set()
     result = []
