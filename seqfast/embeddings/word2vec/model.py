@@ -27,6 +27,7 @@ from seqfast.embeddings.word2vec.settings import (
     OPERATION,
     Settings,
     cbow_step_of,
+    check_few_words,
     check_unused,
 )
 from seqfast.embeddings.word2vec.state import Word2VecState
@@ -432,6 +433,7 @@ class Word2Vec(WordVectorModel):
         alpha = settings.alpha if start_alpha is None else start_alpha
         min_alpha = settings.min_alpha if end_alpha is None else end_alpha
         check_number(OPERATION, "start_alpha", alpha, NOT_NEGATIVE)
+        check_few_words(settings, len(self), alpha)
         if self.state.least_alpha is not None and alpha > self.state.least_alpha:
             LOGGER.warning("Effective 'alpha' higher than previous training cycles")
         check_number(OPERATION, "end_alpha", min_alpha, NOT_NEGATIVE)

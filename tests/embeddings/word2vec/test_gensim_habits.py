@@ -348,3 +348,18 @@ def test_words_of_any_class_are_kept_in_files(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="words must be str or int to be kept in a file, got tuple"):
         pairs.save(tmp_path / "pairs")
     assert pickle.loads(pickle.dumps(pairs)).index_to_key == pairs.index_to_key
+
+
+@pytest.mark.parametrize("sg", [0, 1])
+@pytest.mark.parametrize("words", [2, 4, 20])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_very_few_words_hold_or_are_refused(words: int, sg: int, deterministic: bool) -> None:
+    text = [[f"w{k % words}" for k in range(start, start + 40)] for start in range(50)]
+    options = {**SMALL, "sg": sg, "negative": 20, "window": 25, "deterministic": deterministic}
+    try:
+        model = Word2Vec(text, **options)
+    except ValueError as error:
+        assert "cannot be trained with alpha=0.025" in str(error)  # noqa: PT017
+        assert words < 20 or deterministic
+        model = Word2Vec(text, **{**options, "negative": 1, "window": 2, "alpha": 0.005})
+    assert np.isfinite(model.vectors).all()
