@@ -104,7 +104,10 @@ class RecurrentCell(Recurrent):
             states = None if states is None else [cast(state, dtype) for state in states]
         self._check(input, row.recurrence.weight_ih, states)
 
-        seed = draw_seed(input) if self.training and self._kernel_draws() else None
+        seed = None
+        # In this order: what draws nothing is the same in training and evaluation.
+        if (self.zoneout or self.recurrent_dropout) and self._kernel_draws() and self.training:
+            seed = draw_seed(input)
         input = input.unsqueeze(0)
         if self.layer_norm:
             input = self._normalised_product(input, [row])

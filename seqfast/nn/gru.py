@@ -161,20 +161,6 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
             ),
         )
 
-    @overload
-    def forward(
-        self,
-        input: Tensor,
-        hx: State | None = None,
-        *,
-        lengths: Lengths | None = None,
-        mask: Tensor | None = None,
-        reset: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]: ...
-    @overload
-    def forward(
-        self, input: PackedSequence, hx: State | None = None
-    ) -> tuple[PackedSequence, Tensor]: ...
     def forward(
         self,
         input: Tensor | PackedSequence,
@@ -208,7 +194,22 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
         return self._forward(input, hx, lengths, mask, reset, False)
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        @overload
+        def __call__(
+            self,
+            input: Tensor,
+            hx: State | None = None,
+            *,
+            lengths: Lengths | None = None,
+            mask: Tensor | None = None,
+            reset: Tensor | None = None,
+        ) -> tuple[Tensor, Tensor]: ...
+        @overload
+        def __call__(
+            self, input: PackedSequence, hx: State | None = None
+        ) -> tuple[PackedSequence, Tensor]: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
 class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
@@ -310,4 +311,5 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
         return self._forward(input, None if hx is None else [hx])[0]
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        def __call__(self, input: Tensor, hx: Tensor | None = None) -> Tensor: ...

@@ -245,44 +245,6 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
             ),
         )
 
-    @overload
-    def forward(
-        self,
-        input: Tensor,
-        hx: tuple[State, State] | None = None,
-        *,
-        lengths: Lengths | None = None,
-        mask: Tensor | None = None,
-        reset: Tensor | None = None,
-        return_cells: Literal[False] = False,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
-    @overload
-    def forward(
-        self,
-        input: Tensor,
-        hx: tuple[State, State] | None = None,
-        *,
-        lengths: Lengths | None = None,
-        mask: Tensor | None = None,
-        reset: Tensor | None = None,
-        return_cells: Literal[True],
-    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]: ...
-    @overload
-    def forward(
-        self,
-        input: PackedSequence,
-        hx: tuple[State, State] | None = None,
-        *,
-        return_cells: Literal[False] = False,
-    ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
-    @overload
-    def forward(
-        self,
-        input: PackedSequence,
-        hx: tuple[State, State] | None = None,
-        *,
-        return_cells: Literal[True],
-    ) -> tuple[PackedSequence, tuple[Tensor, Tensor], Tensor]: ...
     def forward(
         self,
         input: Tensor | PackedSequence,
@@ -319,7 +281,46 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
         return self._forward(input, hx, lengths, mask, reset, return_cells)
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        @overload
+        def __call__(
+            self,
+            input: Tensor,
+            hx: tuple[State, State] | None = None,
+            *,
+            lengths: Lengths | None = None,
+            mask: Tensor | None = None,
+            reset: Tensor | None = None,
+            return_cells: Literal[False] = False,
+        ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
+        @overload
+        def __call__(
+            self,
+            input: Tensor,
+            hx: tuple[State, State] | None = None,
+            *,
+            lengths: Lengths | None = None,
+            mask: Tensor | None = None,
+            reset: Tensor | None = None,
+            return_cells: Literal[True],
+        ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]: ...
+        @overload
+        def __call__(
+            self,
+            input: PackedSequence,
+            hx: tuple[State, State] | None = None,
+            *,
+            return_cells: Literal[False] = False,
+        ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
+        @overload
+        def __call__(
+            self,
+            input: PackedSequence,
+            hx: tuple[State, State] | None = None,
+            *,
+            return_cells: Literal[True],
+        ) -> tuple[PackedSequence, tuple[Tensor, Tensor], Tensor]: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
     def get_expected_cell_size(self, input: Tensor, batch_sizes: Tensor | None) -> Any:
         """The shape that the second part of hx must have."""
@@ -448,4 +449,5 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
         return hidden, cell
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        def __call__(self, input: Tensor, hx: States | None = None) -> States: ...

@@ -189,20 +189,6 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
             ),
         )
 
-    @overload
-    def forward(
-        self,
-        input: Tensor,
-        hx: State | None = None,
-        *,
-        lengths: Lengths | None = None,
-        mask: Tensor | None = None,
-        reset: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]: ...
-    @overload
-    def forward(
-        self, input: PackedSequence, hx: State | None = None
-    ) -> tuple[PackedSequence, Tensor]: ...
     def forward(
         self,
         input: Tensor | PackedSequence,
@@ -236,7 +222,22 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
         return self._forward(input, hx, lengths, mask, reset, False)
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        @overload
+        def __call__(
+            self,
+            input: Tensor,
+            hx: State | None = None,
+            *,
+            lengths: Lengths | None = None,
+            mask: Tensor | None = None,
+            reset: Tensor | None = None,
+        ) -> tuple[Tensor, Tensor]: ...
+        @overload
+        def __call__(
+            self, input: PackedSequence, hx: State | None = None
+        ) -> tuple[PackedSequence, Tensor]: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
     # As of torch's layer it is the mode that decides; pickles of old have no nonlinearity.
     @property
@@ -352,4 +353,5 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
         return hidden if dtype is None else autocast(hidden, dtype)
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        def __call__(self, input: Tensor, hx: Tensor | None = None) -> Tensor: ...

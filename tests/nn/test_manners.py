@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pydoc
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,14 @@ def test_cells_say_what_torchs_say(kind: str, shapes: Any, words: str) -> None:
     assert words in str(found)
     if "hidden0" in words:  # and then in our own
         assert "hidden0 must be [3, 20], got " in str(found)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_plain_cells_do_not_ask_for_the_mode(kind: str) -> None:
+    """One of PyTorch's own checks takes the flag away and looks who misses it."""
+    cell = getattr(seqfast.nn, kind)(4, 5)
+    del cell.training
+    cell(torch.randn(3, 4))
 
 
 # Lengths in every form that pack_padded_sequence takes.
@@ -189,3 +199,19 @@ def test_the_meta_kernel_refuses_as_the_kernel_does(name: str) -> None:
             torch_rnn.layer("lstm", x, None, None, [(*weights, None)], None, save=False)
         messages.append(str(refused.value))
     assert messages[0] == messages[1]
+
+
+# The page for those who come from torch.
+
+
+def test_every_row_of_the_page_has_its_test() -> None:
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs" / "coming_from_torch.md").read_text()
+    rows = page.partition("## Habit by habit")[2].split("\n|")[3:]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"(test_\w+\.py)::(test_\w+)", row)
+        assert named, row
+        for file, function in named:
+            folder = root / "tests" if file == "test_types.py" else root / "tests" / "nn"
+            assert f"def {function}(" in (folder / file).read_text(), row
