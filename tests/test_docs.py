@@ -26,7 +26,8 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 BLOCK = re.compile(
-    r"^(?P<marks>(?:[ ]*<!--.*-->[ ]*\n)*)(?P<indent>[ ]*)```python[^\n]*\n(?P<code>.*?)^[ ]*```",
+    r"^(?P<marks>(?:[ ]*<!--[^\n]*-->[ ]*\n)*)"
+    r"(?P<indent>[ ]*)```python[^\n]*\n(?P<code>.*?)^[ ]*```",
     re.M | re.S,
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
