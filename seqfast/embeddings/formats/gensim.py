@@ -151,9 +151,6 @@ class _Unpickler(pickle.Unpickler):
         )
         if known:
             found = super().find_class(module, name)
-            if module == "gensim.models.word2vec" and not found.__module__.startswith("gensim"):
-                # A class that was put in its place: gensim.models has gensim's own.
-                found = super().find_class("gensim.models", name)
             harmless = isinstance(found, type) or name == "call_on_class_only"
             if module.partition(".")[0] != "gensim" or harmless:
                 return found
