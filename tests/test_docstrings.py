@@ -37,10 +37,7 @@ NAMES = sorted(
 # A twin may say so instead of repeating the arguments and results.
 TWIN = re.compile(r"[Aa]rguments(?:,| and) results.* of\s+`(seqfast\.ops\.[\w.]+)`")
 # To be written; the list only ever gets shorter.
-UNWRITTEN = {
-    "seqfast.embeddings.vectors.storage.WordVectors",
-    "seqfast.embeddings.word2vec.model.Word2Vec",
-}
+UNWRITTEN: set[str] = set()
 FENCED = re.compile(r"^ *```python\n(.*?)^ *```", re.M | re.S)
 
 

@@ -21,14 +21,21 @@ Array = np.ndarray[Any, Any]
 class WordVectors(Queries):
     """Words with their vectors, and what `Queries` can ask them, under gensim's names.
 
-    `index_to_key`: the words, any hashable things; `vectors` [V, size] of them, a NumPy array or a
-    torch tensor, which is kept as it is; `counts` [V], where they are known.
+    Args:
+        index_to_key: the words, any hashable objects.
+        vectors: [V, size] of them, a NumPy array or a torch tensor, which is kept as it is.
+        counts: [V], where they are known.
 
-        vectors = WordVectors(["king", "queen"], numpy.eye(2, dtype="f"))
-        vectors["queen"] = [0.5, 0.5]
-        vectors.most_similar("king")
+    Raises:
+        ValueError: vectors or counts that do not fit the words, or a word that comes twice.
 
-    Raises ValueError for vectors or counts that do not fit the words, or a word that comes twice.
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.embeddings.vectors import WordVectors
+        >>> vectors = WordVectors(["king", "queen"], np.eye(2, dtype=np.float32))
+        >>> vectors["queen"] = [0.6, 0.8]
+        >>> [(word, round(float(cosine), 2)) for word, cosine in vectors.most_similar("king")]
+        [('queen', 0.6)]
     """
 
     index_to_key: list[Any]

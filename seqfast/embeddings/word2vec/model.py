@@ -86,9 +86,12 @@ class Word2Vec(WordVectorModel):
     `process_group`) shares the work with the processes torchrun has started, which bring their
     changes together every `tokens_per_period`: see `seqfast.embeddings.distributed`.
 
-    Raises TypeError and ValueError for arguments that cannot be, an empty corpus and a vocabulary
-    that `min_count` leaves nothing of; OSError where files cannot be read, or `checkpoint` cannot
-    be written; FloatingPointError where the loss becomes infinite or NaN; Interrupted at Ctrl-C.
+    Example:
+        >>> import seqfast
+        >>> text = [line.split() for line in ["the king rules", "the queen rules"] * 50]
+        >>> options = {"vector_size": 8, "min_count": 1, "progress": False}
+        >>> seqfast.Word2Vec(text, **options).vectors.shape
+        (4, 8)
     """
 
     state_class = Word2VecState
@@ -168,6 +171,63 @@ class Word2Vec(WordVectorModel):
         null_word: int = 0,
         cbow_step: float | None = None,
     ) -> None:
+        """Reads the corpus and trains; without one it waits for `build_vocab` and `train`.
+
+        Args:
+            corpus: a path or paths, an iterable of lists of words, or `(ids, offsets)`.
+            sentences: the same, by gensim's name.
+            corpus_file: the same, by gensim's name.
+            words: names of ids.
+            vector_size: features of a vector.
+            alpha: the learning rate at the start. None: the default.
+            window: words on each side, at most.
+            min_count: words that come less often are left out.
+            max_vocab_size: how many words are counted at a time.
+            sample: of subsampling; 0 keeps all words.
+            seed: of all draws.
+            workers: threads; None for as many as other operations take.
+            min_alpha: the learning rate at the end.
+            sg: 1 for skip-gram, 0 for CBOW.
+            hs: 1 for hierarchical softmax.
+            negative: negatives for each centre; 0 for none.
+            ns_exponent: negatives are drawn by counts to this power.
+            cbow_mean: 1 for the mean of the contexts, 0 for their sum.
+            shared_negatives: the contexts of a window share its negatives.
+            legacy_cbow: each context gets the whole gradient, as in word2vec.c and gensim.
+            epochs: passes over the corpus.
+            trim_rule: `trim_rule(word, count, min_count)` says which words stay, as in gensim.
+            max_final_vocab: most words of the vocabulary.
+            shrink_windows: a window is drawn from 1 to `window`.
+            deterministic: the same bits for any number of workers.
+            device: "cpu", "cuda" or "cuda:1".
+            locked: rows that stay as they are: words, ids, or a bool array [V].
+            initial_vectors: a mapping of words to vectors, a KeyedVectors or another model.
+            checkpoint: a file that is replaced now and then; `Word2Vec.resume` goes on from it.
+            checkpoint_every: seconds, or "epoch".
+            distributed: share the work with the processes that torchrun has started.
+            process_group: of `torch.distributed`, instead.
+            tokens_per_period: after how many tokens processes exchange changes.
+            cache_folder: where ids go that do not fit into memory.
+            memory_limit: bytes for ids in memory.
+            encoding: of the texts.
+            errors: what happens to bytes that are not in it, as for `bytes.decode`.
+            progress: show a bar.
+            callbacks: see `seqfast.embeddings.callbacks`; gensim's work too.
+            comment: kept with the model.
+            compute_loss: accepted; the loss is always computed.
+            batch_words: accepted, without effect.
+            sorted_vocab: 1 only.
+            hashfxn: None only.
+            null_word: 0 only.
+            cbow_step: steps of CBOW are this times `alpha`. None: the default.
+
+        Raises:
+            TypeError: an argument of a wrong type.
+            ValueError: an argument out of range, an empty corpus or vocabulary.
+            OSError: a file that cannot be read or written.
+            FloatingPointError: the loss is infinite or NaN.
+            Interrupted: Ctrl-C.
+        """
         check_unused(sorted_vocab, batch_words, hashfxn, null_word)
         if legacy_cbow is None:
             legacy_cbow = not deterministic
