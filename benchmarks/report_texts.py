@@ -167,7 +167,8 @@ How good the word vectors are (`python -m benchmarks.word2vec_quality`):
   noise.
 - *legacy_cbow* gives each context of a window the whole gradient of their mean, as word2vec.c and
   gensim do; CBOW otherwise divides it by the number of contexts, which is the gradient, and wants a
-  larger learning rate: 0.1 by default; *alpha 0.025* shows gensim's.
+  larger learning rate: 0.1 in the version measured here; *alpha
+  0.025* shows gensim's.
 - gensim with several workers on a `corpus_file` lowers its learning rate as if each of them had the
   whole epoch to do, so that two workers end each epoch halfway; it shows most in CBOW.
   `--peer-workers 1` measures it without that.
