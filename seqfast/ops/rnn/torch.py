@@ -326,14 +326,12 @@ class _EagerRnn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, cell: _Cell, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-        left = iter(tensors)
-        inputs = Inputs._make([cast(Any, next(left)) for _ in Inputs._fields])
-        rows = _rows_of(tuple(left))
-        results = dispatch.forward(cell.checked(inputs, rows), True)
+        input, hidden, cell_state, lengths, reset, seed, *every_weight = cast(Any, tensors)
+        inputs = Inputs(input, hidden, cell_state, lengths, reset, seed)
+        results = dispatch.forward(cell.checked(inputs, _rows_of(every_weight)), True)
         ctx.cell = cell
-        every_weight = [weight for row in rows for weight in row]
         # The output is the caller's to write to: what is kept has no version, the witness has.
-        kept = Kept.of(results)._replace(output=results.output.data)
+        kept = Kept(results.output.data, results.cells, results.gates, results.statistics)
         ctx.witness = _witness_of(results.output)
         ctx.save_for_backward(*inputs, *kept, *every_weight)
         ctx.set_materialize_grads(False)
@@ -394,10 +392,13 @@ def _gradients(
         of_inputs = found.input, found.hidden, found.cell
         found_rows = found.weights
     grad_input, grad_hidden, grad_cell = of_inputs
-    inputs = _NO_INPUTS._replace(
-        input=cast(Tensor, grad_input if need_inputs.input else None),
-        hidden=grad_hidden if need_inputs.hidden else None,
-        cell_state=grad_cell if need_inputs.cell_state else None,
+    inputs = Inputs(
+        cast(Tensor, grad_input if need_inputs.input else None),
+        grad_hidden if need_inputs.hidden else None,
+        grad_cell if need_inputs.cell_state else None,
+        None,
+        None,
+        None,
     )
     if found_rows is None:
         return inputs, (_NO_WEIGHTS,) * len(saved.rows)
