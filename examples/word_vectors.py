@@ -55,7 +55,7 @@ def euclidean(model, word, count):
 
 def main(argv=None):
     args = arguments(
-        __doc__, argv, data=(None, SOURCE), size=64, min_count=10, epochs=10, probe="file"
+        __doc__, argv, data=(None, SOURCE), size=64, min_count=10, epochs=5, probe="file"
     )
     sentences = corpus(args.data)
     words = sum(map(len, sentences))
