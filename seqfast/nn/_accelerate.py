@@ -11,7 +11,7 @@ import torch
 from torch.nn import Module
 from torch.nn.utils import parametrize
 
-from seqfast.nn._base import Recurrent, kind_on, own_kind
+from seqfast.nn._base import Recurrent, is_called_as_ours, kind_on, own_kind
 from seqfast.nn.attention_decoder import AttentionDecoder
 from seqfast.nn.gru import GRU, GRUCell
 from seqfast.nn.lstm import LSTM, LSTMCell
@@ -99,8 +99,9 @@ def accelerate(model: _Model, *, return_report: bool = False) -> _Model | tuple[
         elif kind is not None:
             changes.append(_Change(module, kind))
             report.changed[name] = f"{_full_name(type(module))} -> {_full_name(kind)}"
+    _warn_of_left("accelerate", report)
     _apply(changes)
-    return _finish("accelerate", model, report, return_report)
+    return (model, report) if return_report else model
 
 
 @overload
@@ -140,6 +141,9 @@ def restore(model: _Model, *, return_report: bool = False) -> _Model | tuple[_Mo
     changes, report, refused = [], Report(), []
     of_decoders = {id(part.rnn) for part in model.modules() if isinstance(part, AttentionDecoder)}
     for name, module in _named(model):
+        if is_called_as_ours(module):
+            changes.append(_Change(module, type(module)))
+            report.changed[name] = f"{_full_name(type(module))}, called as seqfast's, -> itself"
         if not isinstance(module, Recurrent):
             continue
         kind, why = _torchs(module)
@@ -159,17 +163,16 @@ def restore(model: _Model, *, return_report: bool = False) -> _Model | tuple[_Mo
             f"restore: torch's layers have no such options: {'; '.join(refused)}. Nothing was "
             "changed"
         )
+    _warn_of_left("restore", report)
     _apply(changes)
-    return _finish("restore", model, report, return_report)
+    return (model, report) if return_report else model
 
 
-def _finish(
-    operation: str, model: _Model, report: Report, return_report: bool
-) -> _Model | tuple[_Model, Report]:
+def _warn_of_left(operation: str, report: Report) -> None:
+    """Before anything is changed: a warning may be an error."""
     if report.left:
         named = [f"{name or 'the model'}: {why}" for name, why in report.left.items()]
         warnings.warn(f"{operation}: left as they were: {'; '.join(named)}", stacklevel=3)
-    return (model, report) if return_report else model
 
 
 def _faster(module: Module) -> tuple[type[Module] | None, str | None]:
@@ -226,6 +229,8 @@ def _apply(changes: list[_Change]) -> None:
     try:
         for module, kind in _once(changes):
             before.append((module, type(module), vars(module).copy()))
+            if is_called_as_ours(module):
+                del vars(module)["_compiled_call_impl"]
             if isinstance(module, Recurrent):
                 module._leave()
             object.__setattr__(module, "__class__", kind)

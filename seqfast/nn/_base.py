@@ -195,8 +195,6 @@ class Recurrent(Module, metaclass=StandIn):
 
     def _become(self) -> None:
         """Ours, of a module that has the attributes of torch's."""
-        if isinstance(self.__dict__.get("_compiled_call_impl"), _EagerCall):
-            del self.__dict__["_compiled_call_impl"]
 
     def _leave(self) -> None:
         """Gives the module the attributes of torch's, just before it takes its class."""
@@ -251,7 +249,7 @@ class Recurrent(Module, metaclass=StandIn):
         object.__setattr__(module, "__class__", kind_on(self, self._stands_for))
         if "_slots" in vars(self):
             vars(module)["_slots"] = vars(self)["_slots"]
-        vars(module)["_compiled_call_impl"] = _EagerCall(kind, module)
+        vars(module)["_compiled_call_impl"] = EagerCall(kind, module)
         return module
 
     @property
@@ -327,17 +325,22 @@ class Recurrent(Module, metaclass=StandIn):
         return changed
 
 
-class _EagerCall:
+class EagerCall:
     """Calls a module of torch's class as one of ours: both have the same attributes."""
 
     def __init__(self, kind: type[Recurrent], module: Module) -> None:
         self._kind = kind
-        self._attributes = vars(module)
+        self._module = module  # not its dict, which a copy of the module has not
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         ours = self._kind.__new__(self._kind)
-        object.__setattr__(ours, "__dict__", self._attributes)
+        object.__setattr__(ours, "__dict__", vars(self._module))
         return ours._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def is_called_as_ours(module: Module) -> bool:
+    """Whether it has the class of torch's layer only since torch.jit.script has seen it."""
+    return isinstance(vars(module).get("_compiled_call_impl"), EagerCall)
 
 
 def own_kind(module: Module) -> type[Module]:

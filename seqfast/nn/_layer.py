@@ -36,7 +36,7 @@ from seqfast.nn._checks import (
 from seqfast.nn._padding import Compaction, Packing, running
 from seqfast.nn._random import draw_seed, dropout
 from seqfast.nn._torch_face import TorchFace
-from seqfast.nn._tracing import node_of, profiler_is_on, recorded
+from seqfast.nn._tracing import fx_is_on, node_of, profiler_is_on, recorded
 from seqfast.ops.base.checks import is_number
 from seqfast.ops.dropout.torch import INPUT_DROPOUT, OUTPUT_DROPOUT, WEIGHT_DROPOUT
 from seqfast.ops.rnn import torch as torch_rnn
@@ -231,7 +231,7 @@ class RecurrentLayer(TorchFace):
                         f"{name}: a PackedSequence has lengths of its own, got {argument} too"
                     )
             return self._forward_packed(input, hx, return_cells)
-        if type(input) is not Tensor:
+        if type(input) is not Tensor or fx_is_on():
             rest = {"lengths": lengths, "mask": mask, "reset": reset, "return_cells": return_cells}
             if (node := node_of(self, input, {"hx": hx, **rest})) is not None:
                 return node

@@ -116,14 +116,15 @@ class TorchFace(Recurrent):
     def _replaced_weights(self) -> dict[str, Tensor] | None:
         """By name those that somebody put into `_flat_weights`; None where there are none."""
         self._update_flat_weights()
-        flat = self.__dict__.get("_flat_weights")
-        if flat is None:
+        if "_flat_weights" not in self.__dict__:
             return None
+        flat: Any = self.__dict__["_flat_weights"]
         names = self._flat_weights_names
-        if len(flat) != len(names):
+        if not self._flat_weights_fit():
+            got = len(flat) if isinstance(flat, (list, tuple)) else type(flat).__name__
             raise RuntimeError(
                 f"{self._name}: _flat_weights must be {len(names)} tensors, {', '.join(names)}; "
-                f"got {len(flat)}. _init_flat_weights() goes back to the attributes"
+                f"got {got}. _init_flat_weights() goes back to the attributes"
             )
         replaced = {}
         for name, weight in zip(names, flat, strict=True):
@@ -136,6 +137,17 @@ class TorchFace(Recurrent):
                 )
             replaced[name] = weight
         return replaced or None
+
+    def _flat_weights_fit(self) -> bool:
+        flat = self.__dict__["_flat_weights"]
+        return isinstance(flat, (list, tuple)) and len(flat) == len(self._flat_weights_names)
+
+    def _flat_weights_are_attributes(self) -> bool:
+        """Whether nothing else was put into the list, so that it need not be kept."""
+        self._update_flat_weights()
+        if "_flat_weights" not in self.__dict__:
+            return True
+        return self._flat_weights_fit() and self._replaced_weights() is None
 
     def flatten_parameters(self) -> None:
         """Does nothing: the kernels pack weights themselves. Here for code written for torch.nn."""
@@ -152,7 +164,7 @@ class TorchFace(Recurrent):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_flat_weight_refs", None)
-        if "_flat_weights" in state and self._replaced_weights() is None:
+        if "_flat_weights" in state and self._flat_weights_are_attributes():
             del state["_flat_weights"]
         return state
 
@@ -168,7 +180,7 @@ class TorchFace(Recurrent):
         self._init_flat_weights()
         if flat is not None:
             self._flat_weights = flat
-            if len(flat) == len(self._flat_weights_names) and self._replaced_weights() is None:
+            if self._flat_weights_are_attributes():
                 self._init_flat_weights()
         self._find_slots()
 

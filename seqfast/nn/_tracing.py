@@ -6,15 +6,22 @@ from typing import Any
 
 import torch
 from torch.autograd import profiler
+from torch.fx import _symbolic_trace
 from torch.nn import Module
+from torch.utils._pytree import tree_leaves
 
 
 def profiler_is_on() -> bool:
     return profiler._is_profiler_enabled
 
 
+def fx_is_on() -> bool:
+    return _symbolic_trace._is_fx_tracing_flag
+
+
 # For torch.compile, which else would compile anew for the profiler.
 profiler_is_on._dynamo_marked_constant = True  # type: ignore[attr-defined]
+fx_is_on._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def recorded(name: str) -> Any:
@@ -27,14 +34,15 @@ def node_of(module: Module, input: Any, arguments: dict[str, Any]) -> Any:
 
     Its tracer takes modules of torch.nn alone for leaves by itself.
     """
-    # A mask or a state is recorded where the input is: all come from the traced function.
-    if not isinstance(input, torch.fx.Proxy):
+    values = tree_leaves((input, arguments))
+    proxy = next((value for value in values if isinstance(value, torch.fx.Proxy)), None)
+    if proxy is None:
         return None
-    target = input.tracer.path_of_module(module)  # type: ignore[attr-defined]
+    target = proxy.tracer.path_of_module(module)  # type: ignore[attr-defined]
     if not target:
         raise TypeError(
             f"torch.fx: a {type(module).__name__} by itself has no graph; trace a module that has "
             "it, where it becomes a leaf"
         )
     given = {k: v for k, v in arguments.items() if v is not None and v is not False}
-    return input.tracer.create_proxy("call_module", target, (input,), given)
+    return proxy.tracer.create_proxy("call_module", target, (input,), given)

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from seqfast.nn._base import RecurrentOptions
 from seqfast.nn._cell import RecurrentCell
 from seqfast.nn._layer import HiddenSize, Lengths, RecurrentLayer, State, refuse_projection
-from seqfast.nn._tracing import node_of
+from seqfast.nn._tracing import fx_is_on, node_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,8 +303,10 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
             found: Tensor | None = native.cell(self, input, hx)
             if found is not None:
                 return found
-        if type(input) is not Tensor and (node := node_of(self, input, {"hx": hx})) is not None:
-            return node  # type: ignore[no-any-return]
+        if type(input) is not Tensor or fx_is_on():
+            node = node_of(self, input, {"hx": hx})
+            if node is not None:
+                return node  # type: ignore[no-any-return]
         self._check_rank(input)
         if hx is not None:
             self._check_state_rank("hidden", hx)

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from seqfast.nn._base import RecurrentOptions
 from seqfast.nn._cell import RecurrentCell
 from seqfast.nn._layer import HiddenSize, Lengths, RecurrentLayer, State
-from seqfast.nn._tracing import node_of
+from seqfast.nn._tracing import fx_is_on, node_of
 from seqfast.ops.base.checks import FINITE, POSITIVE, check_number
 
 States = tuple[Tensor, Tensor]
@@ -431,8 +431,10 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
             found: States | None = native.cell(self, input, hx)
             if found is not None:
                 return found
-        if type(input) is not Tensor and (node := node_of(self, input, {"hx": hx})) is not None:
-            return node  # type: ignore[no-any-return]
+        if type(input) is not Tensor or fx_is_on():
+            node = node_of(self, input, {"hx": hx})
+            if node is not None:
+                return node  # type: ignore[no-any-return]
         self._check_rank(input)
         states: Any = hx
         if states is not None:
@@ -441,7 +443,9 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
                     f"LSTMCell: hx must be a tuple of two tensors, got {type(states).__name__}"
                 )
             if len(states) != 2:
-                raise RuntimeError(f"LSTMCell: expects two hidden states, got {len(states)}")
+                raise RuntimeError(
+                    f"LSTMCell: lstm_cell expects two hidden states, got {len(states)}"
+                )
             for k, state in enumerate(states):
                 self._check_state_rank(f"hx[{k}]", state)
             states = list(states)

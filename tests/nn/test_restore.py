@@ -286,3 +286,14 @@ def test_other_devices_are_left() -> None:
     model = nn.Sequential(nn.LSTM(4, 5, device="meta"), nn.LSTM(4, 5))
     seqfast.accelerate(model)
     assert type(model[0]) is seqfast.nn.LSTM
+
+
+@pytest.mark.parametrize("which", ["accelerate", "restore"])
+def test_a_warning_that_is_an_error_changes_nothing(which: str) -> None:
+    home, other = (nn, Derived) if which == "accelerate" else (seqfast.nn, DerivedOurs)
+    model = nn.ModuleList([home.LSTM(4, 5), other(4, 5)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match=f"{which}: left as they were: 1"):
+            getattr(seqfast, which)(model)
+    assert type(model[0]) is home.LSTM

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -93,6 +95,29 @@ def test_script_leaves_the_model_fast(ours: Tagger, x: Tensor) -> None:
 
 
 @SCRIPT
+@pytest.mark.parametrize("how", ["deepcopy", "pickle"])
+def test_copies_of_a_scripted_model_go_their_own_way(ours: Tagger, x: Tensor, how: str) -> None:
+    ours.lstm.dropout = 0.9
+    torch.jit.script(ours)
+    other = copy.deepcopy(ours) if how == "deepcopy" else pickle.loads(pickle.dumps(ours))
+    other.eval()
+    torch.testing.assert_close(other(x), other(x))
+    other.lstm.weight_hh_l0 = nn.Parameter(torch.zeros(20, 5))
+    ours.load_state_dict(other.state_dict())
+    torch.testing.assert_close(ours.eval()(x), other(x))
+
+
+@SCRIPT
+def test_restore_ends_the_calls_of_ours(ours: Tagger, x: Tensor) -> None:
+    torch.jit.script(ours)
+    _, report = seqfast.restore(ours, return_report=True)
+    assert set(report.changed) == {name for name, _ in ours.named_children()} - {"head"}
+    with torch.no_grad(), torch.profiler.profile() as profile:
+        ours(x)
+    assert not [e.key for e in profile.key_averages() if "seqfast" in e.key]
+
+
+@SCRIPT
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -155,6 +180,21 @@ def test_every_argument_is_traced(kind: str) -> None:
     traced = fx.symbolic_trace(model)
     assert [n.target for n in traced.graph.nodes if n.op == "call_module"] == ["layers.0"] * 2
     torch.testing.assert_close(traced(x, hx, *rest), model(x, hx, *rest))
+
+
+@pytest.mark.parametrize("kind", KINDS + CELLS)
+def test_a_traced_state_beside_a_constant_input(kind: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = getattr(seqfast.nn, kind)(4, 5)
+            self.register_buffer("x", torch.randn(3, 4))
+
+        def forward(self, h: Tensor) -> Any:
+            return self.layer(self.x, (h, h) if "LSTM" in kind else h)
+
+    model, h = Model(), torch.randn(*((3, 5) if kind in CELLS else (1, 5)))
+    torch.testing.assert_close(fx.symbolic_trace(model)(h), model(h))
 
 
 def test_a_layer_by_itself_has_no_graph() -> None:

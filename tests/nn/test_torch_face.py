@@ -400,3 +400,18 @@ def test_old_pickles(proj_size: bool) -> None:
     again = seqfast.nn.RNN.__new__(seqfast.nn.RNN)
     again.__setstate__(dict(state))
     torch.testing.assert_close(again(x), layer(x))
+
+
+def test_copies_keep_a_list_that_does_not_fit(kind: str) -> None:
+    """Emptied as users do, to copy a layer whose weights are computed."""
+    layer = getattr(seqfast.nn, kind)(4, 5)
+    x = torch.randn(3, 2, 4)
+    before = layer(x)[0]
+    layer._flat_weights = None
+    with pytest.raises(RuntimeError, match=r"_flat_weights must be 4 tensors,.* got NoneType"):
+        layer(x)
+    layer._flat_weights = []
+    for other in (layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        with pytest.raises(RuntimeError, match=r"_flat_weights must be 4 tensors,.* got 0"):
+            other(x)
+        torch.testing.assert_close(other.float()(x)[0], before)
