@@ -29,9 +29,9 @@ WORDS = 200_000  # of the word vectors' text
 NEXT = """
 What to try next:
   seqfast.accelerate(model)              swaps torch's recurrent layers inside your own model
-  python examples/word_vectors.py        word vectors of the documentation on this machine
+  python examples/word_vectors.py        word vectors of the comments in Python's library
   python examples/translate.py --help    a translator with attention and beam search
-  python examples/word_lm.py --help      a regularised language model
+  python examples/awd_lstm.py --help     a regularised language model
   make test                              every kernel against its reference
 """
 

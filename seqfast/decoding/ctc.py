@@ -11,7 +11,7 @@ from seqfast.ops.ctc import LanguageModel
 Array = Any  # a numpy.ndarray or a torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CtcResult:
     """Transcripts of a batch; arrays of the library and on the device of the log-probabilities.
 
@@ -30,6 +30,17 @@ class CtcResult:
     lengths: Array  # [batch, n_best] int64
     scores: Array  # [batch, n_best], falling; -inf where the search has found fewer
     timesteps: Array  # [batch, n_best, frames] int64, where each token begins; -1 behind the last
+
+    def __repr__(self) -> str:
+        rows, *n_best = self.tokens.shape[:-1]
+        each = f", {n_best[0]} each" if n_best else ""
+        text = f"CtcResult({rows} rows{each}, {self.tokens.shape[-1]} frames"
+        if self.scores.shape[0] and all(n_best):
+            first = (0,) * (1 + len(n_best))
+            n, score = int(self.lengths[first]), float(self.scores[first])
+            shown = ", ".join(str(t) for t in self.tokens[first][: min(n, 8)].tolist())
+            text += f"; first: [{shown}{', ...' if n > 8 else ''}] {score:.4g}"
+        return text + ")"
 
     def lists(self) -> list[Any]:
         """The tokens without their padding: for each row a list for each transcript found."""

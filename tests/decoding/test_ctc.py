@@ -53,6 +53,15 @@ def test_known_transcripts(backend: Backend) -> None:
     assert text(ctc_beam_search(word, beam_size=25, blank=BLANK)) == "aircrapt"
 
 
+def test_a_short_repr() -> None:
+    log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.8, 0.1, 0.1]]] * 2)
+    said = repr(ctc_beam_search(log_probs, n_best=2))
+    # 0.593 = 0.512 + 0.064 + 0.008 + 0.001 + 0.008; greedily 0.512
+    assert said == "CtcResult(2 rows, 2 each, 3 frames; first: [1, 2] -0.5226)"
+    assert repr(ctc_greedy(log_probs)) == "CtcResult(2 rows, 3 frames; first: [1, 2] -0.6694)"
+    assert repr(ctc_greedy(log_probs[:0])) == "CtcResult(0 rows, 3 frames)"
+
+
 def test_known_loss() -> None:
     line = handwriting("line")
     truth = [CHARACTERS.index(c) for c in "the fake friend of the family, like the"]

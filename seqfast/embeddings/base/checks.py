@@ -22,6 +22,7 @@ def check_device(operation: str, device: Any) -> str:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number or 0) >= count:
         raise RuntimeError(
-            f"{operation}: device must be there, got {name} with {count} CUDA devices"
+            f"{operation}: device must be cpu or a CUDA device that torch sees, "
+            f"got {name} and {count} CUDA devices"
         )
     return name
