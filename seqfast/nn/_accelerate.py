@@ -16,6 +16,7 @@ from seqfast.nn.attention_decoder import AttentionDecoder
 from seqfast.nn.gru import GRU, GRUCell
 from seqfast.nn.lstm import LSTM, LSTMCell
 from seqfast.nn.rnn import RNN, RNNCell
+from seqfast.ops.base.arrays import library_of
 from seqfast.ops.base.checks import check_type
 
 _Model = TypeVar("_Model", bound=Module)
@@ -82,8 +83,8 @@ def accelerate(model: _Model, *, return_report: bool = False) -> _Model | tuple[
     Returns:
         `model`, or `model, report` (a `Report`). What is recurrent and no layer of torch's own is
         left: subclasses, which may rely on torch's inner workings, compiled and quantized modules,
-        layers whose forward has been replaced or whose device has no kernels. One warning names
-        them.
+        layers whose forward has been replaced or whose device or dtype has no kernels. One
+        warning names them.
 
     Raises:
         TypeError: `model` is no `torch.nn.Module`.
@@ -206,9 +207,14 @@ def _torchs(module: Recurrent) -> tuple[type[Module] | None, str | None]:
 def _replacement(module: Module, other: type[Module]) -> tuple[type[Module] | None, str | None]:
     if "forward" in vars(module):
         return None, "its forward has been replaced"
-    places = {parameter.device.type for parameter in module.parameters()}
-    if not places <= {"cpu", "cuda", "meta"} and issubclass(other, Recurrent):
-        return None, f"on a device without kernels, {', '.join(sorted(places))}"
+    if issubclass(other, Recurrent):
+        weights = [*module.parameters()]
+        places = {weight.device.type for weight in weights}
+        if not places <= {"cpu", "cuda", "meta"}:
+            return None, f"on a device without kernels, {', '.join(sorted(places))}"
+        for weight in weights:
+            if library_of(weight, "accelerate", "weight").dtype_code(weight) is None:
+                return None, f"of a dtype without kernels, {weight.dtype}"
     return kind_on(module, other), None
 
 

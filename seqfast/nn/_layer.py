@@ -109,7 +109,7 @@ class RecurrentLayer(TorchFace):
                 width = output_size * self._directions
                 register(f"weight_highway_l{layer}", (width, width))
                 register(f"bias_highway_l{layer}", (width,))
-        self._find_slots()
+        self._init_flat_weights()
         self.reset_parameters()
 
     # Sizes.

@@ -96,9 +96,11 @@ class TorchFace(Recurrent):
         self._flat_weight_refs = refs
 
     def _init_flat_weights(self) -> None:
-        """Back to the attributes."""
+        """Back to the attributes; and notes which place in `WEIGHTS` each one has."""
         self.__dict__.pop("_flat_weights", None)
         self.__dict__.pop("_flat_weight_refs", None)
+        kinds = (name.partition("_l0")[0] for name in self._all_weights[0])
+        self._slots = tuple(WEIGHTS.index(kind) for kind in kinds)
 
     def _weights_have_changed(self) -> bool:
         """Whether an attribute is another tensor than when `_flat_weights` was made or set."""
@@ -182,18 +184,12 @@ class TorchFace(Recurrent):
             self._flat_weights = flat
             if self._flat_weights_are_attributes():
                 self._init_flat_weights()
-        self._find_slots()
 
     def _leave(self) -> None:
         super()._leave()
         self.__dict__["_flat_weights"] = self._flat_weights
         self.__dict__["_flat_weight_refs"] = self._flat_weight_refs
         self.__dict__.pop("_slots", None)
-
-    def _find_slots(self) -> None:
-        """Notes which place in `WEIGHTS` each name of a direction has."""
-        kinds = (name.partition("_l0")[0] for name in self._all_weights[0])
-        self._slots = tuple(WEIGHTS.index(kind) for kind in kinds)
 
     def _replicate_for_data_parallel(self) -> Any:
         # Past torch's own: a replica has no weights yet that a list could be made of.

@@ -282,6 +282,13 @@ def test_not_a_module(which: str) -> None:
         getattr(seqfast, which)([])
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules")
+def test_other_dtypes_are_left() -> None:
+    layer = nn.GRU(4, 5).to(torch.complex64)
+    with pytest.warns(UserWarning, match="of a dtype without kernels, torch.complex64"):
+        assert type(seqfast.accelerate(layer)) is nn.GRU
+
+
 def test_other_devices_are_left() -> None:
     model = nn.Sequential(nn.LSTM(4, 5, device="meta"), nn.LSTM(4, 5))
     seqfast.accelerate(model)

@@ -134,6 +134,17 @@ def test_initialisation_by_apply(check: str) -> None:
     assert all(bool((p == 0.25).all()) for n, p in model.named_parameters() if "weight" in n)
 
 
+def test_torchs_constructor_may_be_called(kind: str) -> None:
+    """As classes do that name their base instead of super()."""
+
+    class Derived(getattr(seqfast.nn, kind)):  # type: ignore[misc]
+        def __init__(self) -> None:
+            getattr(nn, kind).__init__(self, 4, 5, 2, bidirectional=True)
+
+    layer, x = Derived(), torch.randn(3, 2, 4)
+    torch.testing.assert_close(layer(x), getattr(nn, kind).forward(layer, x))
+
+
 # Methods.
 
 
