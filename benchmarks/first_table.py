@@ -27,7 +27,7 @@ from benchmarks.gpu_beam_search import PEERS, Sizes, check_step, living_beams
 SECONDS = 5.0  # for the pairs of a row
 WORDS = 200_000  # of the word vectors' text
 NEXT = """
-What to try next:
+What to try next, after . .venv/bin/activate and pip install "seqfast[course]":
   seqfast.accelerate(model)              swaps torch's recurrent layers inside your own model
   python examples/word_vectors.py        word vectors of the comments in Python's library
   python examples/translate.py --help    a translator with attention and beam search

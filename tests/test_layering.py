@@ -312,6 +312,15 @@ def test_import_without_torch(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_nn_without_torch_says_what_it_needs() -> None:
+    code = "import sys; sys.modules['torch'] = None\nimport seqfast\nseqfast.nn.LSTM"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "ModuleNotFoundError: seqfast.nn needs torch: pip install seqfast[torch]\n"
+    )
+
+
 # What the checker must catch: file, its text, and the arrow it should report (None: allowed).
 PLANTED_INCLUDES = [
     ("core/a.h", '#include "cpu/x.h"', "includes cpu/x.h"),

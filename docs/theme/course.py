@@ -29,6 +29,7 @@ except ImportError:  # to run lessons mkdocs is not needed
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, RECORDS, PICTURES = ROOT / "examples", ROOT / "docs" / "course", ROOT / "build" / "course"
 SHARED = ("common", "char_lm")  # no lessons
+TITLES = {"awd_lstm": "AWD-LSTM", "bleu": "BLEU"}
 # Lesson -> what it takes of real data, by the name of a file or folder, and further arguments.
 DATA = {
     "language_models": [("wikitext-2/train.txt.xz", "--words 300000 --hidden 256")],
@@ -49,14 +50,14 @@ def lessons() -> list[str]:
 
 
 def title_of(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
 def page(name: str) -> str:
     """The lesson as markdown."""
     source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     parts = [f"# {title_of(name)}", ast.get_docstring(ast.parse(source)) or ""]
-    parts.append(f"Run it: `python examples/{name}.py`. What its options are: `--help`.")
+    parts.append(f"From a clone: `python examples/{name}.py`; `--help` lists its options.")
     if (PICTURES / f"{name}.png").exists():
         parts.append(f"![{title_of(name)}]({name}.png)")
     record = RECORDS / f"{name}.txt"

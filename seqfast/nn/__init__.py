@@ -2,7 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    message = "seqfast.nn needs torch: pip install seqfast[torch]"
+    raise ModuleNotFoundError(message, name="torch") from error
 
 from seqfast.nn._accelerate import Report, accelerate, restore
 from seqfast.nn._dynamo import let_compile_trace_layers
