@@ -6,6 +6,7 @@ the pairs are made here, with the adjectives behind the noun and the gender of t
 
 import random
 import re
+import sys
 
 import torch
 
@@ -49,11 +50,13 @@ def load(args, rng):
     if args.data is None:
         pairs = made_up(1200, rng)
     else:
-        rows = (line.lower().split("\t")[:2] for line in read_text(args.data).splitlines())
-        rows = [[re.sub(r"([.,!?])", r" \1 ", text) for text in row] for row in rows]
+        lines = [line for line in read_text(args.data).lower().splitlines() if "\t" in line]
+        rows = (re.sub(r"([.,!?])", r" \1 ", line).split("\t")[:2] for line in lines)
         pairs = [(a, b) for a, b in rows if len(a.split()) <= args.longest]
     rng.shuffle(pairs)
     once = [(a.split(), b.split()) for a, b in dict(pairs).items()]  # a translation of each
+    if len(once) <= 400:
+        sys.exit(f"{args.data}: more than 400 pairs with a tab between are needed, got {len(once)}")
     return once[400:][: args.pairs], once[:400]
 
 
@@ -64,9 +67,8 @@ def main(argv=None):
     known, test = load(args, random.Random(args.seed))
     source = Vocabulary((w for s, _ in known for w in s), (PAD, UNKNOWN))
     target = Vocabulary((w for _, t in known for w in t), (PAD, UNKNOWN, BEGIN, END))
-    print(
-        f"{len(known)} pairs to learn, {len(test)} to test; {len(source)} and {len(target)} words"
-    )
+    sizes = f"{len(source)} and {len(target)} words"
+    print(f"{len(known)} pairs to learn, {len(test)} to test; {sizes}")
     model = Translator(len(source), len(target), args.hidden, 128, 0.2)
 
     def encode(pairs):

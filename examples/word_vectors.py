@@ -5,6 +5,7 @@ exact and slow; hierarchical softmax walks a tree, negative sampling asks a few 
 """
 
 import re
+import sys
 import sysconfig
 import time
 from pathlib import Path
@@ -69,6 +70,8 @@ def main(argv=None):
             seed=args.seed, sample=1e-3, progress=False, **options,
         )  # fmt: skip
         speeds[name] = epochs * words / (time.perf_counter() - begin)
+        if args.probe not in models[name].key_to_index:
+            sys.exit(f"--probe {args.probe}: must occur {args.min_count} times in the text")
         near = ", ".join(word for word, _ in models[name].most_similar(args.probe, topn=5))
         print(f"{name:21} {speeds[name]:11,.0f} words/s   near {args.probe!r}: {near}")
     model = models["negative sampling"]
