@@ -129,7 +129,8 @@ def test_verdicts() -> None:
 def corpus(tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
     path = tmp_path / "text.txt"
-    lines = (list(line) for line in generator.choice(list(PLACES), (200, 10)))
+    words = [*PLACES, *(f"word{k}" for k in range(60))]  # very few words alone are refused
+    lines = (list(line) for line in generator.choice(words, (1000, 10)))
     corpora.write(path, lines)
     return path
 

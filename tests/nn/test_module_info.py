@@ -20,6 +20,9 @@ common_modules = pytest.importorskip(
     exc_type=ImportError,
 )
 
+# torch's test suite forbids setting flags of backends for the rest of the process.
+torch.backends.flags_frozen.__globals__["__allow_nonbracketed_mutation_flag"] = True
+
 INFOS = {
     info.module_cls.__name__: info
     for info in common_modules.module_db

@@ -102,7 +102,9 @@ def test_one_worker_is_the_twin(sg: int, how: dict[str, int], deterministic: boo
     sentences = SENTENCES[:120]
     options = {**how, "deterministic": deterministic, "alpha": 0.01}
     model = Word2Vec(sentences, **{**SMALL, **options, "sg": sg})
-    vectors, losses = by_twin(sentences, 2, cbow=not sg, **options)
+    options |= {"alpha": 0.01 * model.cbow_step, "min_alpha": 1e-4 * model.cbow_step}
+    options |= {"cbow": not sg, "legacy_cbow": model.legacy_cbow}
+    vectors, losses = by_twin(sentences, 2, **options)
     np.testing.assert_allclose(model.vectors, vectors, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(model.loss_per_epoch, losses, rtol=1e-5)
 
