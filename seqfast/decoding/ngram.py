@@ -497,8 +497,8 @@ class _Lines:
             head = file.read(64)
         if head.startswith(_KENLM_MAGIC):
             raise ValueError(
-                f"NGram.load: {path} is a binary of KenLM; give the ARPA file that it was built "
-                "from, or use it through `seqfast.decoding.Kenlm`, which needs the package kenlm"
+                f"NGram.load: {path} is a binary of KenLM; give the ARPA file that it was "
+                "built from"
             )
         packed = head.startswith(b"\x1f\x8b")
         self._file = gzip.open(path, "rb") if packed else path.open("rb")  # noqa: SIM115
