@@ -65,24 +65,28 @@ $(VENV)/.settings: $(CHANGED) | $(VENV)/.tools
 # pip shows the compiler's progress only with --verbose.
 INSTALL := $(BIN)/python -m pip install --verbose --no-build-isolation --editable
 
+# seqeval comes as source alone and is built here, with what it needs already in place.
 $(VENV)/.build: $(VENV)/.tools $(VENV)/.settings $(BUILD_INPUTS)
+	$(BIN)/python -m pip install --no-compile setuptools setuptools-scm
 	$(INSTALL) '.[dev]' $(PIP_DEFINES)
 	@touch $@ $(VENV)/.demo
 
 build: $(VENV)/.build
 
 # Demo and build share one environment. The demo builds less, so the next `make build` adds the rest.
-# --no-compile: Python compiles modules on import; compiling all of torch would take 180 MB.
-$(VENV)/.demo: $(VENV)/.tools $(BUILD_INPUTS)
+# Without CMake (90 MB) afterwards; --no-compile: compiling all of torch would take 180 MB.
+$(VENV)/.demo: $(BUILD_INPUTS) constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@rm -f $(VENV)/.build
-	$(INSTALL) '.[demo]' --no-compile $(call pip_defines,$(DEMO_DEFINES))
+	PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --verbose --no-compile \
+	    --editable '.[demo]' $(call pip_defines,$(DEMO_DEFINES))
 	@touch $@
 
 demo:
 	@echo "make demo: packages (torch among them), kernels for this machine, training, measurements."
 	@echo "It takes about five minutes on two cores; everything goes to $(VENV) and build."
 	@$(MAKE) --no-print-directory $(VENV)/.demo
-	$(BIN)/python examples/char_lm.py --seconds 60 $(ARGS)
+	$(BIN)/python -m benchmarks.char_lm --seconds 60 $(ARGS)
 	$(BIN)/python -m benchmarks.first_table
 
 # Prints how long it will take before it builds anything.

@@ -100,11 +100,13 @@ def word_vectors_row(folder: Path, words: int) -> Row:
     threads = torch.get_num_threads()
     common: dict[str, Any] = {"vector_size": 100, "window": 5, "negative": 5, "min_count": 5}
     common |= {"sg": 1, "workers": threads, "seed": 1}
+    # A rate that stays, as the same models train again and again.
+    epoch: dict[str, Any] = {"epochs": 1, "start_alpha": 0.025, "end_alpha": 0.025}
     ours = seqfast.Word2Vec(progress=False, **common)
     ours.build_vocab(str(path))
     what = f"word vectors, {words // 1000},000 words"
     if importlib.util.find_spec("gensim") is None:
-        return Row(what, "pip install gensim", lambda _: ours.train(epochs=1), None)
+        return Row(what, "pip install gensim", lambda _: ours.train(**epoch), None)
     from gensim.models import Word2Vec
 
     peer = Word2Vec(**common)
@@ -115,8 +117,8 @@ def word_vectors_row(folder: Path, words: int) -> Row:
     return Row(
         what,
         "gensim",
-        lambda _: ours.train(epochs=1),
-        lambda _: peer.train(corpus_file=str(path), epochs=1, **totals),
+        lambda _: ours.train(**epoch),
+        lambda _: peer.train(corpus_file=str(path), **epoch, **totals),
     )
 
 

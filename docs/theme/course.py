@@ -28,7 +28,7 @@ except ImportError:  # to run lessons mkdocs is not needed
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, RECORDS, PICTURES = ROOT / "examples", ROOT / "docs" / "course", ROOT / "build" / "course"
-SHARED = ("common", "char_lm")  # no lessons
+SHARED = ("common",)  # no lesson
 TITLES = {"awd_lstm": "AWD-LSTM", "bleu": "BLEU"}
 # Lesson -> what it takes of real data, by the name of a file or folder, and further arguments.
 DATA = {

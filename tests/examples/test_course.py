@@ -114,7 +114,7 @@ def test_lesson(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_every_lesson_is_short_and_known() -> None:
-    shared = {"common", "char_lm"}
+    shared = {"common"}
     names = {path.stem for path in EXAMPLES.glob("*.py")} - shared
     assert names == set(LESSONS)
     for name in names:

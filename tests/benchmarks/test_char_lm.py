@@ -18,7 +18,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "char_lm.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "char_lm.py"
 TOY = ["--hidden", "16", "--batch", "4", "--bptt", "10", "--min-count", "2", "--sample", "20"]
 
 

@@ -1,5 +1,7 @@
 """Trains a character-level language model on seqfast's LSTM and, beside it, on torch's.
 
+python -m benchmarks.char_lm [--seconds N] [--text FILE]    the training in `make demo`
+
 Same model, seed and data; the two take turns, so that the machine's noise hits both alike. The text
 is the source of Python's standard library, or any file (--text). Ctrl-C ends the training early.
 """
@@ -111,18 +113,21 @@ def train(trainers: dict[str, Trainer], steps: int, seconds: float | None) -> No
 
     default = signal.signal(signal.SIGINT, on_interrupt)
     begin = time.perf_counter()
-    with tqdm(total=steps * len(trainers), unit=" steps") as bar:
+    total, unit = (steps * len(trainers), "steps") if seconds is None else (round(seconds), "s")
+    form = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total} " + unit + "{postfix}"
+    with tqdm(total=total, bar_format=form) as bar:
         for start in range(0, steps, TURN):
             for name, trainer in trainers.items():
+                bar.set_description_str(name)
                 for _ in range(min(TURN, steps - start)):
                     trainer.step()
-                    bar.update()
-                bar.set_postfix_str(f"{name} {trainer.losses[-1] / math.log(2):.2f} bits/char")
+                    spent = time.perf_counter() - begin
+                    bar.update(1 if seconds is None else min(spent, total) - bar.n)
+                bar.set_postfix_str(f"{trainer.losses[-1] / math.log(2):.2f} bits per character")
             if interrupted:
                 bar.write("Interrupted: going on with what was learnt.")
                 break
             # Another round takes as long as the mean of those before.
-            spent = time.perf_counter() - begin
             if seconds is not None and spent * (start / TURN + 2) / (start / TURN + 1) > seconds:
                 break
     signal.signal(signal.SIGINT, default)
@@ -191,7 +196,7 @@ def parse_args(argv: list[str] | None) -> Namespace:
     parser.add_argument("--temperature", type=float, default=0.7, help="of the generated text")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "output")
+    parser.add_argument("--out", type=Path, default=Path("build/demo"))
     args = parser.parse_args(argv)
     if args.seconds is not None and not args.seconds > 0:
         parser.error(f"--seconds must be positive, got {args.seconds}")
