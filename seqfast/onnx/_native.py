@@ -39,21 +39,6 @@ def gates_of(cell: str, options: Options) -> str:
     return "h"
 
 
-def is_native(call: ForwardCall) -> bool:
-    """Whether ONNX's operator holds all of that layer."""
-    options, weights = call.options, call.weights
-    return not (
-        call.inputs.reset is not None
-        or weights.weight_ih is None
-        or weights.weight_hr is not None
-        or weights.weight_norm_hh is not None
-        or options.cell_clip > 0
-        or any(options.zoneout)
-        or not options.forget_gate
-        or not options.reset_gate
-    )
-
-
 def native(graph: Recorder, call: ForwardCall, rows: tuple[RnnWeights, ...]) -> list[Term]:
     """The node with what is around it: output, hidden_n and, of an LSTM, cell_n.
 

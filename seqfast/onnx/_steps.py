@@ -40,6 +40,21 @@ class States(NamedTuple):
     cell: Term | None
 
 
+def needs_steps(call: ForwardCall) -> bool:
+    """Whether the layer does something that ONNX's own operator cannot do."""
+    options, weights = call.options, call.weights
+    return (
+        call.inputs.reset is not None
+        or weights.weight_ih is None
+        or weights.weight_hr is not None
+        or weights.weight_norm_hh is not None
+        or options.cell_clip > 0
+        or any(options.zoneout)
+        or not options.forget_gate
+        or not options.reset_gate
+    )
+
+
 def by_steps(
     graph: Recorder, call: ForwardCall, rows: tuple[RnnWeights, ...], cells: bool
 ) -> Walked:

@@ -9,8 +9,8 @@ import onnx_ir as ir
 import torch
 
 from seqfast.onnx._graph import BFLOAT16, BOOL, DOUBLE, FLOAT, INT32, INT64, Recorder
-from seqfast.onnx._native import is_native, native
-from seqfast.onnx._steps import Walked, by_steps
+from seqfast.onnx._native import native
+from seqfast.onnx._steps import Walked, by_steps, needs_steps
 from seqfast.ops.base.torch_schema import grouped
 from seqfast.ops.rnn.arguments import RnnWeights
 from seqfast.ops.rnn.layer import Results
@@ -106,7 +106,7 @@ def _rnn_forward(arguments: Sequence[Any], cells_are_asked_for: bool) -> Sequenc
     cells = given.save and is_lstm
     found = Walked(None, None, None, None)
     # ONNX Runtime runs the nodes in float32, and in float16 by way of it.
-    by_node = is_native(given) and dtype != DOUBLE and not (cells and cells_are_asked_for)
+    by_node = not needs_steps(given) and dtype != DOUBLE and not (cells and cells_are_asked_for)
     if by_node:
         call, rows = on_graph(FLOAT if dtype == BFLOAT16 else None)
         found = Walked._make([*native(graph, call, rows), None, None][:4])
