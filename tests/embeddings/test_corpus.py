@@ -482,3 +482,45 @@ def test_pipe(tmp_path: Path) -> None:
 
 def test_memory_that_is_free() -> None:
     assert 0 < id_store.free_memory() < 1 << 62
+
+
+def test_special_tokens_come_first() -> None:
+    words = Vocabulary.of(["b", "a", "c", "a", "b", "a"], ["<pad>", "<unk>"], min_count=2)
+    assert words.words == ["<pad>", "<unk>", "a", "b"]
+    assert words.counts.tolist() == [0, 0, 3, 2]
+    assert words.specials == ("<pad>", "<unk>")
+    assert (words.raw_words, words.raw_types, len(words)) == (6, 3, 4)
+    ids = words.encode(["b", "c", "<pad>", "a"], unknown="<unk>")
+    assert ids.dtype == np.int64
+    assert ids.tolist() == [3, 1, 0, 2]
+    assert words.decode(ids) == ["b", "<unk>", "<pad>", "a"]
+    assert words.decode(ids, skip_specials=True) == ["b", "a"]
+    assert words.encode([]).tolist() == []
+    again = Vocabulary.of(["<s>", "x", "<s>"], ["<s>"])  # a special token that occurs
+    assert again.words == ["<s>", "x"]
+
+
+def test_special_tokens_before_the_words_of_a_text() -> None:
+    plain = Vocabulary(["a", "b"], np.array([2, 1]))
+    words = plain.with_specials(["</s>"])
+    assert (words.words, plain.words) == (["</s>", "a", "b"], ["a", "b"])
+    assert words.encode(["b", "</s>"]).tolist() == [2, 0]
+
+
+def test_bad_special_tokens() -> None:
+    plain = Vocabulary(["a", "b"], np.array([2, 1]))
+    with pytest.raises(ValueError, match="words must be distinct, got 'a' twice"):
+        plain.with_specials(["a"])
+    with pytest.raises(ValueError, match="there must be none yet"):
+        plain.with_specials(["<s>"]).with_specials(["</s>"])
+    with pytest.raises(ValueError, match="specials must be the first words, got \\('b',\\)"):
+        Vocabulary(["a", "b"], np.array([2, 1]), specials=("b",))
+    with pytest.raises(ValueError, match="min_count must be"):
+        Vocabulary.of(["a"], min_count=0)
+    with pytest.raises(KeyError, match="'c' is not in the vocabulary: name the token"):
+        plain.encode(["a", "c"])
+    with pytest.raises(KeyError, match="unknown '<unk>' is not in the vocabulary"):
+        plain.encode(["a"], unknown="<unk>")
+    for bad in (-1, 2):
+        with pytest.raises(IndexError, match=f"from 0 to 1, got {bad}"):
+            plain.decode([bad])

@@ -448,3 +448,37 @@ def test_real_sets_are_gensims(tmp_path: Path) -> None:
         score, sections = wv.evaluate_analogies(array, words, path, **options)
         assert (score, sections) == keyed.evaluate_word_analogies(str(path), **options)
         assert len(sections) == 15
+
+
+def test_euclidean_distances() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.standard_normal((40, 7)).astype(np.float32) * rng.uniform(0.2, 5, (40, 1))
+    words = wv.WordVectors([f"w{i}" for i in range(40)], rows.astype(np.float32))
+    away = np.linalg.norm(rows - rows[3], axis=1)
+    np.testing.assert_allclose(words.distances("w3", metric="euclidean"), away, atol=1e-5)
+    assert words.distance("w3", "w8", metric="euclidean") == pytest.approx(away[8], rel=1e-5)
+    assert words.distance("w3", "w8") == pytest.approx(1 - words.similarity("w3", "w8"))
+    found = words.most_similar_euclidean("w3", topn=5)
+    assert [word for word, _ in found] == [f"w{i}" for i in away.argsort()[1:6]]
+    np.testing.assert_allclose([d for _, d in found], np.sort(away)[1:6], rtol=1e-5)
+    point = rows[1] - rows[0] + 0.5 * rows[2]
+    by_hand = np.linalg.norm(rows - point, axis=1)
+    query = {"positive": ["w1", ("w2", 0.5)], "negative": ["w0"]}
+    all_of_them = words.most_similar_euclidean(**query, topn=None)
+    np.testing.assert_allclose(all_of_them, by_hand, rtol=1e-4)
+    nearest = [f"w{i}" for i in by_hand.argsort() if i > 2]
+    assert [w for w, _ in words.most_similar_euclidean(**query, topn=40)] == nearest
+    few = words.most_similar_euclidean(point, topn=3, restrict_vocab=10)
+    assert [w for w, _ in few] == [f"w{i}" for i in by_hand[:10].argsort()[:3]]
+
+
+def test_bad_euclidean_questions() -> None:
+    words = wv.WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
+    with pytest.raises(ValueError, match="distance: metric must be 'cosine' or 'euclidean'"):
+        words.distance("a", "b", metric="manhattan")
+    with pytest.raises(KeyError, match="'c' has no vector"):
+        words.most_similar_euclidean("c")
+    with pytest.raises(ValueError, match="must name a word, got neither"):
+        words.most_similar_euclidean()
+    with pytest.raises(ValueError, match=r"vectors must be \[2\], got \[3\]"):
+        words.most_similar_euclidean(np.ones(3))

@@ -24,6 +24,7 @@ from seqfast.ops.base.checks import check_choice
 Vector = np.ndarray[Any, Any]
 Answers = list[tuple[Any, float]]
 
+_METRICS = ("cosine", "euclidean")
 _SINGLE = (str, int, np.integer)
 _MISSING = object()
 
@@ -229,6 +230,32 @@ class Queries:
         best = [place for place in order if place not in asked][:topn]
         return [(self.index_to_key[place], float(scores[place])) for place in best]
 
+    def most_similar_euclidean(
+        self,
+        positive: Any = None,
+        negative: Any = None,
+        topn: int | None = 10,
+        restrict_vocab: int | None = None,
+    ) -> Any:
+        """The `topn` words nearest to a sum of vectors by Euclidean distance, with the distances.
+
+        As `most_similar`, but vectors count as they are, with their lengths: the point is the sum
+        of `positive` minus that of `negative`, each times its weight where it has one, and the
+        nearest word comes first. Frequent words have long vectors and are far from most others.
+        `topn` None: the distances of all words, as an array.
+
+        Raises as `most_similar`.
+        """
+        items = [(item, 1.0) for item in self._items(positive)]
+        items += [(item, -1.0) for item in self._items(negative)]
+        point, asked = self._sum_of("most_similar_euclidean", items, normed=False)
+        distances = _euclidean(to_numpy(first_rows(self.vectors, restrict_vocab)), point)
+        if topn is None:
+            return distances
+        order = np.argsort(distances, kind="stable")[: topn + len(asked)].tolist()
+        best = [place for place in order if place not in asked][:topn]
+        return [(self.index_to_key[place], float(distances[place])) for place in best]
+
     def analogy(
         self, a: Any, b: Any, c: Any, topn: int = 10, *, restrict_vocab: int | None = None
     ) -> Answers:
@@ -240,15 +267,27 @@ class Queries:
         """The cosine of two words' vectors. KeyError names a word that has none."""
         return float(pair_cosines(self.vectors, self.ids([one, other])[None])[0])
 
-    def distance(self, one: Any, other: Any) -> float:
-        """1 - `similarity`."""
+    def distance(self, one: Any, other: Any, metric: str = "cosine") -> float:
+        """1 - `similarity`; with the metric "euclidean" the length of the difference."""
+        check_choice("distance", "metric", metric, _METRICS)
+        if metric == "euclidean":
+            return float(self.distances(one, [other], metric)[0])
         return 1 - self.similarity(one, other)
 
-    def distances(self, word_or_vector: Any, other_words: Iterable[Any] = ()) -> Vector:
-        """1 - the cosines of a word or vector with others, or with all: float32 [others]."""
-        query = _unit(self._vector_of("distances", word_or_vector))
+    def distances(
+        self, word_or_vector: Any, other_words: Iterable[Any] = (), metric: str = "cosine"
+    ) -> Vector:
+        """1 - the cosines of a word or vector with others, or with all: float32 [others].
+
+        With the metric "euclidean" the lengths of the differences.
+        """
+        check_choice("distances", "metric", metric, _METRICS)
+        query = self._vector_of("distances", word_or_vector)
         others = list(other_words)
         rows = to_numpy(self.vectors[self.ids(others)] if others else self.vectors)
+        if metric == "euclidean":
+            return _euclidean(rows, query)
+        query = _unit(query)
         found: Vector = 1 - rows @ query / row_lengths(rows)
         return found
 
@@ -399,10 +438,16 @@ class Queries:
         self, operation: str, positive: Any, negative: Any
     ) -> tuple[Vector, list[int]]:
         """float32 [size], and the ids of the words in it."""
-        mean = np.zeros(self.vectors.shape[1], np.float32)
-        ids: list[int] = []
         items = [(item, 1.0) for item in self._items(positive)]
         items += [(item, -1.0) for item in self._items(negative)]
+        return self._sum_of(operation, items, normed=True)
+
+    def _sum_of(
+        self, operation: str, items: list[tuple[Any, float]], normed: bool
+    ) -> tuple[Vector, list[int]]:
+        """The weighted sum of words, ids and vectors, and the ids of those that are words."""
+        mean = np.zeros(self.vectors.shape[1], np.float32)
+        ids: list[int] = []
         if not items:
             raise ValueError(f"{operation}: positive or negative must name a word, got neither")
         for item, weight in items:
@@ -411,7 +456,7 @@ class Queries:
             vector = self._vector_of(operation, item)
             if not self._is_vector(item):
                 ids.append(self.get_index(item))
-                vector = _unit(vector)
+                vector = _unit(vector) if normed else vector
             mean += np.float32(weight) * vector
         return mean, ids
 
@@ -423,6 +468,12 @@ class Queries:
         if isinstance(items, tuple) and items in self.key_to_index:
             return [items]
         return _as_list(items)
+
+
+def _euclidean(rows: Vector, point: Vector) -> Vector:
+    """float32 [rows]: their distances from a point."""
+    found: Vector = np.linalg.norm(rows - point, axis=1)
+    return found
 
 
 def _unit(vector: Vector) -> Vector:
