@@ -16,6 +16,8 @@ std::atomic<bool> forked{false};
 
 }  // namespace
 
+__thread FloatState::Bits callers_float_state;
+
 void watch_for_forks() {
     pthread_atfork(nullptr, nullptr, [] { forked = true; });
 }

@@ -9,14 +9,25 @@
 #include "core/dtype.h"
 #include "cpu/base/dispatch.h"
 #include "cpu/base/each_isa.h"
+#include "cpu/base/flush.h"
 
 namespace seqfast::cpu {
 
-// Of SEQFAST_TABLES(an operation's table).
-template <class Table, size_t count>
-const Table& active_table(const Table* const (&tables)[count]) {
-    return *tables[active_isa_index()];
-}
+// The only way to an operation's kernels: until the call returns, subnormal numbers are zeros.
+template <class Table>
+class Kernels {
+  public:
+    // Of SEQFAST_TABLES(an operation's table).
+    template <size_t count>
+    explicit Kernels(const Table* const (&tables)[count]) : table_(tables[active_isa_index()]) {
+        callers_float_state = flush_.before();
+    }
+    const Table* operator->() const { return table_; }
+
+  private:
+    const Table* const table_;
+    const SubnormalsAsZeros flush_;
+};
 
 // OpenMP's own number of threads; 1 without OpenMP.
 int max_threads();

@@ -98,7 +98,10 @@ SEQFAST_INLINE float widen(BFloat16 x) {
 SEQFAST_INLINE float widen(Float16 x) {
     const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7fffu) << 13;
     const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16;
-    const float finite = bit_cast<float>(magnitude) * 0x1p112f;
+    // A subnormal half as its distance from 2^-14: as a float its bits would be subnormal, too.
+    const float normal = bit_cast<float>(magnitude + 0x38000000u);
+    const float subnormal = bit_cast<float>(magnitude + 0x38800000u) - 0x1p-14f;
+    const float finite = magnitude >= 0x00800000u ? normal : subnormal;
     const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
     return bit_cast<float>(bit_cast<uint32_t>(finite) | special | sign);
 }

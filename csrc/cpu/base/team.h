@@ -15,6 +15,7 @@
 #endif
 
 #include "core/config.h"
+#include "cpu/base/flush.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
@@ -88,10 +89,13 @@ bool run_team(int threads, Body&& body) {
     }
     bool granted = false;
 #ifdef _OPENMP
+    const CallersFloatState outside;
 #pragma omp parallel num_threads(threads)
     {
         if (omp_get_num_threads() == threads) {
             const int thread = omp_get_thread_num();
+            // The others are torch's again later.
+            const SubnormalsAsZeros flush;
             if (thread == 0) granted = true;
             body(thread);
         }

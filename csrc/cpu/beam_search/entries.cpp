@@ -6,30 +6,30 @@
 namespace seqfast::cpu {
 namespace {
 
-const BeamSearchKernels& kernels() {
+Kernels<BeamSearchKernels> kernels() {
     static constexpr const BeamSearchKernels* tables[] = SEQFAST_TABLES(beam_search);
-    return active_table(tables);
+    return Kernels<BeamSearchKernels>(tables);
 }
 
 }  // namespace
 
 size_t beam_step_workspace_size(BeamStepArgs args) {
     args.threads = usable_threads(args.threads);
-    return kAlignment + kernels().step_workspace(args);
+    return kAlignment + kernels()->step_workspace(args);
 }
 
 void beam_step(BeamStepArgs args) {
     const BeamOptions& o = args.options;
     args.threads = worthwhile_threads(args.threads, args.batch * o.beams * o.vocabulary);
     args.workspace = aligned(args.workspace);
-    kernels().step(args);
+    kernels()->step(args);
 }
 
 void beam_backtrack(BeamBacktrackArgs args) {
     // Each token is a cache miss of its own.
     const int64_t tokens = args.sentences * args.hypotheses * args.length;
     args.threads = worthwhile_threads(args.threads, tokens, 4096);
-    kernels().backtrack(args);
+    kernels()->backtrack(args);
 }
 
 }  // namespace seqfast::cpu

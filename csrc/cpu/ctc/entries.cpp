@@ -6,9 +6,9 @@
 namespace seqfast::cpu {
 namespace {
 
-const CtcKernels& kernels() {
+Kernels<CtcKernels> kernels() {
     static constexpr const CtcKernels* tables[] = SEQFAST_TABLES(ctc);
-    return active_table(tables);
+    return Kernels<CtcKernels>(tables);
 }
 
 // A row is worth a thread, and no more.
@@ -21,7 +21,7 @@ int row_threads(const CtcInput& input, int threads) {
 
 size_t ctc_greedy_workspace_size(CtcGreedyArgs args) {
     args.threads = usable_threads(args.threads);
-    return kAlignment + kernels().greedy_workspace(args);
+    return kAlignment + kernels()->greedy_workspace(args);
 }
 
 void ctc_greedy(CtcGreedyArgs args) {
@@ -29,18 +29,18 @@ void ctc_greedy(CtcGreedyArgs args) {
     args.threads = worthwhile_threads(row_threads(input, args.threads),
                                       input.batch * input.frames * input.vocab);
     args.workspace = aligned(args.workspace);
-    kernels().greedy(args);
+    kernels()->greedy(args);
 }
 
 size_t ctc_beam_search_workspace_size(CtcBeamArgs args) {
     args.threads = row_threads(args.input, args.threads);
-    return kAlignment + kernels().beam_workspace(args);
+    return kAlignment + kernels()->beam_workspace(args);
 }
 
 void ctc_beam_search(CtcBeamArgs args) {
     args.threads = row_threads(args.input, args.threads);
     args.workspace = aligned(args.workspace);
-    kernels().beam_search(args);
+    kernels()->beam_search(args);
 }
 
 }  // namespace seqfast::cpu

@@ -10,23 +10,23 @@
 namespace seqfast::cpu {
 namespace {
 
-const DecoderKernels& kernels() {
+Kernels<DecoderKernels> kernels() {
     static constexpr const DecoderKernels* tables[] = SEQFAST_TABLES(decoder);
-    return active_table(tables);
+    return Kernels<DecoderKernels>(tables);
 }
 
 }  // namespace
 
 size_t decoder_workspace_size(DecoderArgs args) {
     args.threads = usable_threads(args.threads);
-    return kAlignment + kernels().workspace(args);
+    return kAlignment + kernels()->workspace(args);
 }
 
 void decoder_start(DecoderArgs args) {
     args.threads = usable_threads(args.threads);
     use_huge_pages(args.workspace, args.workspace_size);
     args.workspace = aligned(args.workspace);
-    kernels().start(args);
+    kernels()->start(args);
 }
 
 int64_t decoder_run(DecoderArgs args, BeamStepArgs beams, double seconds) {
@@ -37,7 +37,7 @@ int64_t decoder_run(DecoderArgs args, BeamStepArgs beams, double seconds) {
     beams.allowed = nullptr;
     *beams.status = kBeamStepFine;
     while (*beams.living > 0 && *beams.step < beams.capacity) {
-        kernels().step(args, beams);
+        kernels()->step(args, beams);
         beam_step(beams);
         if (*beams.status != kBeamStepFine || Clock::now() >= end) break;
     }

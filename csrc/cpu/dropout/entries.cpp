@@ -6,16 +6,16 @@
 namespace seqfast::cpu {
 namespace {
 
-const DropoutKernels& kernels() {
+Kernels<DropoutKernels> kernels() {
     static constexpr const DropoutKernels* tables[] = SEQFAST_TABLES(dropout);
-    return active_table(tables);
+    return Kernels<DropoutKernels>(tables);
 }
 
 }  // namespace
 
 void dropout(DropoutArgs args) {
     args.threads = worthwhile_threads(args.threads, args.steps * args.rows * args.units, 16384);
-    kernels().run(args);
+    kernels()->run(args);
 }
 
 }  // namespace seqfast::cpu

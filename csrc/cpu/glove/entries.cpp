@@ -8,9 +8,9 @@
 namespace seqfast::cpu {
 namespace {
 
-const GloveKernels& kernels() {
+Kernels<GloveKernels> kernels() {
     static constexpr const GloveKernels* tables[] = SEQFAST_TABLES(glove);
-    return active_table(tables);
+    return Kernels<GloveKernels>(tables);
 }
 
 }  // namespace
@@ -43,18 +43,18 @@ void text_index(const TextIndexArgs& args) {
 
 size_t cooccurrences_workspace_size(CooccurrenceArgs args) {
     args.threads = usable_threads(args.threads);
-    return kAlignment + kernels().workspace(args);
+    return kAlignment + kernels()->workspace(args);
 }
 
 void cooccurrences(CooccurrenceArgs args) {
     args.threads = usable_threads(args.threads);
     args.workspace = aligned(args.workspace);
-    kernels().count(args);
+    kernels()->count(args);
 }
 
 void glove_schedule(GloveScheduleArgs args) {
     args.threads = worthwhile_threads(args.threads, args.offsets[args.vocabulary]);
-    kernels().schedule(args);
+    kernels()->schedule(args);
 }
 
 void glove_strata(int32_t* order, int64_t blocks, int64_t seed, int64_t epoch) {
@@ -71,7 +71,7 @@ void glove_strata(int32_t* order, int64_t blocks, int64_t seed, int64_t epoch) {
 
 void glove_train(GloveArgs args) {
     args.threads = usable_threads(args.threads);
-    kernels().train(args);
+    kernels()->train(args);
 }
 
 }  // namespace seqfast::cpu

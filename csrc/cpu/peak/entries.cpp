@@ -7,15 +7,15 @@
 namespace seqfast::cpu {
 namespace {
 
-const PeakKernels& kernels() {
+Kernels<PeakKernels> kernels() {
     static constexpr const PeakKernels* tables[] = SEQFAST_TABLES(peak);
-    return active_table(tables);
+    return Kernels<PeakKernels>(tables);
 }
 
 }  // namespace
 
 double measure_fma_peak(double seconds, int threads) {
-    return kernels().measure_fma_peak(seconds, usable_threads(threads));
+    return kernels()->measure_fma_peak(seconds, usable_threads(threads));
 }
 
 }  // namespace seqfast::cpu

@@ -8,13 +8,13 @@
 namespace seqfast::cpu {
 namespace {
 
-const RnnForwardKernels& forward_kernels() {
+Kernels<RnnForwardKernels> forward_kernels() {
     static constexpr const RnnForwardKernels* tables[] = SEQFAST_TABLES(rnn_forward);
-    return active_table(tables);
+    return Kernels<RnnForwardKernels>(tables);
 }
-const RnnBackwardKernels& backward_kernels() {
+Kernels<RnnBackwardKernels> backward_kernels() {
     static constexpr const RnnBackwardKernels* tables[] = SEQFAST_TABLES(rnn_backward);
-    return active_table(tables);
+    return Kernels<RnnBackwardKernels>(tables);
 }
 
 size_t order_size(int64_t batch) {
@@ -46,12 +46,12 @@ void prepare(Args& args) {
 
 size_t rnn_workspace_size(RnnForwardArgs args) {
     args.sizes.threads = usable_threads(args.sizes.threads);
-    return kAlignment + order_size(args.sizes.batch) + forward_kernels().workspace(args);
+    return kAlignment + order_size(args.sizes.batch) + forward_kernels()->workspace(args);
 }
 
 size_t rnn_workspace_size(RnnBackwardArgs args) {
     args.sizes.threads = usable_threads(args.sizes.threads);
-    return kAlignment + order_size(args.sizes.batch) + backward_kernels().workspace(args);
+    return kAlignment + order_size(args.sizes.batch) + backward_kernels()->workspace(args);
 }
 
 void rnn_forward(RnnForwardArgs args) {
@@ -63,7 +63,7 @@ void rnn_forward(RnnForwardArgs args) {
     use_huge_pages(args.output, rows * static_cast<size_t>(sizes.output_size()) * element);
     use_huge_pages(args.cells, units * std::max<size_t>(element, 4));
     use_huge_pages(args.gates, static_cast<size_t>(saved_of(args.options.cell)) * units * element);
-    forward_kernels().run(args);
+    forward_kernels()->run(args);
 }
 
 void rnn_backward(RnnBackwardArgs args) {
@@ -79,7 +79,7 @@ void rnn_backward(RnnBackwardArgs args) {
         use_huge_pages(grads.weight_ih, bytes(gates, sizes.input_size));
         use_huge_pages(grads.weight_hh, bytes(gates, sizes.output_size()));
     }
-    backward_kernels().run(args);
+    backward_kernels()->run(args);
 }
 
 }  // namespace seqfast::cpu

@@ -6,16 +6,16 @@
 namespace seqfast::cpu {
 namespace {
 
-const TopKKernels& kernels() {
+Kernels<TopKKernels> kernels() {
     static constexpr const TopKKernels* tables[] = SEQFAST_TABLES(top_k);
-    return active_table(tables);
+    return Kernels<TopKKernels>(tables);
 }
 
 }  // namespace
 
 void top_k(TopKArgs args) {
     args.threads = worthwhile_threads(args.threads, args.rows * args.columns);
-    kernels().top_k(args);
+    kernels()->top_k(args);
 }
 
 }  // namespace seqfast::cpu

@@ -6,27 +6,27 @@
 namespace seqfast::cpu {
 namespace {
 
-const Word2VecKernels& kernels() {
+Kernels<Word2VecKernels> kernels() {
     static constexpr const Word2VecKernels* tables[] = SEQFAST_TABLES(word2vec);
-    return active_table(tables);
+    return Kernels<Word2VecKernels>(tables);
 }
 
 }  // namespace
 
 size_t word2vec_workspace_size(Word2VecArgs args) {
     args.threads = usable_threads(args.threads);
-    return kAlignment + kernels().workspace(args);
+    return kAlignment + kernels()->workspace(args);
 }
 
 void word2vec_train(Word2VecArgs args) {
     args.threads = usable_threads(args.threads);
     args.workspace = aligned(args.workspace);
-    kernels().train(args);
+    kernels()->train(args);
 }
 
 void word2vec_first_vectors(FirstVectorsArgs args) {
     args.threads = worthwhile_threads(args.threads, args.rows * args.size);
-    kernels().first_vectors(args);
+    kernels()->first_vectors(args);
 }
 
 }  // namespace seqfast::cpu
