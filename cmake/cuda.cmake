@@ -42,6 +42,7 @@ list(APPEND seqfast_cuda_sources
   csrc/cuda/rnn/second_product.cu
   csrc/cuda/word2vec/word2vec.cu
   csrc/cuda/rnn/projection.cu
+  csrc/cuda/ctc/align.cu
   csrc/cuda/ctc/ctc.cu
   csrc/cuda/glove/glove.cu
   csrc/cuda/top_k/top_k.cu

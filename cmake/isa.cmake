@@ -8,6 +8,7 @@ set(seqfast_isa_sources
   csrc/cpu/base/gemm.cpp
   csrc/cpu/decoder/decoder.cpp
   csrc/cpu/ctc/ctc.cpp
+  csrc/cpu/ctc/align.cpp
   csrc/cpu/glove/glove.cpp
   csrc/cpu/top_k/top_k.cpp
   csrc/cpu/dropout/dropout.cpp

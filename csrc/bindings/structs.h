@@ -4,6 +4,7 @@
 #include "core/beam_search.h"
 #include "core/corpus.h"
 #include "core/ctc.h"
+#include "core/ctc_align.h"
 #include "core/decoder.h"
 #include "core/glove.h"
 #include "core/gpu.h"
@@ -18,6 +19,7 @@
     X(BeamOptions)               \
     X(BeamStepArgs)              \
     X(CooccurrenceArgs)          \
+    X(CtcAlignArgs)              \
     X(CtcBeamArgs)               \
     X(CtcGreedyArgs)             \
     X(CtcInput)                  \

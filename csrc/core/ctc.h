@@ -9,6 +9,9 @@
 
 namespace seqfast {
 
+// The logarithm of a probability is at most 0, and rounding adds less than this.
+constexpr double kCtcMost = 1e-3;
+
 // What both decoders read.
 struct CtcInput {
     DType dtype;
@@ -31,7 +34,8 @@ void visit(CtcInput& input, F&& f) {
     f("blank", input.blank);
 }
 
-// -1 where a row is fine, else its first frame with NaN or +inf; nothing else is written then.
+// -1 where a row is fine, else its first frame with NaN or a number above kCtcMost; nothing else
+// is written then.
 struct CtcGreedyArgs {
     CtcInput input;
     int64_t* tokens;     // [batch, frames]; -1 behind the last

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "cuda/beam_search/beam_search.h"
+#include "cuda/ctc/align.h"
 #include "cuda/ctc/ctc.h"
 #include "cuda/dropout/dropout.h"
 #include "cuda/glove/glove.h"
@@ -46,5 +47,9 @@ size_t ctc_beam_search_workspace_size(const GpuPlace&, const CtcBeamArgs&) {
     refuse("ctc_beam_search_workspace_size");
 }
 void ctc_beam_search(const GpuPlace&, const CtcBeamArgs&) { refuse("ctc_beam_search"); }
+size_t ctc_align_workspace_size(const GpuPlace&, const CtcAlignArgs&) {
+    refuse("ctc_align_workspace_size");
+}
+void ctc_align(const GpuPlace&, const CtcAlignArgs&) { refuse("ctc_align"); }
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

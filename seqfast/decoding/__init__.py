@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from seqfast.decoding._masks import RowsSoFar, per_sequence
     from seqfast.decoding._mbr import Mbr, mbr
     from seqfast.decoding._model import StepError
+    from seqfast.decoding.alignment import CtcAlignment, ctc_align
     from seqfast.decoding.analysis import ErrorAnalysis, error_analysis
     from seqfast.decoding.beam_search import BeamSearch
     from seqfast.decoding.ctc import CtcResult, ctc_beam_search, ctc_greedy
@@ -49,6 +50,7 @@ _HOMES = {
     "Begun": "strategies",
     "Bleu": "_bleu",
     "Constraint": "strategies",
+    "CtcAlignment": "alignment",
     "CtcResult": "ctc",
     "ErrorAnalysis": "analysis",
     "Exact": "strategies",
@@ -77,6 +79,7 @@ _HOMES = {
     "TopP": "options",
     "along": "state",
     "bleu": "_bleu",
+    "ctc_align": "alignment",
     "ctc_beam_search": "ctc",
     "ctc_greedy": "ctc",
     "error_analysis": "analysis",
@@ -99,6 +102,7 @@ __all__ = [
     "Begun",
     "Bleu",
     "Constraint",
+    "CtcAlignment",
     "CtcResult",
     "ErrorAnalysis",
     "Exact",
@@ -127,6 +131,7 @@ __all__ = [
     "TopP",
     "along",
     "bleu",
+    "ctc_align",
     "ctc_beam_search",
     "ctc_greedy",
     "error_analysis",

@@ -62,13 +62,14 @@ def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0
 
     NumPy arrays (torch is not needed), or torch tensors on the CPU or on a CUDA device. On a CUDA
     device the host does not wait to look at values: lengths are clamped there, and a row with NaN
-    or +inf has no tokens and the score NaN.
+    or a number above 1e-3, which is no log-probability, has no tokens and the score NaN.
 
     Args:
         log_probs: [batch, frames, vocab] as `log_softmax` gives them: float32, float64, float16 or
             bfloat16. For the layout of `torch.nn.CTCLoss`, [frames, batch, vocab], pass
             `log_probs.transpose(0, 1)`; any strides are accepted.
-        lengths: [batch] integers, frames of each row (CTCLoss's `input_lengths`). None: all.
+        lengths: [batch] integers, frames of each row (CTCLoss's `input_lengths`), in an array, a
+            list or a tuple. None: all.
         blank: the blank's token, 0 as in torch.
 
     Returns:
@@ -77,8 +78,8 @@ def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0
 
     Raises:
         TypeError: a wrong type or dtype.
-        ValueError: a wrong shape or device, a length or blank out of range, and NaN or +inf, with
-            row and frame.
+        ValueError: a wrong shape or device, a length or blank out of range, and NaN or a number
+            above 1e-3 (of logits or probabilities), with row and frame.
 
     Example:
         >>> import numpy as np
@@ -136,7 +137,8 @@ def ctc_beam_search(
 
     Raises:
         TypeError: a wrong type or dtype.
-        ValueError: a wrong shape, device or value, and NaN or +inf, with row and frame.
+        ValueError: a wrong shape, device or value, and what is no log-probability, with row and
+            frame.
 
     Example:
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""CTC decoding in plain NumPy: what `seqfast.ops.ctc` must return."""
+"""CTC in plain NumPy: what `seqfast.ops.ctc` must return, and the loss, which torch has fast."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ctc_beam_search", "ctc_greedy"]
+__all__ = ["ctc_align", "ctc_beam_search", "ctc_greedy", "ctc_loss"]
 
 Array = np.ndarray[Any, Any]
 Tokens = tuple[int, ...]
+_MOST = 1e-3  # of a log-probability, as rounding may leave it
 
 
 def ctc_greedy(
@@ -22,7 +23,8 @@ def ctc_greedy(
     `log_probs` [batch, frames, vocab] floating; `lengths` [batch] integers, frames of each row.
     Equal tokens: the lower one. Returns (tokens [batch, frames] int64, -1 behind the last; lengths
     [batch] int64; scores [batch], the log-probability of that alignment; timesteps [batch, frames]
-    int64, the frame where each token begins, -1 behind the last). NaN or +inf: ValueError.
+    int64, the frame where each token begins, -1 behind the last). NaN or a number above 1e-3, which
+    is no log-probability: ValueError.
 
     Arguments and results are those of
     `seqfast.ops.ctc.functions.ctc_greedy`.
@@ -82,7 +84,8 @@ def ctc_beam_search(
     int64; scores [batch, n_best], what they are ranked by, -inf where there are fewer; timesteps
     [batch, n_best, frames] int64, -1 behind the last). A timestep is the frame where the token
     begins in the most probable alignment that the search has kept of the transcript (equal ones: a
-    blank rather than the token before it, and the earlier beginning). NaN or +inf: ValueError.
+    blank rather than the token before it, and the earlier beginning). NaN or a number above 1e-3:
+    ValueError.
 
     Arguments and results are those of
     `seqfast.ops.ctc.functions.ctc_beam_search`.
@@ -128,6 +131,203 @@ def ctc_beam_search(
             tokens[row, place, : len(prefix.tokens)] = prefix.tokens
             timesteps[row, place, : len(prefix.tokens)] = prefix.best_alignment[1]
     return tokens, counts, scores.astype(_score_dtype(log_probs)), timesteps
+
+
+def ctc_align(
+    log_probs: Array,
+    targets: Array,
+    lengths: Array | None = None,
+    target_lengths: Array | None = None,
+    *,
+    blank: int = 0,
+) -> tuple[Array, Array, Array, Array]:
+    """The most probable alignment of given tokens: which frames belong to each of them.
+
+    `log_probs` [batch, frames, vocab] floating; `targets` [batch, longest] integers, or
+    [sum(target_lengths)], one row after the other; `lengths` [batch], frames of each row;
+    `target_lengths` [batch], tokens of each row. Of equal alignments the one whose last token that
+    differs begins, and ends, earlier.
+
+    Returns (paths [batch, frames] int64, the token of each frame, -1 behind the last frame; spans
+    [batch, longest, 2] int64, the first and the last frame of each token, -1 behind the last token;
+    token_scores [batch, longest], the mean log-probability of each token over its frames, 0 behind
+    the last; scores [batch], the log-probability of the alignment). A row whose alignments all have
+    probability 0: paths and spans -1, scores -inf. More tokens than fit the frames, tokens that are
+    the blank or none of the vocabulary, and NaN or a number above 1e-3 at a token or the blank:
+    ValueError.
+
+    Arguments and results are those of
+    `seqfast.ops.ctc.functions.ctc_align`.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import ctc
+        >>> log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.2, 0.1, 0.7]]])
+        >>> ctc.ctc_align(log_probs, np.array([[1, 2]]))[0]
+        array([[1, 1, 2]])
+    """
+    batch, frames, vocab = log_probs.shape
+    rows = _target_rows(targets, target_lengths, batch)
+    longest = np.asarray(targets).shape[1] if np.ndim(targets) == 2 else max(map(len, rows))
+    paths = np.full((batch, frames), -1)
+    spans = np.full((batch, longest, 2), -1)
+    token_scores, scores = np.zeros((batch, longest)), np.full(batch, -np.inf)
+    for row, target in enumerate(rows):
+        for i, token in enumerate(target):
+            if not 0 <= token < vocab or token == blank:
+                raise ValueError(f"ctc_align: token {i} of row {row} is {token}")
+        logp = _frames_of("ctc_align", log_probs, lengths, row, [blank, *target])
+        needed = len(target) + int((target[1:] == target[:-1]).sum())
+        if needed > len(logp):
+            raise ValueError(f"ctc_align: row {row} needs {needed} frames, has {len(logp)}")
+        states = _states(target, blank)
+        scores[row], visited = _best_states(logp, states)
+        if scores[row] == -np.inf:
+            token_scores[row, : len(target)] = -np.inf
+            continue
+        paths[row, : len(logp)] = states[visited]
+        for i in range(len(target)):
+            (own,) = np.nonzero(visited == 2 * i + 1)
+            spans[row, i] = own[0], own[-1]
+            token_scores[row, i] = sum(logp[own, target[i]].tolist()) / len(own)
+    dtype = _score_dtype(log_probs)
+    return paths, spans, token_scores.astype(dtype), scores.astype(dtype)
+
+
+def ctc_loss(
+    log_probs: Array,
+    targets: Array,
+    input_lengths: Array,
+    target_lengths: Array,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> tuple[Array, Array]:
+    """Minus the log-probability of the targets over all their alignments, and its gradient.
+
+    The forward-backward algorithm of Graves et al. 2006 (section 4.1), in logarithms. Arguments as
+    of `torch.nn.functional.ctc_loss`, whose kernels are the fast form: there is none in `ops`.
+
+    Args:
+        log_probs: [frames, batch, vocab] floating, or [frames, vocab] of one row.
+        targets: [batch, longest] integers, or [sum(target_lengths)], one row after the other.
+        input_lengths: [batch], frames of each row; a number for one row.
+        target_lengths: [batch], tokens of each row; a number for one row.
+        blank: the blank's token.
+        reduction: "none", "sum", or "mean": each loss by its number of tokens, then over the batch.
+        zero_infinity: targets that do not fit their frames count as loss 0, not infinity.
+
+    Returns:
+        The loss, [batch] or a number, and the gradient of its sum, like `log_probs`. It is with
+        respect to the logits (Graves's equation 16), `log_probs` being their log_softmax; torch
+        gives the same for `log_probs` itself.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.reference import ctc
+        >>> log_probs = np.log([[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]])
+        >>> loss, gradient = ctc.ctc_loss(log_probs, np.array([1]), 3, 1, reduction="sum")
+        >>> float(np.exp(-loss).round(3)), gradient.shape
+        (0.713, (3, 3))
+    """
+    if log_probs.ndim == 2:
+        lengths = np.atleast_1d(input_lengths), np.atleast_1d(target_lengths)
+        losses, gradient = ctc_loss(
+            log_probs[:, None], targets, *lengths, blank, reduction, zero_infinity
+        )
+        return losses.reshape(()), gradient[:, 0]
+    batch = log_probs.shape[1]
+    losses, gradient = np.zeros(batch), np.zeros(log_probs.shape)
+    for row, target in enumerate(_target_rows(targets, target_lengths, batch)):
+        frames = int(input_lengths[row])
+        logp = log_probs[:frames, row].astype(np.float64)
+        losses[row], gradient[:frames, row] = _loss(logp, _states(target, blank))
+    if zero_infinity:
+        gradient[:, np.isinf(losses)] = 0
+        losses[np.isinf(losses)] = 0
+    weights = np.ones(batch)
+    if reduction == "mean":
+        weights = 1 / (np.maximum(target_lengths, 1) * batch)
+    losses, gradient = losses * weights, gradient * weights[:, None]
+    if reduction != "none":
+        losses = losses.sum()
+    return np.asarray(losses, log_probs.dtype), gradient.astype(log_probs.dtype)
+
+
+def _states(target: Array, blank: int) -> Array:
+    """What an alignment walks through, left to right: the tokens with blanks around them."""
+    states = np.full(2 * len(target) + 1, blank)
+    states[1::2] = target
+    return states
+
+
+def _predecessors(now: Array, states: Array) -> Array:
+    """[3, states]: `now` at each state itself, at the one before, and two before; -inf where the
+    way is closed. A blank may be left out between different tokens."""
+    before = np.full((3, len(states)), -np.inf)
+    before[0] = now
+    before[1, 1:] = now[:-1]
+    before[2, 2:] = np.where(states[2:] != states[:-2], now[:-2], -np.inf)
+    return before
+
+
+def _beginning(states: Array) -> Array:
+    """Before the first frame: in the first blank."""
+    return np.where(np.arange(len(states)) == 0, 0.0, -np.inf)
+
+
+def _best_states(logp: Array, states: Array) -> tuple[float, Array]:
+    """Viterbi: the score of the best alignment, and the number of its state in each frame."""
+    now = _beginning(states)
+    steps = np.zeros((len(logp), len(states)), np.int64)
+    for t, frame in enumerate(logp):
+        before = _predecessors(now, states)
+        steps[t] = before.argmax(0)  # of equal ones the first
+        now = before.max(0) + frame[states]
+    state = len(states) - 1
+    if state > 0 and now[state - 1] > now[state]:
+        state -= 1
+    score = float(now[state])
+    visited = np.zeros(len(logp), np.int64)
+    for t in reversed(range(len(logp))):
+        visited[t] = state
+        state -= steps[t, state]
+    return score, visited
+
+
+def _arriving(logp: Array, states: Array) -> Array:
+    """[frames, states]: all ways from the beginning to a state in a frame, but for its token."""
+    now = _beginning(states)
+    arriving = np.zeros((len(logp), len(states)))
+    for t, frame in enumerate(logp):
+        arriving[t] = np.logaddexp.reduce(_predecessors(now, states), 0)
+        now = arriving[t] + frame[states]
+    return arriving
+
+
+def _loss(logp: Array, states: Array) -> tuple[float, Array]:
+    """-log P and its gradient, of one row; alpha and beta are Graves's, beta without its token."""
+    if len(logp) == 0:
+        return (0.0 if len(states) == 1 else np.inf), logp
+    alpha = _arriving(logp, states) + logp[:, states]
+    beta = _arriving(logp[::-1], states[::-1])[::-1, ::-1]
+    log_p = float(np.logaddexp.reduce(alpha[-1, -2:]))
+    if log_p == -np.inf:
+        return np.inf, np.full_like(logp, np.nan)
+    posterior = np.zeros_like(logp)
+    np.add.at(posterior.T, states, np.exp(alpha + beta - log_p).T)
+    return -log_p, np.exp(logp) - posterior
+
+
+def _target_rows(targets: Array, target_lengths: Array | None, batch: int) -> list[Array]:
+    """The tokens of each row, from torch's two layouts."""
+    targets = np.asarray(targets)
+    if target_lengths is None:
+        return list(targets)
+    ends = np.cumsum(target_lengths)
+    if targets.ndim == 1:
+        return [targets[end - n : end] for end, n in zip(ends, target_lengths, strict=True)]
+    return [targets[row, : int(target_lengths[row])] for row in range(batch)]
 
 
 @dataclass
@@ -227,15 +427,17 @@ def _ask(
         prefix.next = lm_weight * np.asarray(scores, np.float64)
 
 
-def _frames_of(operation: str, log_probs: Array, lengths: Array | None, row: int) -> Array:
-    """[length, vocab] of one row in float64."""
+def _frames_of(
+    operation: str, log_probs: Array, lengths: Array | None, row: int, read: Any = slice(None)
+) -> Array:
+    """[length, vocab] of one row in float64, whose tokens `read` are looked at."""
     length = log_probs.shape[1] if lengths is None else int(lengths[row])
     logp = log_probs[row, :length].astype(np.float64)
-    bad = np.flatnonzero(~(logp < np.inf).all(1))
+    bad = np.flatnonzero(~(logp[:, read] <= _MOST).all(1))
     if len(bad):
         raise ValueError(
-            f"{operation}: log_probs must hold numbers below infinity, "
-            f"got another in row {row}, frame {bad[0]}"
+            f"{operation}: log_probs must be logarithms of probabilities, at most 0, "
+            f"got another number in row {row}, frame {bad[0]}"
         )
     return logp
 

@@ -227,7 +227,7 @@ def test_strides(kernels: Backend) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_rows_that_overlap(kernels: Backend, dtype: str) -> None:
     """Strides that a change of dtype would keep in another order."""
-    numbers = torch.randn(100, device=kernels.device).to(getattr(torch, dtype))
+    numbers = -torch.randn(100, device=kernels.device).abs().to(getattr(torch, dtype))
     view = numbers.as_strided((2, 3, 5), (15, 1, 1))
     for function, options in ((ops.ctc_greedy, {}), (ops.ctc_beam_search, {"beam_size": 4})):
         dense = function(view.contiguous(), **options)
@@ -266,7 +266,7 @@ def test_impossible_frames(kernels: Backend) -> None:
 def test_far_apart(kernels: Backend) -> None:
     """Probabilities that no float64 can hold, and log-probabilities that are not normalised."""
     log_probs = draw(2, 8, 6) * 300
-    log_probs[1] += 1e4
+    log_probs[1] -= 1e4
     check("ctc_beam_search", kernels, log_probs, beam_size=10, n_best=10)
     check(
         "ctc_beam_search", kernels, np.ascontiguousarray(log_probs[:, :3]), beam_size=500, n_best=90
@@ -288,8 +288,8 @@ def test_equal_log_probs(kernels: Backend) -> None:
     check("ctc_beam_search", kernels, sure, beam_size=5, n_best=5)
 
 
-def test_nothing_that_is_no_number(kernels: Backend) -> None:
-    for bad in (NAN, INF):
+def test_nothing_that_is_no_log_probability(kernels: Backend) -> None:
+    for bad in (NAN, INF, 0.0011, 1.0):
         for frame, token in ((0, 0), (4, 2), (7, 19)):
             log_probs = draw(3, 8, 20)
             log_probs[1, frame, token] = bad
@@ -302,7 +302,12 @@ def test_nothing_that_is_no_number(kernels: Backend) -> None:
             for function, options in (("ctc_greedy", {}), ("ctc_beam_search", {"beam_size": 4})):
                 call = getattr(ops, function)
                 if kernels.name == "cpu":
-                    message = f"{function}: log_probs .* below infinity.* row 1, frame {frame}$"
+                    message = f"{function}: log_probs .* got {bad:g} in row 1, frame {frame}"
+                    if bad <= 1:
+                        message += (
+                            r"; of logits pass .log_softmax\(-1\), of probabilities .*np.log.*"
+                        )
+                    message += "$"
                     for x in (tensor, log_probs):
                         with pytest.raises(ValueError, match=message):
                             call(x, **options)
@@ -363,11 +368,34 @@ def test_anything(kernels: Backend, data: st.DataObject) -> None:
     check("ctc_beam_search", kernels, log_probs, lengths, **options)
 
 
-def test_other_integers_as_lengths() -> None:
+def test_other_integers_as_lengths(backend: Backend) -> None:
     log_probs = draw(2, 4, 5)
-    for dtype in (np.int32, np.uint8):
-        found = ops.ctc_beam_search(log_probs, np.array([4, 2], dtype), beam_size=3)
-        compare(found, reference.ctc_beam_search(log_probs, [4, 2], beam_size=3))
+    wanted = reference.ctc_beam_search(log_probs, [4, 2], beam_size=3)
+    others = [np.array([4, 2], dtype) for dtype in (np.int32, np.uint8, ">i2")]
+    others += [[4, 2], (4, 2), torch.tensor([4, 2], device="cpu"), [np.int64(4), 2]]
+    for lengths in others:
+        if backend.device == "cpu":
+            compare(ops.ctc_beam_search(log_probs, lengths, beam_size=3), wanted)
+        tensor = torch.from_numpy(log_probs).to(backend.device)
+        found = ops.ctc_beam_search(tensor, lengths, beam_size=3)
+        compare([x.cpu().numpy() for x in found], wanted)
+    assert ops.ctc_greedy(log_probs[:0], [])[0].shape == (0, 4)
+
+
+def test_what_rounding_leaves_of_log_one(kernels: Backend) -> None:
+    log_probs = draw(2, 5, 6)
+    log_probs[1, 2] = [1e-6, -20, -20, 9e-4, -20, -20]
+    check("ctc_greedy", kernels, log_probs)
+    check("ctc_beam_search", kernels, log_probs, beam_size=5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logits_and_probabilities_are_refused(cpu_isa: str, dtype: str) -> None:
+    logits = torch.randn(3, 7, 40)
+    for values in (logits, logits.softmax(-1), logits[..., :3]):
+        for function in (ops.ctc_greedy, ops.ctc_beam_search):
+            with pytest.raises(ValueError, match="log_probs must be logarithms of probabilities"):
+                function(values.to(getattr(torch, dtype)))
 
 
 Z = torch.zeros(2, 4, 5)
@@ -390,7 +418,13 @@ BAD: list[tuple[Any, Any, type[Exception], str]] = [
     ((Z, torch.tensor([5, 0])), {}, ValueError, "lengths must be from 0 to 4, got 5"),
     ((Z, torch.tensor([0, -1])), {}, ValueError, "lengths must be from 0 to 4, got -1"),
     ((Z, torch.tensor([0.0, 1.0])), {}, TypeError, "lengths must be integers, got torch.float32"),
-    ((Z, [4, 4]), {}, TypeError, "lengths must be a torch tensor, got list"),
+    ((Z, [4]), {}, ValueError, r"lengths must be \[2\], got \[1\]"),
+    ((Z, (4, 5)), {}, ValueError, "lengths must be from 0 to 4, got 5"),
+    ((Z, [4.0, 4.0]), {}, TypeError, r"lengths must be integers, .* or a tuple, got \[4.0, 4.0\]"),
+    ((Z, [True, False]), {}, TypeError, "lengths must be integers, .* a list or a tuple, got"),
+    ((Z, [[1], [2, 3]]), {}, TypeError, "lengths must be integers on the CPU: "),
+    ((Z, 4), {}, TypeError, "lengths must be integers, in a torch tensor, a list or a tuple, got"),
+    ((Z, "ab"), {}, TypeError, "lengths must be integers, in a torch tensor, .*, got 'ab'"),
 ]
 BAD_SEARCH: list[tuple[Any, Any, type[Exception], str]] = [
     ((Z,), {"beam_size": 0}, ValueError, "beam_size must be at least 1, got 0"),

@@ -25,7 +25,7 @@ class Frame {
     Frame(double* values, double* largest, int64_t vocab)
         : values_(values), largest_(largest), vocab_(vocab) {}
 
-    // False where one is NaN or +inf.
+    // False where one is NaN or above kCtcMost.
     bool read(const CtcInput& input, int64_t row, int64_t frame) {
         bool fine = true;
         with_storage(input.dtype, [&](auto storage) {
@@ -79,7 +79,7 @@ class Frame {
             for (int64_t at = token; at < token + kBlock; at += kLanesOf) {
                 const V value = load<double>(from + at, kLanesOf);
                 store(values_ + at, value);
-                fine &= value < broadcast(kInfinity);
+                fine &= value <= broadcast(kCtcMost);
                 largest = value > largest ? value : largest;
             }
             largest_[token / kBlock] = horizontal_max<double>(largest);
@@ -91,7 +91,7 @@ class Frame {
             for (int64_t at = token; at < vocab_; ++at) {
                 const double value = widen(from[at]);
                 values_[at] = value;
-                all_fine &= value < kInfinity;
+                all_fine &= value <= kCtcMost;
                 largest = value > largest ? value : largest;
             }
             largest_[token / kBlock] = largest;

@@ -1,5 +1,6 @@
 // CTC decoding: what is prepared before the kernels of the active instruction set.
 #include "cpu/base/entry.h"
+#include "cpu/ctc/align_table.h"
 #include "cpu/ctc/ctc.h"
 #include "cpu/ctc/table.h"
 
@@ -9,6 +10,11 @@ namespace {
 Kernels<CtcKernels> kernels() {
     static constexpr const CtcKernels* tables[] = SEQFAST_TABLES(ctc);
     return Kernels<CtcKernels>(tables);
+}
+
+const CtcAlignKernels& align_kernels() {
+    static constexpr const CtcAlignKernels* tables[] = SEQFAST_TABLES(ctc_align);
+    return active_table(tables);
 }
 
 // A row is worth a thread, and no more.
@@ -41,6 +47,19 @@ void ctc_beam_search(CtcBeamArgs args) {
     args.threads = row_threads(args.input, args.threads);
     args.workspace = aligned(args.workspace);
     kernels()->beam_search(args);
+}
+
+size_t ctc_align_workspace_size(CtcAlignArgs args) {
+    args.threads = row_threads(args.input, args.threads);
+    return kAlignment + align_kernels().workspace(args);
+}
+
+void ctc_align(CtcAlignArgs args) {
+    const CtcInput& input = args.input;
+    args.threads = worthwhile_threads(row_threads(input, args.threads),
+                                      input.batch * input.frames * (args.longest + 1));
+    args.workspace = aligned(args.workspace);
+    align_kernels().align(args);
 }
 
 }  // namespace seqfast::cpu

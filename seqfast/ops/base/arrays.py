@@ -39,6 +39,7 @@ class ArrayLibrary(Protocol):
     def accumulator_dtype(self, like: Array) -> Any: ...
     def int64(self, array: Array) -> Array: ...
     def int32(self, array: Array) -> Array: ...
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array: ...
     def cast(self, array: Array, dtype: Any) -> Array: ...
     def copy(self, array: Array) -> Array: ...
 
@@ -128,6 +129,9 @@ class NumPyArrays:
     def int32(self, array: Array) -> Array:
         return np.ascontiguousarray(array, np.int32)
 
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+        return array
+
     def cast(self, array: Array, dtype: Any) -> Array:
         return array.astype(dtype, copy=False)
 
@@ -214,6 +218,9 @@ class TorchArrays:
 
     def int32(self, array: Array) -> Array:
         return self.contiguous(array.to(self._torch.int32))
+
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+        return self._torch.from_numpy(array)
 
     def cast(self, array: Array, dtype: Any) -> Array:
         return array.to(dtype)

@@ -165,26 +165,48 @@ def check_place(xp: ArrayLibrary, operation: str, name: str, array: Array, wante
         raise ValueError(f"{operation}: {name} must be a dense array on {where}, got {place}")
 
 
+def as_integers(xp: ArrayLibrary, operation: str, name: str, value: Any) -> Array:
+    """The array itself, or one on the CPU of a list, a tuple or the other library's array."""
+    if xp.owns(value):
+        return value
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, or on a GPU
+        raise TypeError(f"{operation}: {name} must be integers on the CPU: {error}") from None
+    if array.ndim == 0 or (array.size and array.dtype.kind not in "iu"):
+        raise TypeError(
+            f"{operation}: {name} must be integers, in {xp.name}, a list or a tuple, got {value!r}"
+        )
+    return xp.from_numpy(array.astype(np.int64))
+
+
 def check_lengths(
-    xp: ArrayLibrary, operation: str, lengths: Array, input: Array, *, batch: int, most: int
+    xp: ArrayLibrary,
+    operation: str,
+    lengths: Array,
+    input: Array,
+    *,
+    batch: int,
+    most: int,
+    name: str = "lengths",
 ) -> Array:
     """int64, where `input` is or on the CPU; there they must be from 0 to `most`."""
     if not xp.owns(lengths):
-        raise TypeError(f"{operation}: lengths must be {xp.name}, got {type(lengths).__name__}")
+        raise TypeError(f"{operation}: {name} must be {xp.name}, got {type(lengths).__name__}")
     if not xp.is_integer(lengths):
-        raise TypeError(f"{operation}: lengths must be integers, got {lengths.dtype}")
+        raise TypeError(f"{operation}: {name} must be integers, got {lengths.dtype}")
     if tuple(lengths.shape) != (batch,):
-        raise ValueError(f"{operation}: lengths must be [{batch}], got {list(lengths.shape)}")
+        raise ValueError(f"{operation}: {name} must be [{batch}], got {list(lengths.shape)}")
     on_cpu = xp.place(lengths) == "cpu"
     if not on_cpu:
-        check_place(xp, operation, "lengths", lengths, xp.place(input))
+        check_place(xp, operation, name, lengths, xp.place(input))
     lengths = xp.int64(lengths)
     # To look at a GPU's memory is to wait for it; there the kernels clamp.
     if on_cpu and batch:
         low, high = int(lengths.min()), int(lengths.max())
         if low < 0 or high > most:
             raise ValueError(
-                f"{operation}: lengths must be from 0 to {most}, got {low if low < 0 else high}"
+                f"{operation}: {name} must be from 0 to {most}, got {low if low < 0 else high}"
             )
     return lengths
 

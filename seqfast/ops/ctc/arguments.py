@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from seqfast.ops.base.arguments import Address
 
+MOST_LOG_PROB = 1e-3  # kCtcMost
+
 
 class CtcInput(NamedTuple):
     """What both decoders read."""
@@ -29,6 +31,22 @@ class CtcGreedyArgs(NamedTuple):
     counts: Address
     scores: Address
     timesteps: Address
+    refused: Address
+    threads: int
+
+
+class CtcAlignArgs(NamedTuple):
+    """The best alignment of given tokens, but for the workspace."""
+
+    input: CtcInput
+    longest: int
+    block: int
+    targets: Address
+    target_lengths: Address
+    paths: Address
+    spans: Address
+    token_scores: Address
+    scores: Address
     refused: Address
     threads: int
 

@@ -1,4 +1,4 @@
-"""CTC decoding on a GPU, or by the host executor; greedy decoding is torch's."""
+"""CTC decoding and alignment on a GPU, or by the host executor; greedy decoding is torch's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from seqfast import _C
 from seqfast.ops.base.arrays import FLOAT32, FLOAT64
-from seqfast.ops.base.cuda import as_arrays, as_tensors, place, workspace
-from seqfast.ops.ctc.arguments import CtcBeamArgs
+from seqfast.ops.base.cuda import address_of, as_arrays, as_tensors, place, workspace
+from seqfast.ops.ctc.arguments import MOST_LOG_PROB, CtcAlignArgs, CtcBeamArgs
 from seqfast.ops.top_k.cuda import top_k
 
 _MOST_BEAMS = 1024  # kSelectionMost
@@ -55,10 +55,7 @@ def beam_search(
             f"ctc_beam_search: beam_size must be at most {_MOST_BEAMS} on a GPU, got {beam_size}"
         )
     on_host = backend == "cuda-host"
-    tensor = as_tensors(log_probs).detach()
-    # The kernel reads two types, tokens side by side; float() may let another dimension be dense.
-    if tensor.dtype != torch.float64:
-        tensor = tensor.to(torch.float32, memory_format=torch.contiguous_format)
+    tensor = _as_read(log_probs)
     counts = _lengths(tensor, as_tensors(lengths))
     refused = _refused(tensor, counts)
     ranks = vocab
@@ -90,23 +87,67 @@ def beam_search(
         model.run(args, lambda step: _C.cuda_ctc_beam_search(where, step, address))
 
 
+def align(
+    log_probs: Any,
+    lengths: Any,
+    targets: Any,
+    target_lengths: Any,
+    args: CtcAlignArgs,
+    backend: str,
+) -> None:
+    """`seqfast.ops.ctc.ctc_align` of checked arguments, `args`."""
+    on_host = backend == "cuda-host"
+    tensor = _as_read(log_probs)
+    counts = _lengths(tensor, as_tensors(lengths))
+    tokens = as_tensors(target_lengths)
+    if tokens is not None:
+        tokens = _beside(tensor, tokens)
+    input = args.input._replace(
+        dtype=FLOAT64 if tensor.dtype == torch.float64 else FLOAT32,
+        row_stride=tensor.stride(0),
+        frame_stride=tensor.stride(1),
+        log_probs=tensor.data_ptr(),
+        lengths=counts.data_ptr(),
+    )
+    targets = _beside(tensor, as_tensors(targets))
+    args = args._replace(input=input, targets=targets.data_ptr(), target_lengths=address_of(tokens))
+    where = place(tensor.device, on_host)
+    size = _C.cuda_ctc_align_workspace_size(where, args)
+    _memory, address = workspace(size, tensor.device, on_host)
+    if input.batch:
+        _C.cuda_ctc_align(where, args, address)
+
+
+def _as_read(log_probs: Any) -> Tensor:
+    """As kernels read it: of two types, tokens side by side."""
+    tensor: Tensor = as_tensors(log_probs).detach()
+    if tensor.dtype != torch.float64:
+        # float() may let another dimension be dense.
+        tensor = tensor.to(torch.float32, memory_format=torch.contiguous_format)
+    return tensor
+
+
+def _beside(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    if lengths.device == log_probs.device:
+        return lengths
+    # The caller's may be pinned, and then changed while they are on their way.
+    return lengths.clone().to(log_probs.device, non_blocking=True)
+
+
 def _lengths(log_probs: Tensor, lengths: Tensor | None) -> Tensor:
     batch, frames, _ = log_probs.shape
     if lengths is None:
         return torch.full((batch,), frames, dtype=torch.int64, device=log_probs.device)
-    if lengths.device != log_probs.device:
-        # The caller's may be pinned, and then changed while they are on their way.
-        lengths = lengths.clone().to(log_probs.device, non_blocking=True)
-    return lengths.clamp(0, frames)
+    return _beside(log_probs, lengths).clamp(0, frames)
 
 
 def _refused(log_probs: Tensor, lengths: Tensor) -> Tensor:
-    """[batch]: each row's first frame with NaN or +inf, -1 where there is none."""
+    """[batch]: each row's first frame with what is no log-probability, -1 without one."""
     frames = log_probs.shape[1]
     if frames == 0:
         return torch.full_like(lengths, -1)
     places = torch.arange(frames, device=log_probs.device)
-    bad = ~(log_probs < torch.inf).all(-1) & (places < lengths[:, None])
+    bad = ~(log_probs <= MOST_LOG_PROB).all(-1) & (places < lengths[:, None])
     first = torch.where(bad, places, frames).amin(-1)
     return torch.where(first < frames, first, -1)
 

@@ -1,7 +1,8 @@
-"""CTC decoding: checks, allocation and the calls into the native kernels."""
+"""CTC decoding and alignment: checks, allocation and the calls into the native kernels."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import sys
@@ -17,32 +18,42 @@ from seqfast.ops.base.checks import (
     ANY_NUMBER,
     FINITE,
     Numbers,
+    as_integers,
     check_lengths,
     check_number,
     check_place,
     check_whole,
 )
-from seqfast.ops.ctc.arguments import CtcBeamArgs, CtcGreedyArgs, CtcInput
+from seqfast.ops.ctc.arguments import (
+    MOST_LOG_PROB,
+    CtcAlignArgs,
+    CtcBeamArgs,
+    CtcGreedyArgs,
+    CtcInput,
+)
 
 Result = tuple[Array, Array, Array, Array]
 LanguageModel = Callable[[Array, Array], Array]
+Lengths = Any  # integers: an array of either library, a list or a tuple
 _MOST_PLACES = 2**31 - 2  # numbers of prefixes are 32 bits wide
+# Bytes of an alignment's states: of all of them, where that is all; of those kept now and then.
+_WHOLE, _KEPT = 1 << 20, 32 << 20
 _THRESHOLDS = Numbers("a number, at least 0", lambda x: x >= 0)
 
 
-def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0) -> Result:
+def ctc_greedy(log_probs: Array, lengths: Lengths | None = None, *, blank: int = 0) -> Result:
     """The most probable token of each frame, repeats merged and blanks removed.
 
     Same results as `seqfast.reference.ctc.ctc_greedy`. The arrays are NumPy arrays, or torch
     tensors on the CPU or on one CUDA device. There are no gradients. On a GPU the host does not
-    wait: lengths out of range count as the nearer end, and a row with NaN or +inf has no token and
-    the score NaN.
+    wait: lengths out of range count as the nearer end, and a row with NaN or a number above 1e-3,
+    which is no log-probability, has no token and the score NaN.
 
     Args:
-        log_probs: [batch, frames, vocab], float32, float64, float16 or bfloat16, below infinity.
+        log_probs: [batch, frames, vocab], float32, float64, float16 or bfloat16, at most 0.
             Any strides between rows and frames.
         lengths: [batch] integers, frames of each row, 0 to `frames`; where `log_probs` is, or on
-            the CPU. None: all frames.
+            the CPU; an array of either library, a list or a tuple. None: all frames.
         blank: the blank's token.
 
     Returns:
@@ -53,7 +64,7 @@ def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0
 
     Raises:
         TypeError: a wrong type or dtype.
-        ValueError: a wrong shape, device or value; on the CPU NaN or +inf.
+        ValueError: a wrong shape, device or value; on the CPU NaN or a number above 1e-3.
 
     Example:
         >>> import numpy as np
@@ -82,7 +93,7 @@ def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0
 
 def ctc_beam_search(
     log_probs: Array,
-    lengths: Array | None = None,
+    lengths: Lengths | None = None,
     *,
     beam_size: int = 50,
     blank: int = 0,
@@ -123,7 +134,7 @@ def ctc_beam_search(
 
     Raises:
         TypeError: a wrong type or dtype.
-        ValueError: a wrong shape, device or value; on the CPU NaN or +inf.
+        ValueError: a wrong shape, device or value; on the CPU NaN or a number above 1e-3.
 
     Example:
         >>> import numpy as np
@@ -184,6 +195,92 @@ def ctc_beam_search(
     return results.checked(operation)
 
 
+def ctc_align(
+    log_probs: Array,
+    targets: Array,
+    lengths: Lengths | None = None,
+    target_lengths: Lengths | None = None,
+    *,
+    blank: int = 0,
+) -> Result:
+    """The most probable alignment of given tokens: which frames belong to each of them.
+
+    Viterbi's algorithm over the tokens with blanks between them (Graves et al. 2006). Same results
+    as `seqfast.reference.ctc.ctc_align`. NumPy arrays, or torch tensors on the CPU or on one CUDA
+    device. There are no gradients. Sums are in float64. Memory does not grow with frames times
+    tokens: states are kept now and then, and what lies between is computed again on the way back.
+    On a GPU the host does not wait: a row that the CPU would refuse has no alignment and the scores
+    NaN.
+
+    Args:
+        log_probs: [batch, frames, vocab], as for `ctc_greedy`. Only the blank and the tokens of a
+            row are looked at.
+        targets: [batch, longest] integers, or one row after the other, [sum(target_lengths)], as
+            torch's CTCLoss takes them; an array, where `log_probs` is or on the CPU, or lists.
+        lengths: [batch] integers, frames of each row, as for `ctc_greedy`.
+        target_lengths: [batch] integers, tokens of each row; where `log_probs` is, or on the CPU,
+            where they must be for rows one after the other. None: all.
+        blank: the blank's token.
+
+    Returns:
+        paths [batch, frames] int64, the token of each frame, -1 behind the last frame; spans
+        [batch, longest, 2] int64, the first and the last frame of each token, -1 behind the last;
+        token_scores [batch, longest], the mean log-probability of a token over its frames, 0
+        behind the last; scores [batch], the log-probability of the alignment, float64 for float64,
+        else float32. Where no alignment has a probability above 0 the scores are -inf.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or value; on the CPU a row with more tokens than frames,
+            with the blank or what is no token among them, NaN or a number above 1e-3.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqfast.ops import ctc
+        >>> log_probs = np.log([[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.2, 0.1, 0.7]]])
+        >>> ctc.ctc_align(log_probs, np.array([[1, 2]]))[1].tolist()
+        [[[0, 1], [2, 2]]]
+    """
+    operation = "ctc_align"
+    xp, log_probs, lengths, backend = _check(operation, log_probs, lengths, blank)
+    batch, frames, _ = log_probs.shape
+    targets, target_lengths = _targets(xp, log_probs, targets, target_lengths)
+    longest = targets.shape[1]
+    paths = xp.empty_of(log_probs, (batch, frames), "int64")
+    spans = xp.empty_of(log_probs, (batch, longest, 2), "int64")
+    token_scores = xp.empty_of(log_probs, (batch, longest), "float64")
+    scores = xp.empty_of(log_probs, (batch,), "float64")
+    refused = xp.empty_of(log_probs, (batch,), "int64")
+    args = CtcAlignArgs(
+        input=_input(xp, log_probs, lengths, blank),
+        longest=longest,
+        block=_block(frames, longest),
+        targets=xp.address(targets),
+        target_lengths=0 if target_lengths is None else xp.address(target_lengths),
+        paths=xp.address(paths),
+        spans=xp.address(spans),
+        token_scores=xp.address(token_scores),
+        scores=xp.address(scores),
+        refused=xp.address(refused),
+        threads=thread_count(),
+    )
+    if backend == "cpu":
+        with Workspace(_C.ctc_align_workspace_size(args)) as workspace:
+            _C.ctc_align(args, workspace)
+        for row, code in enumerate(refused.tolist()):
+            if code != -1:
+                raise ValueError(_refusal(log_probs, targets, lengths, target_lengths, row, code))
+    else:
+        from seqfast.ops.ctc import cuda  # it imports torch
+
+        if backend == "cuda-host":  # what no kernel wrote must show
+            for array in (paths, spans, token_scores, scores):
+                array[...] = -2
+        cuda.align(log_probs, lengths, targets, target_lengths, args, backend)
+    dtype = xp.accumulator_dtype(log_probs)
+    return paths, spans, xp.cast(token_scores, dtype), xp.cast(scores, dtype)
+
+
 class _Results:
     """What the kernels write, and whether they could."""
 
@@ -213,10 +310,7 @@ class _Results:
         refused = self.refused.tolist()
         for row, frame in enumerate(refused):
             if frame >= 0:
-                raise ValueError(
-                    f"{operation}: log_probs must hold numbers below infinity, "
-                    f"got another in row {row}, frame {frame}"
-                )
+                raise ValueError(_no_log_probs(operation, self.like, row, frame))
         return self.result()
 
 
@@ -315,7 +409,7 @@ class _PrefixScores:
 
 
 def _check(
-    operation: str, log_probs: Array, lengths: Array | None, blank: int
+    operation: str, log_probs: Array, lengths: Lengths | None, blank: int
 ) -> tuple[ArrayLibrary, Array, Array | None, str]:
     xp = library_of(log_probs, operation, "log_probs")
     if xp.dtype_code(log_probs) is None:
@@ -331,8 +425,116 @@ def _check(
     batch, frames, vocab = log_probs.shape
     check_whole(operation, "blank", blank, 0, vocab - 1, "a token of the vocabulary")
     if lengths is not None:
+        lengths = as_integers(xp, operation, "lengths", lengths)
         lengths = check_lengths(xp, operation, lengths, log_probs, batch=batch, most=frames)
     return xp, xp.rows(log_probs), lengths, backend
+
+
+def _block(frames: int, longest: int) -> int:
+    """Of how many frames all states are kept at a time; states of the last one once for each."""
+    row = 16 * (longest + 1)  # bytes
+    if frames * row <= _WHOLE:
+        return max(frames, 1)
+    block = 64
+    while frames // block * row > max(_KEPT, 16 * block * min(block, longest)):
+        block *= 2
+    return block
+
+
+def _targets(
+    xp: ArrayLibrary, log_probs: Array, targets: Array, target_lengths: Lengths | None
+) -> tuple[Array, Array | None]:
+    """Tokens [batch, longest] and their numbers, int64, from either of torch's layouts."""
+    operation, batch = "ctc_align", log_probs.shape[0]
+    targets = as_integers(xp, operation, "targets", targets)
+    if not xp.is_integer(targets):
+        raise TypeError(f"{operation}: targets must be integers, got {targets.dtype}")
+    if targets.ndim not in (1, 2):
+        raise ValueError(
+            f"{operation}: targets must be [batch, longest] or [sum of target_lengths], "
+            f"got {list(targets.shape)}"
+        )
+    targets = xp.int64(targets)
+    if target_lengths is not None:
+        target_lengths = as_integers(xp, operation, "target_lengths", target_lengths)
+    if targets.ndim == 1:
+        if target_lengths is None or xp.place(target_lengths) != "cpu":
+            raise ValueError(
+                f"{operation}: targets one after the other need target_lengths on the CPU; pass "
+                f"targets as [batch, longest], or target_lengths.cpu()"
+            )
+        target_lengths = check_lengths(
+            xp, operation, target_lengths, log_probs,
+            batch=batch, most=len(targets), name="target_lengths",
+        )  # fmt: skip
+        ends = np.cumsum(target_lengths.tolist(), dtype=np.int64)
+        total = int(ends[-1]) if batch else 0
+        if total != len(targets):
+            raise ValueError(
+                f"{operation}: targets must be [{total}], the sum of target_lengths, "
+                f"got [{len(targets)}]"
+            )
+        counts = np.diff(ends, prepend=0)
+        places = (ends - counts)[:, None] + np.arange(counts.max(initial=0))
+        if total == 0:
+            return xp.empty_of(log_probs, (batch, 0), "int64"), target_lengths
+        targets = targets[xp.from_numpy(np.minimum(places, total - 1))]
+    longest = targets.shape[1]
+    if len(targets) != batch:
+        raise ValueError(
+            f"{operation}: targets must be [{batch}, longest], got {list(targets.shape)}"
+        )
+    if xp.place(targets) != "cpu":
+        check_place(xp, operation, "targets", targets, xp.place(log_probs))
+    if target_lengths is not None:
+        target_lengths = check_lengths(
+            xp, operation, target_lengths, log_probs,
+            batch=batch, most=longest, name="target_lengths",
+        )  # fmt: skip
+    return xp.contiguous(targets), target_lengths
+
+
+def _refusal(
+    log_probs: Array,
+    targets: Array,
+    lengths: Array | None,
+    target_lengths: Array | None,
+    row: int,
+    code: int,
+) -> str:
+    """Why the kernel could not align a row."""
+    operation, (_, frames, vocab) = "ctc_align", log_probs.shape
+    if code >= 0:
+        return _no_log_probs(operation, log_probs, row, code)
+    count = targets.shape[1] if target_lengths is None else int(target_lengths[row])
+    tokens = targets[row, :count].tolist()
+    if code <= -3:
+        return (
+            f"{operation}: targets must be tokens from 0 to {vocab - 1} and not the blank, "
+            f"got {tokens[-3 - code]} in row {row}, place {-3 - code}"
+        )
+    repeats = sum(one == other for one, other in itertools.pairwise(tokens))
+    has = frames if lengths is None else int(lengths[row])
+    return (
+        f"{operation}: row {row} has {has} frames, but its {count} tokens, {repeats} of them "
+        f"repeated at once, need {count + repeats}; leave the row out, or shorten its targets"
+    )
+
+
+def _no_log_probs(operation: str, log_probs: Array, row: int, frame: int) -> str:
+    """What is wrong with a frame that a kernel has refused."""
+    values = log_probs[row, frame]
+    if not isinstance(values, np.ndarray):
+        values = values.detach().double().cpu().numpy()
+    values = values.astype(np.float64)
+    value = float(values[~(values <= MOST_LOG_PROB)][0])
+    place = f"got {value:g} in row {row}, frame {frame}"
+    if not value < math.inf:
+        return f"{operation}: log_probs must hold numbers below infinity, {place}"
+    return (
+        f"{operation}: log_probs must be logarithms of probabilities, at most 0, {place}; "
+        "of logits pass .log_softmax(-1), of probabilities their logarithm (np.log, torch.log)"
+    )
 
 
 def _input(xp: ArrayLibrary, log_probs: Array, lengths: Array | None, blank: int) -> CtcInput:
