@@ -12,9 +12,9 @@ Kernels<CtcKernels> kernels() {
     return Kernels<CtcKernels>(tables);
 }
 
-const CtcAlignKernels& align_kernels() {
+Kernels<CtcAlignKernels> align_kernels() {
     static constexpr const CtcAlignKernels* tables[] = SEQFAST_TABLES(ctc_align);
-    return active_table(tables);
+    return Kernels<CtcAlignKernels>(tables);
 }
 
 // A row is worth a thread, and no more.
@@ -51,7 +51,7 @@ void ctc_beam_search(CtcBeamArgs args) {
 
 size_t ctc_align_workspace_size(CtcAlignArgs args) {
     args.threads = row_threads(args.input, args.threads);
-    return kAlignment + align_kernels().workspace(args);
+    return kAlignment + align_kernels()->workspace(args);
 }
 
 void ctc_align(CtcAlignArgs args) {
@@ -59,7 +59,7 @@ void ctc_align(CtcAlignArgs args) {
     args.threads = worthwhile_threads(row_threads(input, args.threads),
                                       input.batch * input.frames * (args.longest + 1));
     args.workspace = aligned(args.workspace);
-    align_kernels().align(args);
+    align_kernels()->align(args);
 }
 
 }  // namespace seqfast::cpu
