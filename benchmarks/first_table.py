@@ -1,9 +1,9 @@
-"""Six measurements on this machine in under a minute: what `make demo` ends with.
+"""Six measurements on this machine in under a minute, the end of `make demo`.
 
 python -m benchmarks.first_table [--seconds N]
 
-Both sides of a row take turns in one process, with the same weights, the same inputs and as many
-threads; their results are compared first. `make bench` measures far more, for longer.
+Both sides of a row alternate in one process, with the same weights, inputs and number of threads;
+their results are compared first. `make bench` measures far more, and takes longer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.gpu_beam_search import PEERS, Sizes, check_step, living_beams
 SECONDS = 5.0  # for the pairs of a row
 WORDS = 200_000  # of the word vectors' text
 NEXT = """
-What to try next, after . .venv/bin/activate and pip install "seqfast[course]":
+To try next, after `. .venv/bin/activate` and `pip install '.[course]'`:
   seqfast.accelerate(model)              swaps torch's recurrent layers inside your own model
   python examples/word_vectors.py        word vectors of the comments in Python's library
   python examples/translate.py --help    a translator with attention and beam search
@@ -183,13 +183,15 @@ def main(argv: list[str] | None = None) -> int:
     name, threads = harness.cpu_name(harness.cpu_facts()), torch.get_num_threads()
     isa = seqfast.build_info()["cpu_isa"]
     print(f"\nOn this machine: {name}, {threads} threads, {isa} kernels, torch {torch.__version__}")
-    print("Sizes are steps x batch x input x hidden; of beam search batch x beams x vocabulary.\n")
-    print(f"{'':42} {'the other':>10} {'seqfast':>10} {'ratio':>7} the other is", flush=True)
+    print("Sizes: steps x batch x input x hidden; beam search: batch x beams x vocabulary.\n")
+    print(f"{'':42} {'peer':>10} {'seqfast':>10} {'ratio':>7} peer is", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for several in rows(Path(folder), args.toy):
             found = [(row, measured(row, seconds / len(several))) for row in several]
             print(line(*min(found, key=lambda pair: pair[1]["ratio"])), flush=True)
-    print("\nThe ratio is the median over pairs taken in turns; above 1 seqfast is faster.")
+    print(
+        "\nRatio: time of the peer / time of seqfast, median of pairs; above 1 seqfast is faster."
+    )
     print(NEXT)
     return 0
 

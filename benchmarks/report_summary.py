@@ -84,9 +84,9 @@ def variants_text(result: Result) -> str:
             ends = (f"{factor:.2f} ({name})" for factor, name in (means[0], means[-1]))
             ranges.append(f"{mode} {' to '.join(ends)}")
     count = len(dict.fromkeys(row["variant"] for row in result["rows"]))
-    text = f"{count} variants take, of the plain layer's time: {'; '.join(ranges)}."
+    text = f"Time factors of {count} variants relative to the plain layer: {'; '.join(ranges)}."
     slow = dict.fromkeys(row["variant"] for row in result["rows"] if not is_good(row))
-    text += f" **Over their goal at some shape: {', '.join(slow)}.**" if slow else ""
+    text += f" **Above their goal at some shape: {', '.join(slow)}.**" if slow else ""
     return wrapped(text)
 
 
@@ -158,7 +158,7 @@ def slower_text(result: Result) -> str:
             name = case_text(row).split(", ")[-1]
             slow.setdefault(name, []).append(row["ratio"])
     if not slow:
-        return f"Of {len(rows)} cases with recurrent layers none is slower than torch."
+        return f"None of {len(rows)} cases with recurrent layers is slower than torch."
     texts = [f"{name} (down to {min(ratios):.2f})" for name, ratios in slow.items()]
     count = sum(map(len, slow.values()))
     return (
@@ -188,11 +188,9 @@ def quality_text(result: Result) -> str:
                 how = word2vec_quality.verdict(peers[0]["scores"][name], scores)
                 found[how].append(f"{name} ({word2vec_quality.MODE_NAMES[row['mode']]})")
     count = sum(map(len, found.values()))
-    text = f"How good the vectors are, {count} scores against gensim's: "
-    text += (
-        f"{len(found['within'])} within the noise of its seeds, {len(found['above'])} above it, "
-    )
-    text += f"{len(found['below'])} below it"
+    text = f"Quality of the vectors, {count} scores compared with gensim's: "
+    text += f"{len(found['within'])} within the noise of its seeds, {len(found['above'])} above, "
+    text += f"{len(found['below'])} below"
     return wrapped(f"{text}: **{', '.join(found['below'])}**." if found["below"] else f"{text}.")
 
 
@@ -202,8 +200,8 @@ def steps_text(result: Result) -> str:
     lines[0][0] = f"a step of beam search, ratio to torch {result['versions']['torch']}"
     where = f"{result['device']}, {result['threads']} threads, {result['cpu_isa']} kernels"
     note = (
-        "Sizes are batch x beams x vocabulary, in float32; the peer is the faster of torch's two "
-        f"formulations, a plain read `logits.max()`. {where}, {result['date'][:10]}."
+        "Sizes are batch x beams x vocabulary, in float32. The peer is the faster of torch's two "
+        f"formulations; a plain read is `logits.max()`. {where}, {result['date'][:10]}."
     )
     return f"{table(lines)}\n\n{wrapped(note)}"
 

@@ -39,8 +39,8 @@ def build_info() -> dict[str, Any]:
 
     Returns:
         A dict with `version`, `compiler` and `openmp`; `cuda` ("on" or "off"), `cuda_architectures`
-        (what the kernels were compiled for) and `host_executor` (whether tests can run them on the
-        CPU); `cpu_isas_built`, `cpu_isas_available` and `cpu_isa`, the active one.
+        (the GPUs that the kernels were compiled for) and `host_executor` (whether tests can run
+        them on the CPU); `cpu_isas_built`, `cpu_isas_available` and `cpu_isa`, the one in use.
 
     Example:
         >>> import seqfast

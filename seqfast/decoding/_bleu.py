@@ -67,8 +67,8 @@ def bleu(
 
     Args:
         hypotheses: detokenised sentences, since sacrebleu splits them itself.
-        references: a sentence for each of them, or, as in sacrebleu, several such lists, with None
-            where a sentence has fewer references than others.
+        references: a list with one sentence for each hypothesis, or, as in sacrebleu, several such
+            lists, with None where a sentence has fewer references than others.
         tokenize: "13a" (WMT's), "intl", "zh", "char" or "none".
         lowercase: case does not count.
 
@@ -77,7 +77,7 @@ def bleu(
 
     Raises:
         ImportError: sacrebleu is missing (`pip install seqfast[decoding]`).
-        TypeError: what is not a list of strings.
+        TypeError: arguments that are not lists of strings.
         ValueError: no sentences, lists of different length, a sentence without a reference or an
             unknown tokenizer.
 
@@ -166,8 +166,8 @@ def sentence_bleu(
     tokenize: str = "13a",
     lowercase: bool = False,
 ) -> Bleu:
-    """BLEU of one sentence, smoothed exponentially, as sacrebleu computes it: to compare hypotheses
-    of the same sentence (in `mbr`), not systems.
+    """BLEU of one sentence, smoothed exponentially, as sacrebleu computes it. Use it to compare
+    hypotheses of the same sentence (as in `mbr`), not systems.
 
     Args:
         hypothesis: a detokenised sentence.
@@ -180,7 +180,7 @@ def sentence_bleu(
 
     Raises:
         ImportError: sacrebleu is missing (`pip install seqfast[decoding]`).
-        TypeError: what is not a string.
+        TypeError: an argument that is not a string.
         ValueError: no reference, or an unknown tokenizer.
 
     Example:
@@ -197,7 +197,7 @@ def sentence_bleu(
         if not isinstance(sentence, str):
             raise TypeError(f"sentence_bleu: {name} must be a string, got {_kind(sentence)}")
     if not several:
-        raise ValueError("sentence_bleu: references must have one at least, got none")
+        raise ValueError("sentence_bleu: references must have at least one sentence, got none")
     metric = _sentence_metric(tokenize, lowercase)
     return _made(metric, metric.sentence_score(hypothesis, several))
 

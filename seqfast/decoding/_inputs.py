@@ -116,7 +116,7 @@ class Inputs:
             return None, None
         if isinstance(prefix, (list, tuple)):
             if lengths is not None:
-                raise ValueError(f"{self._operation}: prefix_lengths must be None beside lists")
+                raise ValueError(f"{self._operation}: prefix_lengths must be None for lists")
             if len(prefix) != self.batch:
                 raise ValueError(
                     f"{self._operation}: prefix must have a list for each of {self.batch} "
@@ -143,9 +143,9 @@ class Inputs:
             row, place = (int(i) for i in np.argwhere(inside)[0])
             raise ValueError(
                 f"{self._operation}: prefix must hold EOS only as a sentence's last token, got "
-                f"{tokens[row, place]} at place {place} of {counts[row]} for sentence {row}; what "
-                "a decoder begins with is no prefix but start_ids (decoder_input_ids of "
-                "transformers_step)"
+                f"{tokens[row, place]} at place {place} of {counts[row]} for sentence {row}; pass "
+                "the tokens that a decoder begins with as start_ids (decoder_input_ids of "
+                "transformers_step), not as prefix"
             )
 
     def _history(self, history: Any, lengths: Any) -> tuple[Array, Array]:

@@ -49,13 +49,13 @@ class RowsSoFar:
 
     @property
     def living(self) -> Array:
-        """bool [rows]: false where the row is no hypothesis and may choose anything."""
+        """bool [rows]: False where the row is not a hypothesis; its choices are ignored."""
         return self._beams.scores.reshape(-1) > -np.inf
 
     @property
     def tokens(self) -> Array:
-        """int64 [rows, t]: what each row has chosen so far, prefix included. Walks back over all
-        steps each time it is asked for."""
+        """int64 [rows, t]: the tokens that each row has chosen so far, prefix included. Follows the
+        back-pointers of all steps at each access."""
         b = self._beams
         t = int(b.step[0])
         if t == 0:

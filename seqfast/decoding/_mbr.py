@@ -13,7 +13,7 @@ from seqfast.ops.base.checks import POSITIVE, check_number
 
 @dataclass(frozen=True)
 class Mbr:
-    """What `mbr` chose of each sentence.
+    """What `mbr` chose for each sentence.
 
     Example:
         >>> from seqfast.decoding import mbr
@@ -39,21 +39,21 @@ def mbr(
     """Minimum Bayes risk decoding (Kumar & Byrne 2004; Eikema & Aziz 2020).
 
     Args:
-        hypotheses: of each sentence a list of hypotheses, of tokens or texts: `out.lists()` or
-            `out.texts(tokenizer)`; or a `BeamResult`, whose tokens they then are.
-        utility: `utility(hypothesis, reference)`, a number, larger where they agree: sentence BLEU
-            (`lambda a, b: sentence_bleu(a, b).score`), chrF, ...
-        logprobs: of each sentence the log-probabilities of its hypotheses, which weigh them as
-            references: exp(logprob / temperature), made to sum to 1. Default: all weigh the same,
-            as samples do. (`out.logprobs` of a beam search, whose hypotheses are no samples.)
+        hypotheses: for each sentence a list of hypotheses, of tokens or texts: `out.lists()` or
+            `out.texts(tokenizer)`. Or a `BeamResult`; then its tokens are the hypotheses.
+        utility: `utility(hypothesis, reference)` returns a number that is larger the more they
+            agree: sentence BLEU (`lambda a, b: sentence_bleu(a, b).score`), chrF, ...
+        logprobs: for each sentence the log-probabilities of its hypotheses. Their weights as
+            references are exp(logprob / temperature), normalised to sum to 1. Default: equal
+            weights, which is right for samples. For a beam search pass `out.logprobs`.
         temperature: of these weights.
 
     Returns:
-        An `Mbr`. Each hypothesis is a reference of each, itself included; of equal utilities the
-        first is chosen.
+        An `Mbr`. Every hypothesis is a reference for every other one and for itself. Of equal
+        utilities the first is chosen.
 
     Raises:
-        TypeError: hypotheses that are no lists of lists.
+        TypeError: hypotheses that are not lists of lists.
         ValueError: a sentence without hypotheses, or log-probabilities or utilities that do not
             fit.
 
@@ -99,12 +99,12 @@ def _weights(lists: Sequence[Any], logprobs: Any, temperature: float) -> list[An
                 f"mbr: hypotheses[{sentence}] must be a list, got {type(found).__name__}"
             )
         if not found:
-            raise ValueError(f"mbr: hypotheses[{sentence}] must have one at least, got none")
+            raise ValueError(f"mbr: hypotheses[{sentence}] must not be empty, got none")
     if logprobs is None:
         return [np.full(len(found), 1 / len(found)) for found in lists]
     rows = logprobs.tolist() if hasattr(logprobs, "tolist") else list(logprobs)
     if len(rows) != len(lists):
-        raise ValueError(f"mbr: logprobs must be of {len(lists)} sentences, got {len(rows)}")
+        raise ValueError(f"mbr: logprobs must have {len(lists)} sentences, got {len(rows)}")
     weights = []
     for sentence, (row, found) in enumerate(zip(rows, lists, strict=True)):
         values = np.asarray(row, np.float64)

@@ -58,19 +58,18 @@ def error_analysis(
     eos: Any = None,
     tolerance: float = 1e-5,
 ) -> ErrorAnalysis:
-    """A search error where P(reference) > P(found), else a model error (Stahlberg & Byrne 2019).
+    """A search error if P(reference) > P(found), else a model error (Stahlberg & Byrne 2019).
 
-    What was found is scored again, since a search's own sums may include penalties.
+    Both are scored by the model, because the scores of a search may include penalties.
 
     Args:
         decoder: an object with `score(source, sequences, lengths)` that returns log-probabilities
             [batch], or such a function, or a step function.
-        source: is given to it; for a step function it is `(start_ids, state)`.
-        reference: a list of tokens for each sentence, or integers [batch, any]. They end in EOS if
-            what was found does.
-        out: a `BeamResult`, of which the first hypotheses count, or a list of tokens for each
-            sentence.
-        reference_lengths: [batch], with a `reference` of integers.
+        source: is passed to it; for a step function `(start_ids, state)`.
+        reference: a list of tokens for each sentence, or integers [batch, any]. They must end in
+            EOS if the hypotheses found do.
+        out: a `BeamResult`, whose first hypotheses are used, or a list of tokens for each sentence.
+        reference_lengths: [batch], if `reference` is integers.
         eos: the token, or several, that end a sequence; needed for a step function.
         tolerance: how much more probable the reference must be, relative to its own
             log-probability.

@@ -23,27 +23,27 @@ Array = Any  # a numpy.ndarray or a torch.Tensor
 
 
 class BeamSearch:
-    """Batched beam search over a step function of your own.
+    """Batched beam search over your own step function.
 
     `search(step, start_ids, state)` returns a `BeamResult`. `step(ids, state, t)` gets the last
     tokens, int64 [batch * beam_size], and returns logits [batch * beam_size, vocabulary] (float32,
-    float64, bfloat16 or float16) and the state after them. It works on NumPy arrays, and on torch
-    tensors of the CPU and of a GPU. There are no gradients. The same logits give the same
-    hypotheses, bit for bit, in any batch.
+    float64, bfloat16 or float16) and the next state. It works with NumPy arrays, and with torch
+    tensors on the CPU or a GPU. There are no gradients. The same logits give the same hypotheses,
+    bit for bit, in any batch.
 
-    Strategies may be given as names, or as objects: `scorer`, `stop`, `sampler` and `constraints`.
-    Penalties and bans follow the softmax, so log-probabilities stay the model's; with `renormalize`
-    they precede it. With a sampler, ended and living hypotheses compete by what was drawn, and
-    `stop`, `eos_pool` and `enough` have no effect.
+    Strategies may be names or objects: `scorer`, `stop`, `sampler` and `constraints`. Penalties and
+    bans are applied after the softmax, so log-probabilities stay the model's; with `renormalize`
+    they are applied before it. With a sampler, ended and living hypotheses compete by their noisy
+    scores, and `stop`, `eos_pool` and `enough` have no effect.
 
-    On the CPU sentences that are done leave the batch. On a GPU they are masked, nothing in the
-    loop synchronises, and the stop flag is read a step late.
+    On the CPU, sentences that are done leave the batch. On a GPU they are masked, nothing in the
+    loop synchronises, and the stop flag is read one step late.
 
     Args:
-        beam_size: hypotheses that go on at each step, of each sentence.
-        eos: a token or several that end a hypothesis.
-        max_length: most tokens, prefix included.
-        min_length: tokens before an EOS.
+        beam_size: living hypotheses of each sentence.
+        eos: one or several tokens that end a hypothesis.
+        max_length: largest number of tokens, prefix included.
+        min_length: least number of tokens before an EOS.
         n_best: hypotheses returned for each sentence; default 1, with groups or a sampler
             beam_size.
         length_norm: "none"; "avg": log-probability / n ** alpha; "gnmt": / ((5 + n) / 6) ** alpha
@@ -52,49 +52,48 @@ class BeamSearch:
             and addends.
         alpha: of the length norm.
         count_eos: whether n counts the EOS.
-        stop: a sentence is done when nothing is alive, or "exact": `n_best` have ended and nothing
-            alive can become better than the worst of them, whatever length up to max_length it
-            takes; "hf": `enough` have ended and the best alive, normalised by its present length,
-            is no better; "longest": the same by max_length where that is to its advantage;
-            "first_k": beam_size have ended, counted in the order in which they end; "full":
-            `enough` have ended, of which better ones of the last step may displace others;
-            "top_beam": the best candidate of some step ended, and `enough` have ended. Or an
-            object, as `Exact(3)`, or a `StopRule`.
-        eos_pool: an ended hypothesis is kept if, among all candidates of its step, it ranks below
-            `beam_size` ("topk"), below twice that ("top2k"), anywhere ("any"), or as "topk" but
-            takes one of the beams of this step away ("inbeam").
-        no_repeat_ngram: length of n-grams that may not come twice (Paulus et al. 2018). 0: all may.
+        stop: when a sentence is done, apart from having no living hypothesis. "exact": `n_best`
+            have ended and no living one can become better than the worst of them at any length up
+            to max_length; "hf": `enough` have ended and the best living one, normalised by its
+            present length, is no better; "longest": the same, normalised by max_length if that
+            gives a higher score; "first_k": beam_size have ended, counted in the order in which
+            they end; "full": `enough` have ended, and better ones of the last step may replace
+            others; "top_beam": the best candidate of some step ended, and `enough` have ended. Or
+            an object such as `Exact(3)`, or a `StopRule`.
+        eos_pool: an ended hypothesis is kept if its rank among all candidates of its step is below
+            `beam_size` ("topk"), below twice that ("top2k"), or any ("any"). "inbeam": as "topk",
+            but it also takes one of the beams of this step.
+        no_repeat_ngram: length of n-grams that must not repeat (Paulus et al. 2018). 0: no limit.
         repetition_penalty: of Keskar et al. 2019. 1: none.
         groups: of diverse beam search (Vijayakumar et al. 2018).
-        diversity: what tokens chosen by earlier groups cost the later ones.
+        diversity: penalty for tokens that earlier groups chose in this step.
         temperature: divides the logits.
-        sampler: a `Sampler`, or an object with a method `mask`, as `OwnSampler` says.
-        scorer: a `LengthNorm`, or a callable of lengths, in place of `length_norm`.
+        sampler: a `Sampler`, or an object with a method `mask` (see `OwnSampler`).
+        scorer: a `LengthNorm`, or a callable of lengths, instead of `length_norm`.
         constraints: a list of `MinLength`, `NoRepeat`, `Ban`, `StopAt`, `Phrases`, `Grammar` and
-            other objects that are a `Constraint`.
-        distinct: no hypothesis twice among `n_best`, though several groups found it.
-        each_group: returns the best of each group.
+            other `Constraint` objects.
+        distinct: return no hypothesis twice, even if several groups found it.
+        each_group: return the best hypothesis of each group.
         banned: tokens that are never chosen.
-        renormalize: penalties and bans precede the softmax.
+        renormalize: apply penalties and bans before the softmax.
         score_prefix: tokens of a prefix count in scores and lengths.
         length_offset: added to n.
-        enough: default n_best for "exact" and "top_beam", else beam_size.
-        at_max: at its last step a hypothesis is "cut" (kept without EOS), or must take "eos", in
-            one step more than max_length; "rest": cut ones count only where none of their sentence
-            ended.
-        ensemble: whether several step functions are averaged by "probabilities" or "logprobs".
+        enough: see `stop`; default n_best for "exact" and "top_beam", else beam_size.
+        at_max: at max_length a hypothesis is "cut" (kept without EOS), or gets one more step that
+            must be "eos"; "rest": cut ones are used only if none of their sentence has ended.
+        ensemble: several step functions are averaged by "probabilities" or "logprobs".
         weights: a number above 0 for each step function: shares of the probabilities, or factors of
             the log-probabilities, which need not sum to 1.
-        pad: what stands after a hypothesis; default the first of `eos`.
+        pad: the token after the end of a hypothesis; default the first of `eos`.
         keep_eos: whether tokens and lengths include the EOS.
-        cuda_graph: on a GPU, whether a step is captured in a CUDA graph and replayed: "auto" where
-            it can be, True (RuntimeError where it cannot), False. It can be where the state is made
-            of tensors whose shapes stay the same, and the step function neither waits for the
-            device nor uses `t` as a number (in a graph it is a tensor, int64 []).
+        cuda_graph: on a GPU, whether a step is captured in a CUDA graph and replayed: "auto" (if
+            possible), True (RuntimeError if not possible) or False. It is possible if the state
+            consists of tensors whose shapes stay the same, and the step function neither waits for
+            the device nor uses `t` as a number (in a graph it is a tensor, int64 []).
 
     Raises:
         TypeError: an option of a wrong type, or `eos` missing.
-        ValueError: an option out of range, or options that do not go together.
+        ValueError: an option out of range, or options that exclude each other.
 
     Example:
         >>> import numpy as np, seqfast
@@ -141,7 +140,7 @@ class BeamSearch:
         cuda_graph: bool | str = "auto",
     ) -> None:
         if eos is None:
-            raise TypeError("BeamSearch: eos must be given: a token or several")
+            raise TypeError("BeamSearch: eos must be given: one or several tokens")
         options = SearchOptions(
             eos=eos,  # type: ignore[arg-type]
             beam_size=beam_size,
@@ -195,8 +194,8 @@ class BeamSearch:
         """A search with the conventions of "hf", "fairseq", "opennmt", "ct2" or "t5x".
 
         See `seqfast.decoding.conventions` for the options of each, and
-        docs/coming_from_fairseq.md for what they do. Other options are those of `BeamSearch` and
-        take the preset's place.
+        docs/coming_from_fairseq.md for their meaning. Other options are those of `BeamSearch` and
+        override the preset.
         """
         from seqfast.decoding.conventions import preset
 
@@ -221,42 +220,42 @@ class BeamSearch:
     ) -> BeamResult:
         """Searches from `start_ids`, integers [batch], and `state`.
 
-        - `step`: the step function, or several (an ensemble), with a list of as many states.
-        - `state`: any pytree of dicts, lists, tuples, named tuples and dataclasses, of tensors
-          [batch, ...] (`along` for rows in another dimension), numbers, texts and None, and of
-          objects that choose their rows themselves (`reorder_cache` or `batch_select_indices` as a
-          `transformers` cache has them, or told to `register_state`). Rows are repeated over beams
-          here, so row r of what the step function gets belongs to sentence r // beam_size; parts
-          marked by `shared` are not. The step function may change it in place or return another of
-          the same structure; what the caller gave stays as it is. What begins as None may become
-          something after a step (marked by `along` each time, if its rows lie elsewhere), and keeps
-          that structure from then on.
-        - `prefix`: tokens to begin with, a list of a list for each sentence, or integers [batch,
-          any] with `prefix_lengths` [batch]. An EOS can only be its last token.
-        - `allowed(t, rows)`: called at every step; returns what may be chosen: a bool mask [batch *
-          beam_size, vocabulary], a list of tokens for each row (None: all), or None. `rows` has
-          `ids`, `sentences`, `tokens` (so far) and `living`; `per_sequence` makes one of a
+        - `step`: the step function, or a list of several (an ensemble) with a list of their states.
+        - `state`: any pytree of dicts, lists, tuples, named tuples and dataclasses, with tensors
+          [batch, ...] (`along` for rows in another dimension), numbers, texts and None, and objects
+          that select their rows themselves (with `reorder_cache` or `batch_select_indices`, as a
+          `transformers` cache, or registered by `register_state`). Its rows are repeated over the
+          beams, so row r in the step function belongs to sentence r // beam_size; parts marked by
+          `shared` are not repeated. The step function may change its state in place or return
+          another one of the same structure; the caller's state is not changed. A part that begins
+          as None may get a value after a step (marked by `along` each time, if its rows are in
+          another dimension), and must then keep that structure.
+        - `prefix`: tokens to begin with, a list of lists of tokens, one for each sentence, or
+          integers [batch, any] with `prefix_lengths` [batch]. An EOS can only be its last token.
+        - `allowed(t, rows)`: called at every step; returns the tokens that may be chosen: a bool
+          mask [batch * beam_size, vocabulary], a list of tokens for each row (None: all), or None.
+          `rows` has `ids`, `sentences`, `tokens` (so far) and `living`; `per_sequence` adapts a
           function of a sentence and its tokens.
-        - `max_length`: an int or integers [batch], in place of the option.
-        - `history` integers [batch, any] with `history_lengths` [batch]: tokens before the first
-          step as `repetition_penalty` and `no_repeat_ngram` see them, default the start ids.
-        - `attention(state)`: of the state after a step what it attended to, [batch * beam_size,
-          memory_steps] (of an ensemble: of the list of states). The result then has `attention`
-          of each token, and a coverage penalty can be had.
+        - `max_length`: an int or integers [batch], instead of the option.
+        - `history` integers [batch, any] with `history_lengths` [batch]: the tokens before the
+          first step for `repetition_penalty` and `no_repeat_ngram`; default the start ids.
+        - `attention(state)`: returns the attention weights of a step from the state after it,
+          [batch * beam_size, memory_steps]; for an ensemble it gets the list of states. The result
+          then has the `attention` of each token, and a coverage penalty is possible.
 
-        Raises TypeError or ValueError for what cannot be, `StepError` (a RuntimeError) where the
-        step function raises. After an error, and after Ctrl-C, the search can be used again.
+        Raises TypeError or ValueError for wrong arguments, and `StepError` (a RuntimeError) if the
+        step function raises. After an error, and after Ctrl-C, you can use the search again.
         """
         o = self.options
         given = Inputs(o, start_ids, prefix, prefix_lengths, max_length, history, history_lengths)
         if o.phrases is not None and given.prefix is not None:
             raise ValueError(
-                f"{o.operation}: Phrases cannot be had beside a prefix; feed it to the model first "
-                "and go on from its state"
+                f"{o.operation}: Phrases cannot be combined with a prefix; feed it to the model "
+                "first and search from its state"
             )
         if o.coverage and attention is None:
             raise ValueError(
-                f"{o.operation}: attention must be given to the call for a coverage penalty"
+                f"{o.operation}: attention must be given in the call for a coverage penalty"
             )
         if allowed is not None and not callable(allowed):
             raise TypeError(

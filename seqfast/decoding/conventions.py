@@ -12,7 +12,7 @@ SYSTEMS = ("hf", "fairseq", "opennmt", "ct2", "t5x")
 
 
 def preset(system: str, beam_size: int, options: dict[str, Any]) -> dict[str, Any]:
-    """Options of `BeamSearch` for a system, with `options` of the caller, which go first.
+    """Options of `BeamSearch` for a system; the caller's `options` override them.
 
     - "hf": `transformers` 5, `generate(num_beams=...)`. `alpha` (length_penalty, 1) and
       `early_stopping` (False, True or "never"). max_length counts new tokens (max_new_tokens), as
@@ -23,7 +23,7 @@ def preset(system: str, beam_size: int, options: dict[str, Any]) -> dict[str, An
     - "ct2": CTranslate2's `BeamSearch`. `alpha` (length_penalty, 1) and `patience` (1).
     - "t5x": `t5x.decoding.beam_search`. `alpha` (0.6, not negative).
 
-    A prefix is not part of these conventions: each of them has its own.
+    A prefix is not part of these conventions; each system treats it differently.
     """
     check_choice("BeamSearch.like", "system", system, SYSTEMS)
     chosen = _PRESETS[system](beam_size, options)

@@ -107,10 +107,10 @@ def ctc_beam_search(
     """Prefix beam search: transcripts by the sum over their alignments (Graves 2006, Hannun 2014).
 
     After each frame the `beam_size` best prefixes are kept; alignments of the same prefix are added
-    up. A beam that drops nothing gives each transcript the score `-F.ctc_loss`. Arrays and what is
-    refused are as for `ctc_greedy`. The result of a row is the same in a batch of one and of many,
-    and for any number of threads. Ties go to the prefix that was in the beam before, then to the
-    better place of the extended prefix, then to the more probable and to the lower token.
+    up. If the beam drops nothing, the score of a transcript is `-F.ctc_loss`. Accepted arrays and
+    errors are as for `ctc_greedy`. The result of a row does not depend on its batch or on the
+    number of threads. Ties go to the prefix that was already in the beam, then to the one with the
+    better parent, then to the more probable token, then to the lower token.
 
     Args:
         log_probs: [batch, frames, vocab].
@@ -118,22 +118,22 @@ def ctc_beam_search(
         beam_size: prefixes kept after each frame.
         blank: the blank's token.
         n_best: transcripts returned for each row.
-        top_n: of each frame only so many of the most probable tokens are looked at (flashlight's
-            `beam_size_token`). Others, the blank too, have probability 0 in that frame.
-        min_log_prob: of each frame only tokens that reach it are looked at, and the best one always
+        top_n: use only this many of the most probable tokens of each frame (flashlight's
+            `beam_size_token`). Others, also the blank, have probability 0 in that frame.
+        min_log_prob: use only tokens with at least this log-probability, and always the best one
             (pyctcdecode's `token_min_logp`).
-        beam_threshold: prefixes more than this below the best are dropped (flashlight's
+        beam_threshold: prefixes more than this below the best one are dropped (flashlight's
             `beam_threshold`, pyctcdecode's `-beam_prune_logp`).
         lm: a language model (shallow fusion). `lm(prefixes [n, longest] int64, lengths [n] int64)`
             returns [n, vocab], the log-probability of each token after each prefix. Prefixes are
-            padded with `blank`. It is asked once for each prefix that enters the beam, for the
-            whole batch at a time, beginning with the empty one.
-        lm_weight: a prefix is ranked by log P(prefix | frames) + lm_weight * log P_lm(prefix). A
-            bonus for each token is a constant that `lm` adds.
+            padded with `blank`. It is called once for each prefix that enters the beam, for the
+            whole batch at a time; the first call has the empty prefix.
+        lm_weight: a prefix is ranked by log P(prefix | frames) + lm_weight * log P_lm(prefix). For
+            a bonus per token, let `lm` add a constant.
 
     Returns:
         The `n_best` best transcripts of each row. `timesteps` say where each token begins in the
-        best alignment of the transcript that the search has kept.
+        best alignment that the search kept for the transcript.
 
     Raises:
         TypeError: a wrong type or dtype.

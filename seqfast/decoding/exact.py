@@ -63,16 +63,16 @@ def exact_search(
 ) -> BeamResult:
     """The best of all sequences, by depth-first search (Stahlberg & Byrne 2019).
 
-    A beam search finds the first bound. A beginning is given up as soon as nothing that begins so
-    can beat the best sequence known, under the length norm and whatever length up to max_length.
-    For small cases: the number of nodes may grow exponentially. Log-probabilities are summed in
-    float64. Options are those of `BeamSearch`.
+    A beam search finds the first bound. A partial sequence is dropped as soon as no continuation up
+    to max_length can beat the best sequence known under the length norm. For small cases: the
+    number of nodes may grow exponentially. Log-probabilities are summed in float64. Options are
+    those of `BeamSearch`.
 
     Args:
         step: the step function.
         start_ids: integers [batch], what each sentence begins with.
         state: of the step function, one row for each sentence.
-        eos: a token or several.
+        eos: one or several tokens.
         max_length: most tokens.
         min_length: tokens before an EOS.
         length_norm: how scores depend on length.
@@ -83,10 +83,10 @@ def exact_search(
         banned: tokens that are never chosen.
         pad: what stands after a sequence; default the first of `eos`.
         beam_size: of the search for the first bound.
-        history: tokens [batch, any] before the first step, as penalties see them.
-        history_lengths: [batch], how many of them count. None: all.
-        max_nodes: a sentence that needs more keeps the best one found, and its `certified` is
-            false.
+        history: tokens [batch, any] before the first step, for penalties.
+        history_lengths: [batch], how many of them are valid. None: all.
+        max_nodes: a sentence that needs more nodes returns the best sequence found so far, and its
+            `certified` is False.
 
     Returns:
         One hypothesis for each sentence.
@@ -119,7 +119,7 @@ def exact_search(
         operation="exact_search",
     )
     if at_max == "rest":
-        raise ValueError("exact_search: at_max must be cut or eos, got rest")
+        raise ValueError("exact_search: at_max must be 'cut' or 'eos', got 'rest'")
     bound = BeamSearch.of(options, cuda_graph=False)(step, start_ids, state)
     given = Inputs(options, start_ids, None, None, None, None, None)
     with _no_gradients(given.ids):

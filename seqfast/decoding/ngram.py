@@ -29,13 +29,13 @@ _KENLM_MAGIC = b"mmap lm http://kheafield.com/code format version"
 class NGram:
     """A language model that looks back `order - 1` words.
 
-    The n-grams are a tree: a node for each, its children the n-grams that are one word longer.
-    Beside them stands for each node the node of its longest proper suffix. A model's state is a
-    node; a word that is no child of it costs the node's back-off weight and is looked for in the
-    suffix (Katz 1987). So a state says all that the model remembers, and two hypotheses with the
-    same state are the same to it.
+    The n-grams are a tree: each is a node, and its children are the n-grams that are one word
+    longer. Each node also points to the node of its longest proper suffix. A model's state is a
+    node. A word that is not a child of it costs the node's back-off weight and is looked up in the
+    suffix (Katz 1987). So a state is all that the model remembers: it scores two hypotheses with
+    the same state alike.
 
-    Made by `NGram.train` or `NGram.load`.
+    Create it by `NGram.train` or `NGram.load`.
 
     Args:
         vocabulary: the words by id, with `<unk>`, `<s>` and `</s>` among them.
@@ -97,9 +97,9 @@ class NGram:
             An `NGram`.
 
         Raises:
-            TypeError: for a sentence that is neither, or a word that is no string.
-            ValueError: for no sentence at all, an order or min_count below 1, and words that are
-                empty, hold white space, or are `<s>` or `</s>`.
+            TypeError: a sentence that is neither, or a word that is not a string.
+            ValueError: no sentences, an order or min_count below 1, and words that are empty,
+                contain white space, or are `<s>` or `</s>`.
         """
         order = check_whole("NGram.train", "order", order, 1)
         min_count = check_whole("NGram.train", "min_count", min_count, 1)
@@ -124,24 +124,24 @@ class NGram:
             path: the file.
 
         Returns:
-            An `NGram` that gives what the file says. Words that it does not know are `<unk>`;
-            where the file has no `<unk>` they are impossible.
+            An `NGram` with the file's probabilities. Unknown words are `<unk>`; if the file has no
+            `<unk>`, their probability is 0.
 
         Raises:
-            OSError: where the file cannot be read.
-            ValueError: for what is no ARPA file, a wrong count, a number that is none, an n-gram
-                without its beginning, a file that is cut, and a binary of KenLM; with the line.
+            OSError: the file cannot be read.
+            ValueError: a file that is not ARPA or is truncated, a wrong count, an invalid number,
+                an n-gram without its prefix, and a KenLM binary; it names the line.
         """
         return cls(*_read_arpa(Path(path)))
 
     def save(self, path: PathLike) -> None:
-        """Writes an ARPA file, packed where the name ends in .gz; an old file is replaced at last.
+        """Writes an ARPA file, compressed if the name ends in .gz.
 
         Args:
-            path: where to.
+            path: of the file.
 
         Raises:
-            OSError: where it cannot be written; an old file is then as it was.
+            OSError: the file cannot be written; an existing file is then unchanged.
         """
         path = Path(path)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -161,7 +161,7 @@ class NGram:
         return f"NGram(order={self.order}, {len(self.vocabulary)} words, {len(self)} n-grams)"
 
     def ids(self, words: Iterable[str]) -> Ids:
-        """Ids of words, `<unk>`'s for what is not known."""
+        """Ids of words; that of `<unk>` for unknown words."""
         return np.array([self._ids.get(word, self._unknown) for word in words], dtype=np.int64)
 
     def start(self) -> int:
@@ -169,7 +169,7 @@ class NGram:
         return self.state([BEGIN])
 
     def state(self, context: Iterable[str]) -> int:
-        """The state after these words, of which the last count."""
+        """The state after these words; only the last `order - 1` matter."""
         ids = self.ids(context)
         if self.order == 1 or len(ids) == 0:
             return 0
@@ -179,7 +179,7 @@ class NGram:
         """Goes on by one word from each state.
 
         Args:
-            states: integers of any shape, as `start`, `state` and this gave them.
+            states: integers of any shape, from `start`, `state` or this method.
             words: ids of words, of a shape that broadcasts with it.
 
         Returns:
@@ -221,7 +221,7 @@ class NGram:
             context: the words before it, with `<s>` where they begin a sentence.
 
         Returns:
-            The logarithm; -inf for what the model holds impossible.
+            The logarithm; -inf for probability 0.
         """
         _, found = self.step(self.state(context), self._ids.get(word, self._unknown))
         return float(found)
@@ -256,7 +256,7 @@ class NGram:
             The perplexity.
 
         Raises:
-            ValueError: where there is no sentence.
+            ValueError: no sentences.
         """
         words, ends = _read_sentences(sentences, "NGram.perplexity")
         total = 0.0
@@ -362,8 +362,8 @@ def _check_word(operation: str, word: Any) -> None:
         raise TypeError(f"{operation}: words must be strings, got {word!r}")
     if word.split() != [word] or word in (BEGIN, END):
         raise ValueError(
-            f"{operation}: words must be without white space, not empty and none of "
-            f"{BEGIN} and {END}, got {word!r}"
+            f"{operation}: words must not be empty, {BEGIN} or {END}, nor contain white space, "
+            f"got {word!r}"
         )
 
 
@@ -554,7 +554,7 @@ def _read_header(lines: _Lines) -> list[int]:
     while line is not None and line != "\\data\\":  # what stands before is a comment
         line = lines.next()
     if line is None:
-        raise lines.error("there is no \\data\\: this is no ARPA file")
+        raise lines.error("there is no \\data\\: this is not an ARPA file")
     counts: list[int] = []
     while (line := lines.next()) is not None and line.startswith("ngram "):
         left, _, right = line[len("ngram ") :].partition("=")

@@ -45,8 +45,8 @@ class Sampler:
 
     The same seed gives the same sequences on every backend and in any batch. With one group of
     beams it is stochastic beam search, sequences without replacement (Kool et al. 2019); with
-    `groups=beam_size` the sequences are independent. Both limits see the model's logits over the
-    temperature, of what constraints and bans leave; with both, `top_p` sees what `top_k` left.
+    `groups=beam_size` the sequences are independent. `top_k` and `top_p` use the model's logits
+    divided by the temperature, after constraints and bans; `top_p` applies to what `top_k` keeps.
 
     Args:
         seed: of the noise.
@@ -286,7 +286,7 @@ class SearchOptions:
         told = getattr(self, name)
         if told not in (default, value):
             raise ValueError(
-                f"{self.operation}: {name} is told twice, {told!r} and by {origin}, {value!r}"
+                f"{self.operation}: {name} is given twice, {told!r} and by {origin}, {value!r}"
             )
         self._set(name, value)
 

@@ -11,26 +11,26 @@ from seqfast.decoding.strategies import _check_vocabulary, _sequences_of
 
 
 class Phrases:
-    """Phrases that every hypothesis must hold.
+    """Phrases that every hypothesis must contain.
 
     Args:
-        phrases: a list; each of it is a phrase, a list of tokens, or a list of such lists, any one
-            of which will do.
+        phrases: a list; each item is a phrase, that is a list of tokens, or a list of alternative
+            phrases, one of which must appear.
         per_sentence: `phrases` is a list of such lists, one for each sentence.
 
-    Beams are allotted to hypotheses by the tokens that they still lack, evenly among what there is
-    (dynamic beam allocation, Post & Vilar 2018), and the tokens that lead on in a phrase are
-    candidates whatever their rank. A hypothesis ends only with all phrases in it, and none goes on
-    that could no longer hold them by max_length; so the phrases are always there, unless the model
-    or another constraint makes one impossible. Phrases may overlap. A search with phrases goes step
-    by step, its selection on the host.
+    The beams are divided evenly among the numbers of tokens that hypotheses still lack (dynamic
+    beam allocation, Post & Vilar 2018), and tokens that continue a phrase are candidates whatever
+    their rank. A hypothesis cannot end before it contains all phrases, and is dropped when it can
+    no longer complete them by max_length. So every result contains the phrases; if the model or
+    another constraint makes one impossible, there is no result. Phrases may overlap. A search with
+    phrases runs step by step and selects tokens on the host.
 
     ```python
     BeamSearch(10, eos=2, constraints=[Phrases([[4, 7], [[5], [6, 8]]])])  # 4 7, and 5 or 6 8
     ```
 
     Raises:
-        TypeError: what is not a list of phrases.
+        TypeError: an argument that is not a list of phrases.
         ValueError: an empty phrase.
     """
 
@@ -55,7 +55,7 @@ class Phrases:
             ("repetition_penalty", options.repetition_penalty != 1),
         ):
             if wrong:
-                raise ValueError(f"{operation}: Phrases cannot be had beside {name}")
+                raise ValueError(f"{operation}: Phrases cannot be combined with {name}")
         for sentence, entries in enumerate(self.entries):
             whose = f" of sentence {sentence}" if self.per_sentence else ""
             needed = max((min(map(len, entry)) for entry in entries), default=0)

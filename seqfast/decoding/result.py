@@ -20,8 +20,8 @@ Array = Any  # a numpy.ndarray or a torch.Tensor
 class BeamResult:
     """The hypotheses of each sentence, best first; arrays of the caller's library and device.
 
-    Real: float64 where the logits are, else float32. A sentence with fewer hypotheses than asked
-    for has lengths 0 and scores -inf in the places left.
+    Real: float64 if the logits are float64, else float32. If a sentence has fewer hypotheses than
+    requested, the other places have length 0 and score -inf.
 
     Example:
         >>> import numpy as np, seqfast
@@ -241,8 +241,8 @@ def warn_of_dead_ends(operation: str, dead_ends: Array) -> None:
     which = [i for i, dead in enumerate(dead_ends.tolist()) if dead]
     shown = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
     warnings.warn(
-        f"{operation}: nothing was found for {len(which)} of {len(dead_ends)} sentences, at "
-        f"some step nothing could be chosen: {shown}; see dead_ends of the result",
+        f"{operation}: {len(which)} of {len(dead_ends)} sentences have no hypothesis, because at "
+        f"some step constraints left no token: {shown}; see dead_ends of the result",
         RuntimeWarning,
         stacklevel=4,
     )

@@ -36,9 +36,9 @@ def greedy(
         step: the step function, or several for an ensemble.
         start_ids: integers [batch], what each sentence begins with.
         state: of the step function, one row for each sentence.
-        eos: a token or several.
+        eos: one or several tokens.
         max_length: most tokens, an int or integers [batch].
-        options: others of `BeamSearch` and of its call: min_length, no_repeat_ngram,
+        options: other options of `BeamSearch` and of its call: min_length, no_repeat_ngram,
             repetition_penalty, temperature, banned, pad, keep_eos, prefix, allowed, ...
 
     Returns:
@@ -75,20 +75,20 @@ def sample(
 ) -> BeamResult:
     """`n` sequences of each sentence, drawn independently, in the order in which they were drawn.
 
-    Draws depend on `seed`, sentence, sample, step and token alone, by counter, so they are the same
-    on the CPU and on a GPU. (Logits that differ in their last bits may still change a draw.)
+    Draws depend only on `seed`, sentence, sample, step and token, so they are the same on the CPU
+    and on a GPU. (Logits that differ in their last bits may still change a draw.)
 
     Args:
         step: the step function, or several for an ensemble.
         start_ids: integers [batch], what each sentence begins with.
         state: of the step function, one row for each sentence.
         n: sequences of each sentence.
-        eos: a token or several.
+        eos: one or several tokens.
         max_length: most tokens, an int or integers [batch].
         seed: of the draws.
         top_k: only the k largest of a row may be drawn.
         top_p: only the fewest tokens whose probabilities reach p may be drawn.
-        options: others of `BeamSearch` and of its call, such as temperature.
+        options: other options of `BeamSearch` and of its call, such as temperature.
 
     Returns:
         n hypotheses for each sentence, whose scores are their log-probabilities.
@@ -146,15 +146,15 @@ def score(
         step: the step function, or several for an ensemble.
         sequences: a list of tokens for each sentence, or integers [batch, any]. They do not begin
             with the start ids. An EOS may only be the last token; without one the result is the
-            probability of everything that begins so.
+            probability of all sequences with this beginning.
         start_ids: integers [batch], what each sentence begins with.
         state: of the step function, one row for each sentence.
-        eos: a token or several.
+        eos: one or several tokens.
         lengths: [batch], with `sequences` of integers.
         temperature: divides the logits.
         ensemble: whether several step functions are averaged by "probabilities" or "logprobs".
-        history: tokens [batch, any] before the first step, as penalties see them.
-        history_lengths: [batch], how many of them count. None: all.
+        history: tokens [batch, any] before the first step, for penalties.
+        history_lengths: [batch], how many of them are valid. None: all.
 
     Returns:
         Log-probabilities of the sequences and of their tokens.
@@ -223,7 +223,7 @@ def _search(
     cuda_graph = options.pop("cuda_graph", "auto")
     for name in options:
         if name in fixed or name not in SearchOptions.__dataclass_fields__ or name == "operation":
-            raise TypeError(f"{operation}: there is no option {name}")
+            raise TypeError(f"{operation}: unknown option {name}")
     longest = max_length
     if not isinstance(max_length, (int, np.integer)):
         longest = MOST_STEPS  # of what rows say themselves
@@ -236,7 +236,7 @@ def _sequences(sequences: Any, lengths: Any, batch: int) -> tuple[Any, Any]:
     """int64 [batch, any] and [batch], on the host."""
     if isinstance(sequences, (list, tuple)):
         if lengths is not None:
-            raise ValueError("score: lengths must be None beside lists")
+            raise ValueError("score: lengths must be None for lists")
         tokens, counts = padded("score", "sequences", sequences)
     else:
         tokens = np.asarray(to_host(sequences))

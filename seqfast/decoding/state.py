@@ -36,13 +36,13 @@ class Along:
 def shared(value: Any, *, tiled: bool = False) -> Shared:
     """Marks a part of the initial state, [batch, ...], as the same for all beams of a sentence.
 
-    The step function gets it as it is, [batch, ...], without the mark: it is neither repeated over
-    beams nor reordered. Where sentences are done and leave the batch, their rows leave it too. What
-    the step function returns in its place is ignored.
+    The step function gets it unchanged, [batch, ...], without the mark: it is neither repeated over
+    beams nor reordered. Rows of sentences that leave the batch are removed. The value that the step
+    function returns in its place is ignored.
 
     Args:
         value: a tensor, an array, or a pytree of them.
-        tiled: repeat it over the beams once, [batch * beams, ...], for models that need that; it is
+        tiled: repeat it over the beams once, [batch * beams, ...], for models that need this; it is
             still never reordered.
 
     Returns:
@@ -58,13 +58,13 @@ def shared(value: Any, *, tiled: bool = False) -> Shared:
 
 
 def along(value: Any, dim: int) -> Along:
-    """Marks a tensor or a pytree of tensors whose rows lie along another dimension than the first.
+    """Marks a tensor or a pytree of tensors whose rows are not in the first dimension.
 
     The step function gets and returns it without the mark.
 
     Args:
         value: a tensor, an array, or a pytree of them.
-        dim: the dimension of the rows, as 1 for the states [layers, batch, hidden_size] of a
+        dim: the dimension of the rows, such as 1 for the states [layers, batch, hidden_size] of a
             recurrent layer.
 
     Returns:
@@ -87,7 +87,7 @@ _registered: dict[type, Select] = {}
 
 
 def register_state(kind: type, select: Select) -> None:
-    """Makes objects of a class parts of states.
+    """Registers a class whose objects may be parts of states.
 
     Args:
         kind: the class. Objects of subclasses count too.
@@ -189,7 +189,7 @@ class _Late(Node):
             return
         if self.inner is None:
             if _holds_shared(value):
-                raise TypeError(f"{path}: what is shared must be there from the beginning")
+                raise TypeError(f"{path}: shared() must be used in the initial state, not later")
             self.inner = _node(value, path, sizes[0], self.dim, self.numpy)
         self.inner.check(_unmarked(value, False), path, sizes)
 

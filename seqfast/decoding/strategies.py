@@ -26,7 +26,7 @@ _LARGEST = (1 << 31) - 1
 
 
 class Scorer(Protocol):
-    """How hypotheses of different lengths are compared: any callable of this kind.
+    """Compares hypotheses of different lengths: any callable with this signature.
 
     Example:
         >>> import numpy as np, seqfast
@@ -34,8 +34,8 @@ class Scorer(Protocol):
     """
 
     def __call__(self, lengths: Any) -> Any:
-        """Of lengths, int64 [any], a NumPy array: positive divisors [any], or a tuple of divisors
-        and addends; score = log-probability / divisor + addend. Asked once for each search."""
+        """For lengths, a NumPy array int64 [any], returns positive divisors [any], or a tuple of
+        divisors and addends; score = log-probability / divisor + addend. Called once per search."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class LengthNorm:
         alpha: of the norm.
         count_eos: whether n counts the EOS.
         offset: added to n.
-        coverage: weight of the coverage penalty of Wu et al. 2016, coverage * sum over the memory
-            of log(min(attention received, 1)), added to the score of what has ended; needs
+        coverage: weight of the coverage penalty of Wu et al. 2016. It adds coverage * sum over the
+            memory of log(min(attention received, 1)) to the score of ended hypotheses. It needs
             `attention=` in the call.
 
     Raises:
@@ -103,7 +103,9 @@ class Progress:
 
 
 class StopRule(Protocol):
-    """When a sentence is done, apart from having nothing alive: any object with this method.
+    """Decides when a sentence is done: any object with this method.
+
+    A sentence without a living hypothesis is always done.
 
     Example:
         >>> import numpy as np, seqfast
@@ -128,7 +130,7 @@ class _NamedStop:
 
 
 class Exact(_NamedStop):
-    """Nothing alive can become better than the worst of the ended ones.
+    """Stops when no living hypothesis can become better than the worst of the ended ones.
 
     Args:
         enough: how many must have ended; default n_best.
@@ -146,7 +148,7 @@ class Exact(_NamedStop):
 
 
 class Hf(_NamedStop):
-    """The best alive, by its present length, is no better than what has ended (`transformers`).
+    """Stops when the best living one is no better at its present length (`transformers`).
 
     Args:
         enough: how many must have ended; default beam_size.
@@ -164,7 +166,7 @@ class Hf(_NamedStop):
 
 
 class Longest(_NamedStop):
-    """The best alive, by its greatest length, is no better (`transformers`' "never").
+    """Stops when the best living one is no better at its greatest length (its "never").
 
     Args:
         enough: how many must have ended; default beam_size.
@@ -182,7 +184,7 @@ class Longest(_NamedStop):
 
 
 class FirstK(_NamedStop):
-    """beam_size have ended, counted in the order in which they end (fairseq).
+    """Stops when beam_size have ended, counted in the order in which they end (fairseq).
 
     Args:
         enough: how many must have ended; default beam_size.
@@ -200,7 +202,7 @@ class FirstK(_NamedStop):
 
 
 class Full(_NamedStop):
-    """`enough` have ended; better ones of the last step may displace others.
+    """Stops when `enough` have ended; better ones of the last step may replace others.
 
     Args:
         enough: how many must have ended; default beam_size.
@@ -218,7 +220,7 @@ class Full(_NamedStop):
 
 
 class TopBeam(_NamedStop):
-    """The best candidate of some step ended, and `enough` have ended (OpenNMT).
+    """Stops when the best candidate of some step ended, and `enough` have ended (OpenNMT).
 
     Args:
         enough: how many must have ended; default n_best.
@@ -239,7 +241,7 @@ class TopBeam(_NamedStop):
 
 
 class OwnSampler(Protocol):
-    """What may be drawn: any object with this method.
+    """Decides which tokens may be drawn: any object with this method.
 
     Its attribute `seed`, an integer, seeds the draws; default 0.
 
@@ -252,8 +254,8 @@ class OwnSampler(Protocol):
     """
 
     def mask(self, logits: Array) -> Array:
-        """bool like `logits` [rows, vocabulary], which are over the temperature, -inf where a
-        token cannot be chosen."""
+        """bool like `logits` [rows, vocabulary]: the tokens that may be drawn. The logits are
+        divided by the temperature, and -inf where a token cannot be chosen."""
 
 
 # ---- constraints ----
@@ -302,11 +304,11 @@ class Begun:
 
 @runtime_checkable
 class Constraint(Protocol):
-    """Which tokens a hypothesis may take: any object with these methods.
+    """Decides which tokens a hypothesis may take: any object with these methods.
 
     They are called at every step, with a state that follows each hypothesis. A method `ends(state,
-    t)` that returns bool [rows] or None is optional: it names hypotheses that are complete, so that
-    only EOS follows, with probability 1.
+    t)` is optional. It returns None, or bool [rows]: True for hypotheses that are complete, so that
+    EOS follows with probability 1.
 
     Example:
         >>> import numpy as np, seqfast
@@ -321,14 +323,14 @@ class Constraint(Protocol):
     """
 
     def begin(self, search: Begun) -> Any:
-        """The state: any pytree of arrays [rows, ...], as a step function's."""
+        """The initial state: any pytree of arrays [rows, ...], as for a step function."""
 
     def allowed(self, state: Any, t: int) -> Any:
-        """What may be chosen, as `allowed` of a call returns it: a bool mask [rows, vocabulary], a
-        list of tokens for each row (None: all), or None."""
+        """The tokens that may be chosen, in the form of a call's `allowed`: a bool mask [rows,
+        vocabulary], a list of tokens for each row (None: all), or None."""
 
     def advance(self, state: Any, tokens: Array) -> Any:
-        """The state after tokens, int64 [rows]; rows have been chosen already."""
+        """The state after `tokens`, int64 [rows]; the state's rows are already those chosen."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +357,7 @@ class MinLength:
 
 @dataclass(frozen=True)
 class NoRepeat:
-    """No n tokens in a row twice (Paulus et al. 2018).
+    """Forbids that n tokens in a row appear twice (Paulus et al. 2018).
 
     Args:
         n: length of the n-grams.
@@ -379,8 +381,8 @@ class Ban:
     """Tokens and sequences of tokens that never appear.
 
     Args:
-        sequences: a token, or a list of tokens and of lists of tokens. What stands in the history
-            (the prompt) counts as the beginning of a sequence.
+        sequences: a token, or a list of tokens and of lists of tokens. A sequence may also begin in
+            the history (the prompt).
 
     ```python
     BeamSearch(5, eos=2, constraints=[Ban([7, [4, 9, 9]])])  # no 7, and no 4 9 9
@@ -409,14 +411,14 @@ class Ban:
 class StopAt:
     """Sequences that end a hypothesis: after one of them an EOS of probability 1 follows.
 
-    It counts as an EOS of the model's in lengths and tokens; `keep_eos=False` leaves it out. A
-    sequence that is complete before min_length tokens does not count.
+    This EOS counts like the model's own in lengths and tokens; `keep_eos=False` leaves it out. A
+    sequence that is complete before min_length tokens is ignored.
 
     Args:
         sequences: a token, or a list of tokens and of lists of tokens.
 
     Raises:
-        TypeError: what is not a token or a list.
+        TypeError: an argument that is not a token or a list.
         ValueError: an empty sequence or a negative token.
 
     Example:
@@ -445,14 +447,14 @@ class StopAt:
 
 
 class Grammar:
-    """A finite automaton, or any grammar whose state a function carries on.
+    """A finite automaton, or any grammar whose next state a function returns.
 
     Args:
         table: integers [states, vocabulary], the state after a token, -1 where the token may not
-            follow; or the same as a dict of a dict, `{state: {token: state}}`. EOS is a token as
+            follow; or the same as a dict of dicts, `{state: {token: state}}`. EOS is a token like
             any other: a state that may end has an entry for it.
         start: the state before the first token.
-        allowed: in place of a table: `allowed(state)` returns the tokens that may follow (None:
+        allowed: instead of a table: `allowed(state)` returns the tokens that may follow (None:
             all).
         advance: `advance(state, token)` returns the next state, any object that is not changed.
 
@@ -484,7 +486,7 @@ class Grammar:
             }
             reached = {n for row in self._sparse.values() for n in row.values()}
             if min((*self._sparse, *reached, 0)) < 0:
-                raise ValueError("Grammar: states of table must be from 0, got a negative one")
+                raise ValueError("Grammar: states of table must be at least 0, got a negative one")
             self._states = max((*self._sparse, *reached), default=0) + 1
         elif table is not None:
             self._table = np.asarray(table)
@@ -655,7 +657,7 @@ def _sequences_of(name: str, given: Any) -> list[tuple[int, ...]]:
         for token in tokens:
             check_whole(name, "tokens", token, 0, _LARGEST)
         if not tokens:
-            raise ValueError(f"{name}: a sequence must have a token at least, got {one!r}")
+            raise ValueError(f"{name}: a sequence must have at least one token, got {one!r}")
         found.append(tuple(int(token) for token in tokens))
     return found
 

@@ -30,32 +30,32 @@ def transformers_step(
 
     Args:
         model: anything that has `generate`.
-        input_ids: int64 [batch, length], the prompt of a decoder alone, padded on the left where
-            `attention_mask` [batch, length] is 0, or the input of an encoder, padded on the right.
-            Without a mask the model's pad token is padding, as `generate` has it.
+        input_ids: int64 [batch, length], the prompt of a decoder-only model, padded on the left, or
+            the input of an encoder, padded on the right; `attention_mask` is 0 at the padding.
+            Without a mask the model's pad token is padding, as in `generate`.
         attention_mask: [batch, length], 0 where `input_ids` is padding.
-        decoder_input_ids: int64 [batch, length], default the model's start token: what the decoder
-            behind an encoder begins with.
-        encoder_outputs: of the encoder, in place of its input.
-        inputs: whatever else `generate` would take: `inputs_embeds` [batch, length, size],
-            `pixel_values`, `input_features`, `token_type_ids`, ...
+        decoder_input_ids: int64 [batch, length], the first tokens of the decoder of an
+            encoder-decoder model; default the model's start token.
+        encoder_outputs: the encoder's output, instead of its input.
+        inputs: other inputs of `generate`: `inputs_embeds` [batch, length, size], `pixel_values`,
+            `input_features`, `token_type_ids`, ...
 
     Returns:
-        `step`, `start_ids`, `state` and `history` with `history_lengths` (the prompt as penalties
-        see it, without its padding), so `greedy`, `sample`, `score` and `exact_search` take it too.
+        `step`, `start_ids`, `state` and `history` with `history_lengths` (the prompt without its
+        padding, for penalties). `greedy`, `sample`, `score` and `exact_search` accept them too.
 
-    What the model's own `generate` prepares (masks, positions, caches, an encoder's memory) is
-    prepared by it, and every step's inputs by the model's `prepare_inputs_for_generation`. The
-    prompt runs here, once for each sentence and not for each beam, without gradients. The result
-    can be searched any number of times: its cache is copied before it grows. A model without a
-    cache runs from the beginning at every step, which a warning says. What `generate` reads from a
-    generation config (forced tokens, penalties, lengths) is not looked at; all of it has an option
-    here. On a GPU the cache's growth keeps a step from being captured in a graph.
+    The model's own `generate` code prepares masks, positions, caches and an encoder's memory, and
+    its `prepare_inputs_for_generation` the inputs of every step. The prompt runs here, once for
+    each sentence and not for each beam, without gradients. The result can be searched any number
+    of times: its cache is copied before it grows. A model without a cache reruns all tokens at
+    every step, and a warning says so. The model's generation config (forced tokens, penalties,
+    lengths) is ignored; use the options of the search instead. On a GPU a step cannot be captured
+    in a graph, because the cache grows.
 
     Raises:
         TypeError: an argument of a wrong type.
-        ValueError: arguments that do not go together, such as a prompt of a decoder alone that is
-            padded on its right, among others.
+        ValueError: arguments that do not fit together, for instance a prompt of a decoder-only
+            model that is padded on the right.
 
     Example:
         >>> import torch, transformers, seqfast
@@ -71,11 +71,11 @@ def transformers_step(
     if not callable(getattr(model, "prepare_inputs_for_generation", None)):
         raise TypeError(
             f"transformers_step: model must have prepare_inputs_for_generation, "
-            f"{type(model).__name__} has none; take the class with a language model's head"
+            f"{type(model).__name__} has none; use the class with a language model head"
         )
     for name in ("use_cache", *_CACHES):
         if name in inputs:
-            raise TypeError(f"transformers_step: {name} cannot be given: a search has its own")
+            raise TypeError(f"transformers_step: {name} must not be given: the search sets it")
     has_encoder = bool(model.config.is_encoder_decoder)
     if input_ids is not None:
         input_ids = _check_ids("input_ids", input_ids)
@@ -225,8 +225,8 @@ def _begin(model: Any, ids: Tensor, arguments: dict[str, Any]) -> dict[str, Any]
     caches = [name for name in (*_CACHES, *_OWN_CACHES) if _is_used(arguments.get(name))]
     if not caches:
         warnings.warn(
-            f"transformers_step: {type(model).__name__} returns no cache, so every step runs all "
-            "tokens anew",
+            f"transformers_step: {type(model).__name__} returns no cache, so every step reruns all "
+            "tokens",
             stacklevel=3,
         )
         arguments = {k: v for k, v in arguments.items() if k not in _CACHES}
@@ -348,9 +348,9 @@ def _check_left(mask: Tensor | None) -> None:
         return
     row = int((mask[:, -1] == 0).int().argmax())
     raise ValueError(
-        "transformers_step: input_ids of a decoder alone must be padded on the left, got padding "
-        f"at the end of row {row}; see padding_side='left' of the tokenizer, and give an "
-        "attention_mask where a pad token is meant"
+        "transformers_step: input_ids of a decoder-only model must be padded on the left, got "
+        f"padding at the end of row {row}; set padding_side='left' in the tokenizer, or pass an "
+        "attention_mask if these pad tokens are part of the text"
     )
 
 

@@ -58,12 +58,12 @@ class Progress:
 class Callback:
     """Base of callbacks: override the methods you need.
 
-    `model` is what trains, such as a `Word2Vec`; `progress` is a `Progress`. The model is
-    consistent at each of these points, so a callback may read `model.vectors`, save the model, or
-    raise: an error stops the run, which `model.train(resume=True)` continues. Other objects are
-    called as gensim calls its `CallbackAny2Vec`: `on_train_begin`, `on_epoch_begin`, `on_epoch_end`
-    and `on_train_end`, as far as they have them, with the model alone; and `on_span_end` and
-    `on_batch_end` about three times a second.
+    `model` is the model in training, such as a `Word2Vec`; `progress` is a `Progress`. The model is
+    consistent at each call, so a callback may read `model.vectors`, save the model, or raise: an
+    error stops the run, and `model.train(resume=True)` continues it. Other objects are called as
+    gensim calls its `CallbackAny2Vec`, with the model only: `on_train_begin`, `on_epoch_begin`,
+    `on_epoch_end` and `on_train_end`, if they have them, and `on_span_end` and `on_batch_end` about
+    three times a second.
 
     Example:
         >>> import seqfast
@@ -81,7 +81,7 @@ class Callback:
         """Before the first word of a call of `train`."""
 
     def on_epoch_begin(self, model: Any, progress: Progress) -> None:
-        """Before the first word of an epoch; not where a resumed run begins within one."""
+        """Before the first word of an epoch; not if a resumed run starts within the epoch."""
 
     def on_span_end(self, model: Any, progress: Progress) -> None:
         """About three times a second."""
@@ -96,12 +96,12 @@ class Callback:
 class TensorBoard(Callback):
     """Writes loss, learning rate and words per second to TensorBoard, against words read.
 
-    Without torch or tensorboard (`pip install seqfast[tensorboard]`) training raises ImportError
-    where it begins, unless `writer` is given.
+    Without torch or tensorboard (`pip install seqfast[tensorboard]`) the start of training raises
+    ImportError, unless `writer` is given.
 
     Args:
         log_dir: as for `torch.utils.tensorboard.SummaryWriter`.
-        writer: an object with its methods `add_scalar` and `flush` to use instead; it is not
+        writer: an object with the methods `add_scalar` and `flush` to use instead; it is not
             closed.
 
     Example:
@@ -309,8 +309,8 @@ def checked_callbacks(operation: str, callbacks: Any) -> list[Any]:
     for callback in listed:
         if hasattr(callback, "on_batch_begin"):
             raise TypeError(
-                f"{operation}: callbacks must not wait for on_batch_begin, which is never called; "
-                f"on_batch_end is, about three times a second; got {callback!r}"
+                f"{operation}: callbacks must not have on_batch_begin, which is never called; "
+                f"on_batch_end is called about three times a second; got {callback!r}"
             )
         known = (*HOOKS, "on_batch_end")
         if isinstance(callback, type) or not any(hasattr(callback, hook) for hook in known):

@@ -44,7 +44,7 @@ def told_on_standard_error(program: str, checkpoint: PathLike | None) -> Iterato
             kept = checkpoint is not None and os.path.exists(checkpoint)
             say(
                 program,
-                f"interrupted; --resume goes on from {checkpoint}"
+                f"interrupted; --resume continues from {checkpoint}"
                 if kept
                 else "interrupted; there are no vectors",
             )
@@ -93,7 +93,7 @@ def check_files(*, read: Iterable[str | None], written: Iterable[str | None]) ->
         check_writable(path)
         for source in sources:
             if source and os.path.exists(path) and os.path.samefile(path, source):
-                raise ValueError(f"{path} is read, so it must not be written")
+                raise ValueError(f"{path} is an input, so it must not be an output too")
 
 
 def check_classes_can_be_found() -> None:

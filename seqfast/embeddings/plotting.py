@@ -34,10 +34,10 @@ def plot(
     title: str | None = None,
     figsize: tuple[float, float] = (10.0, 8.0),
 ) -> Figure:
-    """A map of words, near each other where their vectors point the same way.
+    """A map of words; words whose vectors have similar directions are close.
 
     Args:
-        model: a Word2Vec, a `WordVectors`, gensim's KeyedVectors: whatever has `vectors`,
+        model: a Word2Vec, a `WordVectors`, gensim's KeyedVectors or another object with `vectors`,
             `index_to_key` and `key_to_index`; or a dict of words to vectors.
         words: which words. None: the first 100.
         method: "pca", the two directions in which the normalised vectors differ most, or "tsne"
@@ -105,7 +105,7 @@ def project(
 
     Raises:
         ImportError: scikit-learn is missing.
-        ValueError: a perplexity that t-SNE cannot have.
+        ValueError: a perplexity out of t-SNE's range.
 
     Example:
         >>> import numpy as np, sklearn
@@ -139,8 +139,8 @@ def project(
 def export_projector(folder: PathLike, model: Any, words: Sequence[str] | None = None) -> None:
     """Writes vectors, words and counts for TensorBoard's projector.
 
-    `folder` is made if it is missing; `tensorboard --logdir folder` finds in it vectors.tsv,
-    metadata.tsv and projector_config.pbtxt. The same two tables can be loaded at
+    `folder` is created if it is missing. `tensorboard --logdir folder` reads vectors.tsv,
+    metadata.tsv and projector_config.pbtxt there. You can also load the two tables at
     https://projector.tensorflow.org. Tabs and newlines within words become spaces.
 
     Args:

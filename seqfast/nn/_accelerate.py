@@ -30,11 +30,11 @@ _TORCHS = (torch.nn.RNNBase, torch.nn.RNNCellBase)
 class Report:
     """What `accelerate` or `restore` did, by the names of modules in the model (the model: "").
 
-    A module that is registered in several places is there under each name.
+    A module that is registered in several places has an entry under each name.
 
     Args:
-        changed: what a module was and what it is now.
-        left: each recurrent module that is as it was, and why.
+        changed: the class of each changed module, before and after.
+        left: each recurrent module that was not changed, and the reason.
 
     Example:
         >>> import torch, seqfast
@@ -67,9 +67,8 @@ def accelerate(model: _Model, *, return_report: bool = False) -> _Model | tuple[
     """Turns every `torch.nn.RNN`, `GRU`, `LSTM` inside `model`, and their cells, into seqfast's.
 
     The modules stay the same objects, with the same Parameters, hooks, parametrizations, training
-    flag and attributes, wherever they are referred to: optimizers keep their state, shared modules
-    stay shared. Works on a model that is itself a layer. Calling it twice changes nothing.
-    `restore` is the way back.
+    flag and attributes: optimizers keep their state, and shared modules stay shared. `model` may
+    itself be a layer. A second call changes nothing. `restore` undoes it.
 
         >>> import torch, seqfast
         >>> model = torch.nn.Sequential(torch.nn.LSTM(2, 3))
@@ -78,18 +77,17 @@ def accelerate(model: _Model, *, return_report: bool = False) -> _Model | tuple[
 
     Args:
         model: a `torch.nn.Module`, changed in place.
-        return_report: also return what was changed and what was left, and why.
+        return_report: also return a report of what was changed and what was not, and why.
 
     Returns:
-        `model`, or `model, report` (a `Report`). What is recurrent and no layer of torch's own is
-        left: subclasses, which may rely on torch's inner workings, compiled and quantized modules,
-        layers whose forward has been replaced or whose device or dtype has no kernels. One
-        warning names them.
+        `model`, or `model, report` (a `Report`). Some recurrent modules are not changed, and one
+        warning names them: subclasses, which may rely on torch's internals; compiled and quantized
+        modules; layers whose forward has been replaced or whose device or dtype has no kernels.
 
     Raises:
-        TypeError: `model` is no `torch.nn.Module`.
+        TypeError: `model` is not a `torch.nn.Module`.
 
-    Whatever it raises, the model is then as it was.
+    After an error the model is unchanged.
     """
     check_type("accelerate", "model", model, Module, "a torch.nn.Module")
     changes, report = [], Report()
@@ -114,8 +112,8 @@ def restore(model: _Model, *, return_report: bool) -> _Model | tuple[_Model, Rep
 def restore(model: _Model, *, return_report: bool = False) -> _Model | tuple[_Model, Report]:
     """Turns seqfast's recurrent layers and cells inside `model` into torch's: undoes `accelerate`.
 
-    For tools that know torch's own layers alone. The modules stay the same objects with the same
-    Parameters, as with `accelerate`; a layer that was made as seqfast's becomes torch's too, if
+    For tools that support only torch's own layers. The modules stay the same objects with the same
+    Parameters, as with `accelerate`. A layer that was created as seqfast's also becomes torch's, if
     torch has all its options.
 
         >>> import torch, seqfast
@@ -125,18 +123,18 @@ def restore(model: _Model, *, return_report: bool = False) -> _Model | tuple[_Mo
 
     Args:
         model: a `torch.nn.Module`, changed in place.
-        return_report: also return what was changed and what was left, and why.
+        return_report: also return a report of what was changed and what was not, and why.
 
     Returns:
-        `model`, or `model, report` (a `Report`). Subclasses of our layers are left, and so are
-        layers whose forward has been replaced and the layer of an `AttentionDecoder`. One warning
-        names them.
+        `model`, or `model, report` (a `Report`). Some layers are not changed, and one warning names
+        them: subclasses of seqfast's layers, layers whose forward has been replaced, and the layer
+        of an `AttentionDecoder`.
 
     Raises:
-        TypeError: `model` is no `torch.nn.Module`.
+        TypeError: `model` is not a `torch.nn.Module`.
         ValueError: a layer has options that torch's lacks; the message names them.
 
-    Whatever it raises, the model is then as it was.
+    After an error the model is unchanged.
     """
     check_type("restore", "model", model, Module, "a torch.nn.Module")
     changes, report, refused = [], Report(), []

@@ -213,7 +213,7 @@ class Recurrent(Module, metaclass=StandIn):
         if value is not None and (options := self._options_beyond_torch()):
             raise ValueError(
                 f"torch.ao.quantization: torch.nn.{self._name} has no {', '.join(options)}: leave "
-                f"the option out, or {self._name} out of what is quantized"
+                f"out the option, or do not quantize {self._name}"
             )
         self.__dict__["qconfig"] = value
         if value is not None and isinstance(self, torch.nn.RNNCellBase):
@@ -235,8 +235,8 @@ class Recurrent(Module, metaclass=StandIn):
         own = own_kind(self)
         if "_stands_for" not in vars(own):
             raise TypeError(
-                f"torch.jit.script: {kind.__name__} is a subclass of seqfast.nn.{self._name}, "
-                "whose code it cannot compile: derive from torch's, or use torch.export"
+                f"torch.jit.script: cannot compile {kind.__name__}, a subclass of "
+                f"seqfast.nn.{self._name}: derive from torch.nn's class, or use torch.export"
             )
         if options := self._options_beyond_torch():
             raise ValueError(

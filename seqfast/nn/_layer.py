@@ -228,7 +228,8 @@ class RecurrentLayer(TorchFace):
             for argument, value in (("lengths", lengths), ("mask", mask), ("reset", reset)):
                 if value is not None:
                     raise ValueError(
-                        f"{name}: a PackedSequence has lengths of its own, got {argument} too"
+                        f"{name}: {argument} must be None for a PackedSequence, which has its own "
+                        "lengths"
                     )
             return self._forward_packed(input, hx, return_cells)
         if type(input) is not Tensor or fx_is_on():
@@ -650,12 +651,12 @@ class RecurrentLayer(TorchFace):
         wirings = [wiring for wiring in ("residual", "dense", "highway") if getattr(self, wiring)]
         if len(wirings) > 1:
             raise ValueError(
-                f"{name}: at most one of residual, dense, highway may be True, "
+                f"{name}: at most one of residual, dense and highway must be True, "
                 f"got {' and '.join(wirings)}"
             )
         if wirings and wirings[0] != "dense" and len(set(self._output_sizes)) > 1:
             raise ValueError(
-                f"{name}: {wirings[0]}=True needs layers whose outputs have one size, "
+                f"{name}: {wirings[0]}=True needs layers with equal output sizes, "
                 f"got {list(self._output_sizes)}"
             )
         if self.layer_norm and (self.proj_size or self.feedback == "output"):

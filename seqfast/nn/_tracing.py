@@ -41,7 +41,7 @@ def node_of(module: Module, input: Any, arguments: dict[str, Any]) -> Any:
     target = proxy.tracer.path_of_module(module)  # type: ignore[attr-defined]
     if not target:
         raise TypeError(
-            f"torch.fx: a {type(module).__name__} by itself has no graph; trace a module that has "
+            f"torch.fx: cannot trace a {type(module).__name__} alone; trace a module that contains "
             "it, where it becomes a leaf"
         )
     given = {k: v for k, v in arguments.items() if v is not None and v is not False}

@@ -41,7 +41,7 @@ class DecoderState(NamedTuple):
 class Attention(Module):
     """Attention: a softmax over the scores of a memory's rows, and their weighted mean.
 
-    With a query q and the memory's rows m_s
+    For a query q and the memory's rows m_s:
 
         score_s = v . tanh(W_q q + W_m m_s + b)      "additive" (Bahdanau et al. 2015)
         score_s = q . m_s                            "dot"      (Luong et al. 2015)
@@ -56,26 +56,26 @@ class Attention(Module):
     `attention(query, memory, memory_lengths=None, mask=None)` returns `context, weights`:
 
     - `query` [rows, query_size] or [rows, steps, query_size], in a floating dtype.
-    - `memory` [batch, memory_steps, memory_size], or what `prepare` made of one, which is not
-      projected again. `rows` is batch, or a multiple of it: row r looks at memory r // (rows /
-      batch), which is not copied for it.
-    - `memory_lengths`: integers [batch], the rows of each memory that count, from 0 to
-      memory_steps. On a GPU they are not looked at: out of range they count as the nearer end.
-    - `mask`: bool [batch, memory_steps], True where a row counts. With both a row counts where both
-      say so. Values elsewhere, NaN too, have no influence and get no gradient.
-    - `context` [rows, (steps,) memory_size], `weights` [rows, (steps,) memory_steps]. Where nothing
-      counts both are zero.
+    - `memory` [batch, memory_steps, memory_size], or the result of `prepare`, which is not
+      projected again. `rows` is batch or a multiple of it: row r attends to memory r // (rows /
+      batch), which is not copied.
+    - `memory_lengths`: integers [batch], how many rows of each memory are valid, from 0 to
+      memory_steps. On a GPU they are not checked, but clamped to this range.
+    - `mask`: bool [batch, memory_steps], True for valid rows. With both arguments a row is valid if
+      both say so. Other values, also NaN, have no influence and get no gradient.
+    - `context` [rows, (steps,) memory_size], `weights` [rows, (steps,) memory_steps]. Both are zero
+      if no row is valid.
 
     float32, float64, bfloat16 and float16; the softmax of the 16-bit types is in float32. Under
     autocast products and results are in autocast's dtype. A call raises ValueError for a wrong
-    rank, size or length, TypeError for what is not a tensor or has a wrong dtype, and RuntimeError
-    for tensors of two devices.
+    rank, size or length, TypeError for a wrong type or dtype, and RuntimeError for tensors on
+    different devices.
 
     Args:
         kind: "additive", "dot" or "general".
         query_size: features of a query.
         memory_size: features of a memory's row; for "dot" the same as query_size.
-        attention_size: for "additive" alone; default query_size.
+        attention_size: only for "additive"; default query_size.
         device: of the parameters.
         dtype: of the parameters.
 
@@ -113,11 +113,13 @@ class Attention(Module):
             attention_size = check_whole("Attention", "attention_size", attention_size, 1)
         if kind == "dot" and query_size != memory_size:
             raise ValueError(
-                "Attention: 'dot' needs a query_size that is memory_size, "
+                "Attention: query_size must equal memory_size for 'dot', "
                 f"got {query_size} and {memory_size}"
             )
         if kind != "additive" and attention_size is not None:
-            raise ValueError(f"Attention: {kind!r} takes no attention_size, got {attention_size}")
+            raise ValueError(
+                f"Attention: attention_size must be None for {kind!r}, got {attention_size}"
+            )
         self.kind = kind
         self.query_size = query_size
         self.memory_size = memory_size
@@ -155,7 +157,7 @@ class Attention(Module):
     def prepare(
         self, memory: Tensor, memory_lengths: Tensor | None = None, mask: Tensor | None = None
     ) -> Memory:
-        """The memory's projection, for calls to come; arguments as of the call itself."""
+        """The memory's projection, to reuse in several calls; arguments as for a call."""
         check_tensor("Attention", "memory", memory)
         if memory.dim() != 3 or memory.shape[2] != self.memory_size:
             raise ValueError(
@@ -181,7 +183,7 @@ class Attention(Module):
             memory = self.prepare(memory, memory_lengths, mask)
         elif memory_lengths is not None or mask is not None:
             given = "memory_lengths" if memory_lengths is not None else "mask"
-            raise ValueError(f"Attention: a prepared memory has its own mask, got {given} too")
+            raise ValueError(f"Attention: {given} must be None: a prepared memory has its own")
         self._check_query(query, memory)
         keys, values, present = memory
         batch, memory_steps = keys.shape[:2]

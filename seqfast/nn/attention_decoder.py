@@ -45,7 +45,7 @@ ORDERS = ("luong", "bahdanau")
 class AttentionDecoder(Module):
     """A decoder with global attention (Luong et al. 2015), trained by teacher forcing.
 
-    With the embedding e of the token before, the recurrent layers' output h and the attention's
+    With the embedding e of the previous token, the recurrent layers' output h and the attention's
     context c, a step is
 
         h[t] = rnn([e[t]; a[t-1]])          without input feeding rnn(e[t])
@@ -56,8 +56,8 @@ class AttentionDecoder(Module):
     `combine` is a `torch.nn.Linear` without a bias, made here in the head's dtype and on its
     device.
 
-    With input feeding, and with scheduled sampling, the rnn goes step by step. In training it then
-    accepts only regularisers that draw anew at each step: not `input_dropout`, `weight_dropout` and
+    With input feeding or scheduled sampling the rnn runs step by step. In training it then accepts
+    only regularisers with a new mask at each step: not `input_dropout`, `weight_dropout` or
     `recurrent_dropout` on "hidden".
 
     `decoder(target_ids, memory, memory_lengths=None, hx=None, *, lengths=None,
@@ -70,18 +70,18 @@ class AttentionDecoder(Module):
     - `hx`: the rnn's first state in its own form ([layers, batch, ...], a pair for an LSTM),
       default zeros; or a `DecoderState` to go on from, whose memory is ignored.
     - `lengths`: integers [batch], the steps of each row. Past them the attentional vector and the
-      weights are zero (so the logits are the head's of zeros), and `state` is that of the row's
-      last step. Ids must be valid there too.
+      weights are zero (so the logits are head(0)), and `state` is that of the row's last step. The
+      ids must be valid there too.
     - `sampling_probability`: scheduled sampling (Bengio et al. 2015). From the second step on, each
       row's token is with this probability the one with the largest logit of the step before. No
       gradient passes through that choice.
     - `logits` [batch, steps, vocabulary], `weights` [batch, steps, memory_steps], and `state` after
       the last step.
 
-    `start(memory, memory_lengths=None, hx=None)` returns a state, and `step(ids [rows], state)`
-    returns logits [rows, vocabulary] and the next state, for as many hypotheses of each memory as
-    the state has rows. `beam` searches. Call `eval()` first where anything is drawn in training.
-    Calls raise ValueError for a wrong size, rank or length, TypeError for a wrong type or dtype.
+    `start(memory, memory_lengths=None, hx=None)` returns a state. `step(ids [rows], state)` returns
+    logits [rows, vocabulary] and the next state; each memory may have several rows. `beam`
+    searches. If the module has dropout or zoneout, call `eval()` before `step` and `beam`. Calls
+    raise ValueError for a wrong size, rank or length, TypeError for a wrong type or dtype.
 
     float32, float64, bfloat16 and float16, on the CPU and on CUDA devices; autocast as for its
     parts.
@@ -90,24 +90,24 @@ class AttentionDecoder(Module):
         embedding: a `torch.nn.Embedding`.
         rnn: a `seqfast.nn.LSTM`, `GRU` or `RNN` of one direction and any number of layers, with
             input_size = embedding_dim + attentional_size, or embedding_dim without `input_feeding`.
-        attention: a `seqfast.nn.Attention` whose query_size is the rnn's output size. None: there
-            is none; memory is None, `hx` (the encoder's last state) all that there is of the
-            source, and a is h itself (Sutskever et al. 2014).
+        attention: a `seqfast.nn.Attention` whose query_size is the rnn's output size. None: no
+            attention (Sutskever et al. 2014); pass None as memory and the encoder's last state as
+            `hx`, and a is h itself.
         head: a `torch.nn.Linear`, or any module from [..., attentional_size] to logits [...,
             vocabulary].
-        input_feeding: whether the rnn sees the attentional vector of the step before; default yes
-            where there is an attention in Luong's order.
-        order: "luong": the new state attends. "bahdanau" (Bahdanau et al. 2015): the state before
-            the step attends, c[t] = attention(h[t-1], memory), and the context enters the rnn, h[t]
-            = rnn([e[t]; c[t]]), with input_size = embedding_dim + memory_size; a[t] is made of h[t]
-            and c[t] as above.
+        input_feeding: whether the rnn gets the previous attentional vector; default True for
+            attention in Luong's order.
+        order: "luong": the query is the new state. "bahdanau" (Bahdanau et al. 2015): the query is
+            the state before the step, c[t] = attention(h[t-1], memory), and the context enters the
+            rnn, h[t] = rnn([e[t]; c[t]]), with input_size = embedding_dim + memory_size; a[t] is
+            computed from h[t] and c[t] as above.
         attentional_size: default the head's in_features, else the rnn's output size.
-        dropout: in training, of e and of a as the head sees it (Zaremba et al. 2014). Masks are
-            drawn by counter from one seed of torch's CPU generator, as for `LSTM`.
+        dropout: in training, of e, and of a where it enters the head (Zaremba et al. 2014). Masks
+            come from one seed of torch's CPU generator, as for `LSTM`.
 
     Raises:
-        TypeError: a part of a wrong type.
-        ValueError: parts that do not fit.
+        TypeError: a module of a wrong type.
+        ValueError: modules with sizes that do not fit.
 
     Example:
         >>> import torch, seqfast
@@ -233,7 +233,7 @@ class AttentionDecoder(Module):
         batch = state.memory.values.shape[0]
         if target_ids.dim() != 2 or target_ids.shape[0] != batch or target_ids.shape[1] == 0:
             raise ValueError(
-                f"AttentionDecoder: target_ids must be [{batch}, steps], with a step at least, "
+                f"AttentionDecoder: target_ids must be [{batch}, steps], with at least one step, "
                 f"got {list(target_ids.shape)}"
             )
         if state.hidden[0].shape[0] != batch:
@@ -270,8 +270,8 @@ class AttentionDecoder(Module):
         memory_lengths: Tensor | None = None,
         hx: Any = None,
     ) -> DecoderState:
-        """The state before the first step; arguments as of the call itself, of any multiple of the
-        memory's rows."""
+        """The state before the first step. Arguments as for a call; `hx` may have any multiple of
+        the memory's rows."""
         if self.attention is None:
             memory = self._without_memory(memory, memory_lengths, hx)
         elif memory is None:
@@ -280,7 +280,7 @@ class AttentionDecoder(Module):
             memory = self.attention.prepare(memory, memory_lengths)
         elif memory_lengths is not None:
             raise ValueError(
-                "AttentionDecoder: a prepared memory has its own lengths, got memory_lengths too"
+                "AttentionDecoder: memory_lengths must be None: a prepared memory has its own"
             )
         if isinstance(hx, DecoderState):
             return hx._replace(memory=memory)
@@ -310,8 +310,8 @@ class AttentionDecoder(Module):
         """Of no attention: nothing, for as many rows as there are states."""
         if memory_lengths is not None or not (memory is None or isinstance(memory, Memory)):
             raise ValueError(
-                "AttentionDecoder: memory must be None without an attention: the encoder's last "
-                "state is hx"
+                "AttentionDecoder: memory must be None without an attention; pass the encoder's "
+                "last state as hx"
             )
         if isinstance(memory, Memory):
             return memory
@@ -320,8 +320,8 @@ class AttentionDecoder(Module):
         states = self.rnn._flat_states(hx)
         if states is None:
             raise ValueError(
-                "AttentionDecoder: hx must be given without an attention, for it is all that there "
-                "is of the source, got None"
+                "AttentionDecoder: hx must be given without an attention, got None; pass the "
+                "encoder's last state"
             )
         return self._nothing(states[0].shape[1] if states[0].dim() == 3 else 1)
 
@@ -330,7 +330,7 @@ class AttentionDecoder(Module):
         return Memory(empty, empty, None)
 
     def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Logits [rows, vocabulary] of what follows `ids` [rows], and the state behind them."""
+        """Logits [rows, vocabulary] of the tokens after `ids` [rows], and the next state."""
         check_integers("AttentionDecoder", "ids", ids)
         rows = state.hidden[0].shape[0]
         if list(ids.shape) != [rows]:
@@ -365,20 +365,20 @@ class AttentionDecoder(Module):
         attention: bool = False,
         **options: Any,
     ) -> BeamResult:
-        """Beam search for what follows `start`, a token or integers [batch], given the memory.
+        """Beam search for the tokens after `start`, a token or integers [batch], given the memory.
 
-        `memory` and `memory_lengths` as of the call; `hx` as of `start`, a row for each sentence.
-        Options are those of `seqfast.BeamSearch` (`beam_size`, `eos`, `length_norm`, ...), or all
-        in `search`, a `BeamSearch` (say of `BeamSearch.like`); `prefix`, `prefix_lengths`,
-        `allowed` and `max_length` are what it is called with. `attention=True`: the result has the
-        attention of each token, and a coverage penalty can be had. Returns its `BeamResult`.
+        `memory` and `memory_lengths` as for a call; `hx` as for `start`, a row for each sentence.
+        Pass the options of `seqfast.BeamSearch` (`beam_size`, `eos`, `length_norm`, ...), or a
+        `BeamSearch` as `search` (for instance from `BeamSearch.like`). `prefix`, `prefix_lengths`,
+        `allowed` and `max_length` are passed to its call. With `attention=True` the result has the
+        attention of each token, and a coverage penalty is possible. Returns a `BeamResult`.
 
         On the CPU, in float32 and float64, the whole search runs in one native operation
-        (`seqfast.ops.decoder.decode`) where `fuses()` says so, no `allowed` is given, no attention
-        is asked for, no sampler has `top_k` or `top_p`, and no constraint or stop rule must be
-        asked between steps; elsewhere it is `BeamSearch` around `step`, on a GPU captured in a
-        CUDA graph, with the same hypotheses up to rounding. Nothing is differentiated. Call
-        `eval()` first where anything is drawn in training.
+        (`seqfast.ops.decoder.decode`) if `fuses()` is True, no `allowed` and no attention is
+        requested, no sampler has `top_k` or `top_p`, and no constraint or stop rule is called
+        between steps. Otherwise it is `BeamSearch` around `step`, on a GPU captured in a CUDA
+        graph, with the same hypotheses up to rounding. There are no gradients. If the module has
+        dropout or zoneout, call `eval()` first.
         """
         if search is None:
             if isinstance(max_length, (int, np.integer)):
@@ -388,7 +388,7 @@ class AttentionDecoder(Module):
             search = BeamSearch(**options)
         elif options:
             raise ValueError(
-                "AttentionDecoder: beam takes a search or its options, got both: "
+                "AttentionDecoder: beam takes either a search or options, got search and "
                 f"{', '.join(options)}"
             )
         with torch.no_grad():
@@ -435,7 +435,7 @@ class AttentionDecoder(Module):
         return result
 
     def fuses(self) -> bool:
-        """Whether `beam` can run as one native operation, as far as the module itself goes."""
+        """Whether the module itself allows `beam` to run as one native operation."""
         return self._is_no_subclass() and native_weights(self) is not None
 
     def _is_no_subclass(self) -> bool:
@@ -564,8 +564,9 @@ class AttentionDecoder(Module):
             per_sequence.append("recurrent_dropout on 'hidden'")
         if per_sequence:
             raise ValueError(
-                f"AttentionDecoder: {why} steps the rnn, whose masks must then be drawn for each "
-                f"step, got an rnn with {' and '.join(per_sequence)}"
+                f"AttentionDecoder: with {why} the rnn runs step by step and must draw its masks "
+                f"for each step, got an rnn with {' and '.join(per_sequence)}; call eval(), or "
+                "leave that out"
             )
 
 

@@ -46,8 +46,8 @@ class CRF(Module):
         dtype: of the parameters, a floating one.
 
     Raises:
-        TypeError: where `tags` is no integer.
-        ValueError: where it is below 1.
+        TypeError: `tags` is not an integer.
+        ValueError: `tags` is below 1.
 
     Example:
         >>> import torch, seqfast.nn
@@ -96,7 +96,7 @@ class CRF(Module):
             [batch], at most 0; the loss of training is minus its mean. A length of 0 gives 0.
 
         Raises:
-            TypeError, ValueError: for what is no tensor, or a wrong dtype, shape, tag or length.
+            TypeError, ValueError: a wrong type, dtype, shape, tag or length.
         """
         e, on = self._checked(emissions, lengths)
         check_integers("CRF", "tags", tags)
@@ -122,7 +122,7 @@ class CRF(Module):
             lower tag, decided from the end.
 
         Raises:
-            TypeError, ValueError: for what is no tensor, or a wrong dtype, shape or length.
+            TypeError, ValueError: a wrong type, dtype, shape or length.
         """
         with torch.no_grad():
             e, on = self._checked(emissions, lengths)
@@ -155,7 +155,7 @@ class CRF(Module):
             Shaped as `emissions`, rows that sum to 1; zero past a length.
 
         Raises:
-            TypeError, ValueError: for what is no tensor, or a wrong dtype, shape or length.
+            TypeError, ValueError: a wrong type, dtype, shape or length.
         """
         # The derivative of log sum exp is the probability.
         with torch.enable_grad():

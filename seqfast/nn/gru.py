@@ -55,23 +55,22 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
     `layer(input, hx=None, *, lengths=None, mask=None, reset=None) -> output, h_n`, with D = 2 if
     bidirectional else 1:
 
-    - `input` and `output`, `lengths`, `mask`, `reset`: as of `LSTM`; the output has D * hidden_size
+    - `input`, `output`, `lengths`, `mask`, `reset`: as for `LSTM`; the output has D * hidden_size
       features.
     - `hx`: h_0 [D * num_layers, batch, hidden_size], without batch for unbatched input; default
-      zeros. `h_n` likewise.
+      zeros. `h_n` has the same shape.
 
     Options of the cell:
 
     - `reset_after=False`: the reset gate scales h[t-1] before its product with weight_hh, as in the
-      paper, Keras and ONNX, rather than the product, as in torch and cuDNN.
-    - `reset_gate=False`: the simplified GRU with an update gate alone (gates z n).
-    - `layer_norm`: both products are normalised (Ba et al. 2016), r and z together and n by itself,
-      by `weight_norm_ih`, `weight_norm_hh` [gates * hidden_size]; not with `reset_after=False`.
+      paper and ONNX. By default it scales the product, as in torch and cuDNN.
+    - `reset_gate=False`: the simplified GRU, which has only an update gate (gates z n).
+    - `layer_norm`: normalises both products (Ba et al. 2016), r and z together and n separately,
+      with `weight_norm_ih`, `weight_norm_hh` [gates * hidden_size]; not with `reset_after=False`.
 
     All other options (`hidden_size` as a sequence, `residual`, `dense`, `highway`, `dropout`,
     `input_dropout`, `recurrent_dropout`, `recurrent_dropout_on`, `zoneout`, `weight_dropout`),
-    where masks come from, autocast and what is raised: as of `LSTM`. There is no cell state, so
-    `zoneout` is one number.
+    masks, autocast and errors: as for `LSTM`. There is no cell state, so `zoneout` is one number.
     """
 
     _stands_for = torch.nn.GRU
@@ -104,7 +103,7 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
         highway: bool = False,
         proj_size: None = None,
     ) -> None:
-        """Makes the layer; the class says what each option means.
+        """Creates the layer; the class docstring explains each option.
 
         Args:
             input_size: features of the input.
@@ -117,21 +116,21 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
             device: of the parameters.
             dtype: of the parameters, default torch's.
             reset_after: whether the reset gate scales the product, as in torch, or the state.
-            reset_gate: False for a GRU with an update gate alone.
-            zoneout: chance that a unit keeps its old state.
-            recurrent_dropout: chance that a recurrent unit is dropped.
-            recurrent_dropout_on: where: "hidden", one mask a sequence; "update", the candidate.
-            input_dropout: chance that an input feature is dropped, one mask per sequence.
-            weight_dropout: chance that an element of weight_hh is dropped.
+            reset_gate: False: a GRU with only an update gate.
+            zoneout: probability that a unit keeps its old state.
+            recurrent_dropout: probability that a recurrent unit is dropped.
+            recurrent_dropout_on: "hidden" (one mask per sequence) or "update" (the candidate).
+            input_dropout: probability that an input feature is dropped, one mask per sequence.
+            weight_dropout: probability that an element of weight_hh is dropped.
             layer_norm: both products are normalised.
             residual: each layer's input is added to its output.
-            dense: each layer sees the outputs of all layers below.
+            dense: each layer also reads the outputs of all layers below.
             highway: a gate mixes each layer's input and output.
-            proj_size: refused: only an LSTM has a projection.
+            proj_size: must be 0; only an LSTM has a projection.
 
         Raises:
             TypeError: an argument of a wrong type.
-            ValueError: an argument out of its range, or options that cannot go together.
+            ValueError: an argument out of its range, or options that exclude each other.
         """
         refuse_projection("GRU", proj_size)
         super().__init__(
@@ -176,11 +175,11 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
             input: [steps, batch, input_size], with `batch_first` [batch, steps, input_size],
                 unbatched [steps, input_size], or a PackedSequence; of the weights' dtype.
             hx: the state before the first step, [directions * num_layers, batch, hidden_size],
-                without batch for unbatched input; zeros where it is not given. Where layers have
+                without batch for unbatched input; default zeros. Where layers have
                 sizes of their own, a tuple of one [directions, batch, size] for each.
             lengths: integers [batch], from 0 to steps: how many steps of each row run.
             mask: bool, shaped as the input without features: the steps that run.
-            reset: bool, shaped as `mask`: before which steps the state is zero.
+            reset: bool, shaped as `mask`: the steps before which the state is set to zero.
 
         Returns:
             `output, h_n`: every step's output of the last layer, as the input but with
@@ -188,8 +187,8 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
 
         Raises:
             ValueError: a wrong dtype or rank of the input, wrong lengths, masks or resets.
-            RuntimeError: a wrong size, state or device, as of torch's layer.
-            TypeError: an argument that is no tensor, lengths that are no integers.
+            RuntimeError: a wrong size, state or device, as in torch's layer.
+            TypeError: an argument that is not a tensor, lengths that are not integers.
         """
         return self._forward(input, hx, lengths, mask, reset, False)
 
@@ -222,16 +221,16 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
 
     `cell(input [batch, input_size], h [batch, hidden_size] or None) -> h`; without the batch
     dimension too. Options beyond torch.nn's are those of `GRU`: `reset_after`, `reset_gate`,
-    `layer_norm`, and, drawn anew at each call in training, `zoneout` and `recurrent_dropout`, which
-    here is always on the candidate (Semeniuta et al. 2016). Equations and citations: `GRU`,
+    `layer_norm`, `zoneout` and `recurrent_dropout`, which here always acts on the candidate
+    (Semeniuta et al. 2016). In training each call draws new masks. Equations and citations: `GRU`,
     docs/equations.md.
 
     Under autocast on a GPU everything is cast, as for `GRU`. On the CPU the step runs in the dtype
-    of the state: casting the weights would take longer.
+    of the state, because casting the weights would take longer.
 
     Raises ValueError for a wrong rank, RuntimeError for a wrong size, dtype or device (as
-    torch.nn.GRUCell does), TypeError for what is no tensor; its constructor ValueError and
-    TypeError for a wrong option.
+    torch.nn.GRUCell does), TypeError for an argument that is not a tensor. The constructor raises
+    ValueError and TypeError for a wrong option.
     """
 
     _stands_for = torch.nn.GRUCell
@@ -254,7 +253,7 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
         recurrent_dropout: float = 0.0,
         layer_norm: bool = False,
     ) -> None:
-        """Makes the cell; the class says what each option means.
+        """Creates the cell; the class docstring explains each option.
 
         Args:
             input_size: features of the input.
@@ -263,14 +262,14 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
             device: of the parameters.
             dtype: of the parameters, default torch's.
             reset_after: whether the reset gate scales the product, as in torch, or the state.
-            reset_gate: False for a GRU with an update gate alone.
-            zoneout: chance that a unit keeps its old state.
-            recurrent_dropout: chance that a unit of the candidate is dropped.
+            reset_gate: False: a GRU with only an update gate.
+            zoneout: probability that a unit keeps its old state.
+            recurrent_dropout: probability that a unit of the candidate is dropped.
             layer_norm: both products are normalised.
 
         Raises:
             TypeError: an argument of a wrong type.
-            ValueError: an argument out of its range, or options that cannot go together.
+            ValueError: an argument out of its range, or options that exclude each other.
         """
         options = GRUOptions(
             reset_after=reset_after,
@@ -295,8 +294,8 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
 
         Raises:
             ValueError: a wrong rank.
-            RuntimeError: a wrong size, dtype or device, as of torch's cell.
-            TypeError: an argument that is no tensor.
+            RuntimeError: a wrong size, dtype or device, as in torch's cell.
+            TypeError: an argument that is not a tensor.
         """
         native = self._native
         if native is not None and not is_compiling():

@@ -74,77 +74,76 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
     hidden_size`:
 
     - `input` [steps, batch, input_size], with `batch_first` [batch, steps, input_size], unbatched
-      [steps, input_size], or a PackedSequence. `output` likewise, of D * output_size features.
+      [steps, input_size], or a PackedSequence. `output` has the same layout and D * output_size
+      features.
     - `hx`: `(h_0 [D * num_layers, batch, output_size], c_0 [D * num_layers, batch, hidden_size])`,
-      both [D * num_layers, ...] without batch for unbatched input; default zeros. `h_n`, `c_n`
-      likewise.
+      without the batch dimension for unbatched input; default zeros. `h_n` and `c_n` have the same
+      shapes.
     - `lengths`: integers [batch] ([] for unbatched input), a tensor, list, tuple or array, in any
-      order, from 0 to steps.
-      Output past a row's length is zero, `h_n` and `c_n` come from its last step, and the backward
-      direction starts there. Length 0 gives the initial state. It is on the input's device or on
-      the CPU. On a GPU lengths are not looked at from the host: what is out of range counts as 0
-      or as all steps; so it does beside a `mask`.
+      order, from 0 to steps. The output past a row's length is zero, `h_n` and `c_n` are the states
+      after its last step, and the backward direction starts there. With length 0 they are the
+      initial states. `lengths` may be on the input's device or on the CPU. Lengths on a GPU, or
+      beside a `mask`, are not checked but clamped to this range.
     - `mask`: bool, shaped as the input without its features, on the input's device. Where False the
-      step is skipped: state carried, output and cells zero. With `lengths` a step runs where both
-      say so.
-    - `reset`: bool, shaped and placed as `mask`, one-directional layers only. Where True the row's
-      state is zero before that step, in every layer, and no gradient crosses. At a skipped step it
-      takes effect before the row's next step that runs; after the last one that does, `h_n` and
-      `c_n` are zero. Past a row's length nothing is looked at.
-    - `return_cells=True` adds `cells`: every c[t] of every layer, differentiable, laid out as the
-      output behind a leading [num_layers], with D * hidden_size features; for a PackedSequence
+      step is skipped: the state is carried over, output and cells are zero. With `lengths` a step
+      runs if both say so.
+    - `reset`: bool, with the shape and device of `mask`, for layers with one direction. Where True,
+      the row's state is set to zero before that step, in every layer, and no gradient crosses. At a
+      skipped step it takes effect before the row's next step that runs; if there is none, `h_n` and
+      `c_n` are zero. Values past a row's length are ignored.
+    - `return_cells=True` adds `cells`: every c[t] of every layer, differentiable, [num_layers,
+      ...] with the layout of the output and D * hidden_size features; for a PackedSequence
       [num_layers, rows of its data, D * hidden_size]. float64 for float64, else float32.
 
     Options of the cell:
 
-    - `peephole`: i and f see c[t-1], o sees c[t], by `weight_peephole_l{k}{_reverse}` [3,
-      hidden_size], in the order i f o (Gers & Schmidhuber 2000).
+    - `peephole`: i and f also read c[t-1], and o reads c[t] (Gers & Schmidhuber 2000). The weights
+      `weight_peephole_l{k}{_reverse}` [3, hidden_size] are in the order i f o.
     - `coupled_gates`: f = 1 - i (Greff et al. 2017; gates i g o); `forget_gate=False`: f = 1, the
       LSTM of 1997 (gates i g o).
     - `forget_bias`: added to the forget gate's bias_ih by `reset_parameters` (Gers et al. 2000).
     - `cell_clip` clamps c[t] (Sak et al. 2014), `gate_clip` every gate's pre-activation (ONNX).
-    - `layer_norm`: both products and the cell state are normalised (Ba et al. 2016), by
+    - `layer_norm`: normalises both products and the cell state (Ba et al. 2016), with
       `weight_norm_ih`, `weight_norm_hh` [gates * hidden_size], `weight_norm_cell` and
       `bias_norm_cell` [hidden_size]; not with `proj_size`.
 
     Options of the stack:
 
     - `hidden_size` may be a sequence, one size for each layer; `h_n`, `c_n`, `hx` and `cells` are
-      then tuples of one tensor for each layer, without the leading num_layers.
+      then tuples of one tensor for each layer, without the dimension num_layers.
     - `residual`: from the second layer on, a layer's input is added to its output (He et al. 2016).
       `highway`: T * output + (1 - T) * input instead, T = sigmoid(input W^T + b), W, b =
-      `weight_highway_l{k}`, `bias_highway_l{k}` (Srivastava et al. 2015). Both take the input as
-      it is before dropout. `dense`: a layer sees the input and the outputs of all layers before it
-      (Huang et al. 2017). At most one of them.
+      `weight_highway_l{k}`, `bias_highway_l{k}` (Srivastava et al. 2015). Both use the input before
+      dropout. `dense`: a layer reads the input and the outputs of all layers before it (Huang et
+      al. 2017). Use at most one of the three.
 
-    Regularisers, in training only; nothing but a seed is kept of what is drawn:
+    Regularisers, in training only; masks are not stored, only a seed:
 
     - `dropout` between layers (Zaremba et al. 2014).
     - `input_dropout`: variational, one mask per sequence on each layer's input, the same for both
-      directions; `recurrent_dropout` with `recurrent_dropout_on="hidden"`: one mask per sequence on
-      h[t-1] as the gates see it (Gal & Ghahramani 2016; Moon et al. 2015), with "update" a mask for
-      each step on the candidate (Semeniuta et al. 2016).
-    - `zoneout`, p or (p_hidden, p_cell): units keep their old state, by chance for each step in
-      training, by expectation in evaluation (Krueger et al. 2017).
+      directions. `recurrent_dropout` with `recurrent_dropout_on="hidden"`: one mask per sequence on
+      h[t-1] where it enters the gates (Gal & Ghahramani 2016; Moon et al. 2015); with "update" one
+      mask per step on the candidate (Semeniuta et al. 2016).
+    - `zoneout`, p or (p_hidden, p_cell): units keep their old state, with this probability at each
+      step in training, by expectation in evaluation (Krueger et al. 2017).
     - `weight_dropout`: DropConnect on weight_hh, one mask per forward pass (Wan et al. 2013; Merity
-      et al. 2018). The Parameter itself stays as it is, and its gradient is the raw weight's.
+      et al. 2018). The Parameter itself is not changed, and its gradient is the raw weight's.
 
-    A seed is drawn from torch's CPU generator once per forward pass, so `torch.manual_seed` decides
-    every mask: the same on every device and for any number of threads. Masks go by row of the
-    batch (of a PackedSequence, of its sorted batch) and by step (with `mask`, among those that
-    run).
+    Each forward pass draws one seed from torch's CPU generator, so `torch.manual_seed` decides
+    every mask: the same on every device and for any number of threads. Masks depend on the row of
+    the batch (for a PackedSequence, of its sorted batch) and the step (with `mask`, among the steps
+    that run).
 
     Under autocast input, states and weights are cast, and output and states have autocast's dtype.
 
-    On a GPU the host waits for nothing. Unless lengths come from the CPU, the input is packed or a
-    seed is drawn, the layer can be captured in a CUDA graph. Where
-    `torch.use_deterministic_algorithms` is on, a row's output does not depend on the batch it rides
-    in.
+    On a GPU the host does not wait. The layer can be captured in a CUDA graph, unless lengths come
+    from the CPU, the input is packed or a seed is drawn. With
+    `torch.use_deterministic_algorithms` a row's output does not depend on its batch.
 
-    Raises ValueError for a wrong input dtype or rank and for wrong lengths, masks or resets,
-    RuntimeError for a wrong size, state or device (as torch.nn.LSTM does), TypeError for what is no
-    tensor, for lengths that are no integers and masks that are no bools; its constructor ValueError
-    and TypeError for wrong options and those that cannot go together.
+    A call raises ValueError for a wrong input dtype or rank and for wrong lengths, masks or resets,
+    RuntimeError for a wrong size, state or device (as torch.nn.LSTM does), TypeError for other
+    wrong types: tensors, integer lengths and bool masks are needed. The constructor raises
+    ValueError and TypeError for wrong options and options that exclude each other.
     """
 
     _stands_for = torch.nn.LSTM
@@ -181,7 +180,7 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
         dense: bool = False,
         highway: bool = False,
     ) -> None:
-        """Makes the layer; the class says what each option means.
+        """Creates the layer; the class docstring explains each option.
 
         Args:
             input_size: features of the input.
@@ -191,28 +190,28 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
             batch_first: whether input and output are [batch, steps, features].
             dropout: of the outputs of all layers but the last, in training.
             bidirectional: whether each layer runs in both directions.
-            proj_size: features that the hidden state is projected to; 0 for none.
+            proj_size: features that the hidden state is projected to; 0: no projection.
             device: of the parameters.
             dtype: of the parameters, default torch's.
-            peephole: gates see the cell state.
+            peephole: the gates also read the cell state.
             coupled_gates: the forget gate is 1 - the input gate.
-            forget_gate: False for the LSTM of 1997, which forgets nothing.
+            forget_gate: False: no forget gate, as in the LSTM of 1997.
             forget_bias: added to the forget gate's bias by `reset_parameters`.
-            cell_clip: bound of the cell state; None for none.
-            gate_clip: bound of every gate's pre-activation; None for none.
-            zoneout: chance that a unit keeps its old state; a pair for hidden and cell state.
-            recurrent_dropout: chance that a recurrent unit is dropped.
-            recurrent_dropout_on: where: "hidden", one mask a sequence; "update", the candidate.
-            input_dropout: chance that an input feature is dropped, one mask per sequence.
-            weight_dropout: chance that an element of weight_hh is dropped.
+            cell_clip: bound of the cell state; None: no bound.
+            gate_clip: bound of every gate's pre-activation; None: no bound.
+            zoneout: probability that a unit keeps its old state; a pair for hidden and cell state.
+            recurrent_dropout: probability that a recurrent unit is dropped.
+            recurrent_dropout_on: "hidden" (one mask per sequence) or "update" (the candidate).
+            input_dropout: probability that an input feature is dropped, one mask per sequence.
+            weight_dropout: probability that an element of weight_hh is dropped.
             layer_norm: products and cell state are normalised.
             residual: each layer's input is added to its output.
-            dense: each layer sees the outputs of all layers below.
+            dense: each layer also reads the outputs of all layers below.
             highway: a gate mixes each layer's input and output.
 
         Raises:
             TypeError: an argument of a wrong type.
-            ValueError: an argument out of its range, or options that cannot go together.
+            ValueError: an argument out of its range, or options that exclude each other.
         """
         super().__init__(
             "LSTM",
@@ -261,12 +260,12 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
             input: [steps, batch, input_size], with `batch_first` [batch, steps, input_size],
                 unbatched [steps, input_size], or a PackedSequence; of the weights' dtype.
             hx: `(h_0, c_0)`, the states before the first step, [directions * num_layers, batch,
-                size], without batch for unbatched input; zeros where it is not given. Where layers
+                size], without batch for unbatched input; default zeros. Where layers
                 have sizes of their own, each is a tuple of one [directions, batch, size] per layer.
             lengths: integers [batch], from 0 to steps: how many steps of each row run.
             mask: bool, shaped as the input without features: the steps that run.
-            reset: bool, shaped as `mask`: before which steps the state is zero.
-            return_cells: also return every step's cell state.
+            reset: bool, shaped as `mask`: the steps before which the state is set to zero.
+            return_cells: also return the cell state of every step.
 
         Returns:
             `output, (h_n, c_n)`, with `return_cells` a third, `cells`: every step's output of the
@@ -275,8 +274,8 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
 
         Raises:
             ValueError: a wrong dtype or rank of the input, wrong lengths, masks or resets.
-            RuntimeError: a wrong size, state or device, as of torch's layer.
-            TypeError: an argument that is no tensor, lengths that are no integers.
+            RuntimeError: a wrong size, state or device, as in torch's layer.
+            TypeError: an argument that is not a tensor, lengths that are not integers.
         """
         return self._forward(input, hx, lengths, mask, reset, return_cells)
 
@@ -338,16 +337,16 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
     `cell(input [batch, input_size], (h [batch, hidden_size], c [batch, hidden_size]) or None) ->
     (h, c)`; without the batch dimension too. Options beyond torch.nn's are those of `LSTM`:
     `peephole`, `coupled_gates`, `forget_gate`, `forget_bias`, `cell_clip`, `gate_clip`,
-    `layer_norm`, and, drawn anew at each call in training, `zoneout` and `recurrent_dropout`, which
-    here is always on the candidate (Semeniuta et al. 2016). Equations and citations: `LSTM`,
-    docs/equations.md.
+    `layer_norm`, `zoneout` and `recurrent_dropout`, which here always acts on the candidate
+    (Semeniuta et al. 2016). In training each call draws new masks. Equations and citations:
+    `LSTM`, docs/equations.md.
 
     Under autocast on a GPU everything is cast, as for `LSTM`. On the CPU the step runs in the dtype
-    of the state: casting the weights would take longer.
+    of the state, because casting the weights would take longer.
 
     Raises ValueError for a wrong rank, RuntimeError for a wrong size, dtype or device (as
-    torch.nn.LSTMCell does), TypeError for what is no tensor; its constructor ValueError and
-    TypeError for a wrong option.
+    torch.nn.LSTMCell does), TypeError for an argument that is not a tensor. The constructor raises
+    ValueError and TypeError for a wrong option.
     """
 
     _stands_for = torch.nn.LSTMCell
@@ -374,7 +373,7 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
         recurrent_dropout: float = 0.0,
         layer_norm: bool = False,
     ) -> None:
-        """Makes the cell; the class says what each option means.
+        """Creates the cell; the class docstring explains each option.
 
         Args:
             input_size: features of the input.
@@ -382,19 +381,19 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
             bias: whether there are biases.
             device: of the parameters.
             dtype: of the parameters, default torch's.
-            peephole: gates see the cell state.
+            peephole: the gates also read the cell state.
             coupled_gates: the forget gate is 1 - the input gate.
-            forget_gate: False for the LSTM of 1997, which forgets nothing.
+            forget_gate: False: no forget gate, as in the LSTM of 1997.
             forget_bias: added to the forget gate's bias by `reset_parameters`.
-            cell_clip: bound of the cell state; None for none.
-            gate_clip: bound of every gate's pre-activation; None for none.
-            zoneout: chance that a unit keeps its old state; a pair for hidden and cell state.
-            recurrent_dropout: chance that a unit of the candidate is dropped.
+            cell_clip: bound of the cell state; None: no bound.
+            gate_clip: bound of every gate's pre-activation; None: no bound.
+            zoneout: probability that a unit keeps its old state; a pair for hidden and cell state.
+            recurrent_dropout: probability that a unit of the candidate is dropped.
             layer_norm: products and cell state are normalised.
 
         Raises:
             TypeError: an argument of a wrong type.
-            ValueError: an argument out of its range, or options that cannot go together.
+            ValueError: an argument out of its range, or options that exclude each other.
         """
         options = LSTMOptions(
             peephole=peephole,
@@ -415,16 +414,16 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
 
         Args:
             input: [batch, input_size], or [input_size] for one row.
-            hx: `(h, c)`, the states before, [batch, hidden_size] or [hidden_size] each; zeros
-                where they are not given.
+            hx: `(h, c)`, the states before, [batch, hidden_size] or [hidden_size] each; default
+                zeros.
 
         Returns:
             `(h, c)` after the step, shaped as `hx`.
 
         Raises:
             ValueError: a wrong rank.
-            RuntimeError: a wrong size, dtype or device, as of torch's cell.
-            TypeError: an argument that is no tensor, `hx` that is no pair.
+            RuntimeError: a wrong size, dtype or device, as in torch's cell.
+            TypeError: an argument that is not a tensor, `hx` that is not a pair.
         """
         native = self._native
         if native is not None and not is_compiling():

@@ -22,12 +22,12 @@ class LockedDropout(Module):
 
     in evaluation it is the input. `input` is [steps, batch, features], with `batch_first` [batch,
     steps, features], or unbatched [steps, features], in a floating dtype; the result has its shape.
-    The mask is drawn by counter from one seed of torch's CPU generator, so `torch.manual_seed`
-    decides it, the same on every device. A wrong rank raises ValueError, an input that is not a
-    tensor TypeError.
+    The mask comes from one seed of torch's CPU generator, so `torch.manual_seed` decides it, and it
+    is the same on every device. A wrong rank raises ValueError, an input that is not a tensor
+    TypeError.
 
     Args:
-        p: probability of a feature to be dropped, from 0 to 1.
+        p: probability that a feature is dropped, from 0 to 1.
         batch_first: whether the batch is the first dimension.
 
     Raises:
@@ -67,21 +67,21 @@ class LockedDropout(Module):
 
 
 class EmbeddingDropout(Module):
-    """Dropout of whole words: in training a dropped word's vector is zero wherever the word stands.
+    """Dropout of whole words: in training a dropped word's vector is zero at all its occurrences.
 
     Gal & Ghahramani 2016, section 4; Merity et al. 2018. With the embedding E [words, features]
 
         layer(ids)[...] = E[ids] * m[ids],   m[w] = 0 with probability p, else 1 / (1 - p);
 
-    one m for each call, so that a word is dropped in the whole batch. In evaluation it is E[ids].
+    with one m per call, so that a word is dropped in the whole batch. In evaluation it is E[ids].
     `EmbeddingDropout(p, embedding)` wraps a `torch.nn.Embedding`, which becomes part of the module:
-    call `layer(ids)`. `EmbeddingDropout(p)` is called with one: `layer(embedding, ids)`. `ids` is
-    an integer tensor of any shape; the result has a further dimension of features. Masks come from
-    torch's CPU generator, as for `LockedDropout`. A call in the other form, or with anything but an
-    Embedding and tensors, raises TypeError.
+    call `layer(ids)`. For `EmbeddingDropout(p)` call `layer(embedding, ids)`. `ids` is an integer
+    tensor of any shape; the result has another dimension, the features. Masks come from torch's CPU
+    generator, as for `LockedDropout`. A call in the other form, or with arguments of another type,
+    raises TypeError.
 
     Args:
-        p: probability of a word to be dropped, from 0 to 1.
+        p: probability that a word is dropped, from 0 to 1.
         embedding: the embedding to wrap.
 
     Raises:
@@ -145,15 +145,15 @@ def activation_regularization(
 
         alpha * mean(dropped[t]^2) + beta * mean((output[t + 1] - output[t])^2)
 
-    over all elements of all steps, and of all pairs of steps. With `lengths` or `mask`, or both,
-    means go over the steps that ran, and over pairs of neighbours that both ran.
+    The first mean is over all steps, the second over all pairs of neighbouring steps. With
+    `lengths` or `mask` or both they are over the steps that ran, and over pairs that both ran.
 
     Args:
-        output: of the last layer, [steps, batch, features], with `batch_first` [batch, steps,
+        output: the last layer's output, [steps, batch, features], with `batch_first` [batch, steps,
             features], or unbatched [steps, features].
         dropped: `output` after dropout, of the same shape. None: `output`.
-        alpha: the factor of the activations' squares.
-        beta: the factor of the differences' squares.
+        alpha: factor of the squared activations.
+        beta: factor of the squared differences.
         batch_first: whether the batch is the first dimension.
         lengths: integers [batch], [] for unbatched output.
         mask: bool, shaped as the output without its features.
@@ -162,7 +162,8 @@ def activation_regularization(
         A scalar, float32 for the 16-bit dtypes.
 
     Raises:
-        TypeError: what is not a tensor, lengths that are not integers, a mask that is not bool.
+        TypeError: arguments that are not tensors, lengths that are not integers, a mask that is not
+            bool.
         ValueError: a wrong shape or device.
 
     Example:

@@ -64,25 +64,25 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
     `layer(input, hx=None, *, lengths=None, mask=None, reset=None) -> output, h_n`, with D = 2 if
     bidirectional else 1:
 
-    - `input` and `output`, `lengths`, `mask`, `reset`: as of `LSTM`; the output has D * hidden_size
+    - `input`, `output`, `lengths`, `mask`, `reset`: as for `LSTM`; the output has D * hidden_size
       features, with `feedback="output"` D * output_size.
     - `hx`: h_0 [D * num_layers, batch, hidden_size], without batch for unbatched input; default
-      zeros. `h_n` likewise. With `feedback="output"` both are outputs, of output_size features.
+      zeros. `h_n` has the same shape. With `feedback="output"` both have output_size features.
 
     Options of the cell:
 
     - `feedback="output"`: each layer ends in an output layer, y[t] = output_nonlinearity(h[t]
-      weight_hr^T + bias_hr), and what it sees of the step before is y[t-1]. `weight_hr_l{k}` is
+      weight_hr^T + bias_hr), and each step gets y[t-1] instead of h[t-1]. `weight_hr_l{k}` is
       [output_size, hidden_size], `bias_hr_l{k}` [output_size], `weight_hh_l{k}` [hidden_size,
-      output_size]; `output_size` is hidden_size where it is not given (and hidden_size is one
-      number), `output_nonlinearity` "identity", "tanh", "relu" or "sigmoid".
-    - `layer_norm`: both products are normalised (Ba et al. 2016) by `weight_norm_ih`,
+      output_size]. `output_size` is by default hidden_size (if that is one number);
+      `output_nonlinearity` is "identity", "tanh", "relu" or "sigmoid".
+    - `layer_norm`: normalises both products (Ba et al. 2016) with `weight_norm_ih`,
       `weight_norm_hh` [hidden_size]; not with `feedback="output"`.
 
     All other options (`hidden_size` as a sequence, `residual`, `dense`, `highway`, `dropout`,
-    `input_dropout`, `recurrent_dropout`, `zoneout`, `weight_dropout`), where masks come from,
-    autocast and what is raised: as of `LSTM`. There is no cell state, so `zoneout` is one number,
-    and no candidate, so `recurrent_dropout_on` is always "hidden".
+    `input_dropout`, `recurrent_dropout`, `zoneout`, `weight_dropout`), masks, autocast and errors:
+    as for `LSTM`. There is no cell state, so `zoneout` is one number, and no candidate, so
+    `recurrent_dropout_on` is always "hidden".
     """
 
     _stands_for = torch.nn.RNN
@@ -117,7 +117,7 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
         highway: bool = False,
         proj_size: None = None,
     ) -> None:
-        """Makes the layer; the class says what each option means.
+        """Creates the layer; the class docstring explains each option.
 
         Args:
             input_size: features of the input.
@@ -133,20 +133,20 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
             feedback: "hidden" (Elman) or "output" (Jordan).
             output_size: features of the output layer of `feedback="output"`.
             output_nonlinearity: of that layer: "identity", "tanh", "relu" or "sigmoid".
-            zoneout: chance that a unit keeps its old state.
-            recurrent_dropout: chance that a recurrent unit is dropped.
-            recurrent_dropout_on: where: "hidden", one mask per sequence.
-            input_dropout: chance that an input feature is dropped, one mask per sequence.
-            weight_dropout: chance that an element of weight_hh is dropped.
+            zoneout: probability that a unit keeps its old state.
+            recurrent_dropout: probability that a recurrent unit is dropped.
+            recurrent_dropout_on: "hidden" (one mask per sequence).
+            input_dropout: probability that an input feature is dropped, one mask per sequence.
+            weight_dropout: probability that an element of weight_hh is dropped.
             layer_norm: both products are normalised.
             residual: each layer's input is added to its output.
-            dense: each layer sees the outputs of all layers below.
+            dense: each layer also reads the outputs of all layers below.
             highway: a gate mixes each layer's input and output.
-            proj_size: refused: only an LSTM has a projection.
+            proj_size: must be 0; only an LSTM has a projection.
 
         Raises:
             TypeError: an argument of a wrong type.
-            ValueError: an argument out of its range, or options that cannot go together.
+            ValueError: an argument out of its range, or options that exclude each other.
         """
         refuse_projection("RNN", proj_size)
         if nonlinearity not in NONLINEARITIES:
@@ -158,7 +158,7 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
         if feedback == "output" and output_size is None:
             if not isinstance(hidden_size, int):
                 raise ValueError(
-                    f"RNN: output_size must be given where hidden_size is {hidden_size!r}, got None"
+                    f"RNN: output_size must be given if hidden_size is {hidden_size!r}, got None"
                 )
             output_size = hidden_size
         super().__init__(
@@ -204,11 +204,11 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
             input: [steps, batch, input_size], with `batch_first` [batch, steps, input_size],
                 unbatched [steps, input_size], or a PackedSequence; of the weights' dtype.
             hx: the state before the first step, [directions * num_layers, batch, hidden_size],
-                without batch for unbatched input; zeros where it is not given. Where layers have
+                without batch for unbatched input; default zeros. Where layers have
                 sizes of their own, a tuple of one [directions, batch, size] for each.
             lengths: integers [batch], from 0 to steps: how many steps of each row run.
             mask: bool, shaped as the input without features: the steps that run.
-            reset: bool, shaped as `mask`: before which steps the state is zero.
+            reset: bool, shaped as `mask`: the steps before which the state is set to zero.
 
         Returns:
             `output, h_n`: every step's output of the last layer, as the input but with
@@ -216,8 +216,8 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
 
         Raises:
             ValueError: a wrong dtype or rank of the input, wrong lengths, masks or resets.
-            RuntimeError: a wrong size, state or device, as of torch's layer.
-            TypeError: an argument that is no tensor, lengths that are no integers.
+            RuntimeError: a wrong size, state or device, as in torch's layer.
+            TypeError: an argument that is not a tensor, lengths that are not integers.
         """
         return self._forward(input, hx, lengths, mask, reset, False)
 
@@ -269,16 +269,16 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
     >>> h = cell(torch.randn(3, 4), h)
 
     `cell(input [batch, input_size], h [batch, hidden_size] or None) -> h`; without the batch
-    dimension too. `nonlinearity` "tanh" or "relu". Beyond torch.nn: `layer_norm` (Ba et al. 2016)
-    and `zoneout` (Krueger et al. 2017), drawn anew at each call in training. Equations:
+    dimension too. `nonlinearity` is "tanh" or "relu". Beyond torch.nn: `layer_norm` (Ba et al.
+    2016) and `zoneout` (Krueger et al. 2017), with a new mask at each call in training. Equations:
     docs/equations.md.
 
     Under autocast on a GPU everything is cast, as for `RNN`. On the CPU the step runs in the dtype
-    of the state, since casting the weights would take longer; the result has autocast's dtype.
+    of the state, because casting the weights would take longer; the result has autocast's dtype.
 
-    Raises ValueError for a wrong rank, RuntimeError for a wrong size, dtype, device or nonlinearity
-    (as torch.nn.RNNCell does), TypeError for what is no tensor; its constructor ValueError and
-    TypeError for a wrong option.
+    A call raises ValueError for a wrong rank, RuntimeError for a wrong size, dtype, device or
+    nonlinearity (as torch.nn.RNNCell does), TypeError for an argument that is not a tensor. The
+    constructor raises ValueError and TypeError for a wrong option.
     """
 
     _stands_for = torch.nn.RNNCell
@@ -298,7 +298,7 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
         zoneout: float = 0.0,
         layer_norm: bool = False,
     ) -> None:
-        """Makes the cell; the class says what each option means.
+        """Creates the cell; the class docstring explains each option.
 
         Args:
             input_size: features of the input.
@@ -307,12 +307,12 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
             nonlinearity: "tanh" or "relu".
             device: of the parameters.
             dtype: of the parameters, default torch's.
-            zoneout: chance that a unit keeps its old state.
+            zoneout: probability that a unit keeps its old state.
             layer_norm: both products are normalised.
 
         Raises:
             TypeError: an argument of a wrong type.
-            ValueError: an argument out of its range, or options that cannot go together.
+            ValueError: an argument out of its range, or options that exclude each other.
         """
         options = RNNOptions(zoneout=zoneout, layer_norm=layer_norm)
         super().__init__(input_size, hidden_size, bias, device, dtype, options)
@@ -331,8 +331,8 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
 
         Raises:
             ValueError: a wrong rank.
-            RuntimeError: a wrong size, dtype or device, as of torch's cell.
-            TypeError: an argument that is no tensor.
+            RuntimeError: a wrong size, dtype or device, as in torch's cell.
+            TypeError: an argument that is not a tensor.
         """
         native = self._native
         if native is not None and not is_compiling():

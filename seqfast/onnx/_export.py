@@ -45,24 +45,25 @@ def export(
     custom_translation_table: Mapping[Any, Any] | None = None,
     **options: Any,
 ) -> torch.onnx.ONNXProgram:
-    """A model with seqfast's layers to ONNX: `torch.onnx.export(..., dynamo=True)` that knows them.
+    """Exports a model with seqfast's layers to ONNX, by `torch.onnx.export(..., dynamo=True)`.
 
-    The file holds the model as it is in evaluation, whatever mode it is in: nothing is dropped, and
-    zoneout takes its expectation. The model itself stays as it is. LSTM, GRU and RNN become ONNX's
-    own nodes where these hold what the layer does, with the weights in ONNX's order as
-    initialisers; otherwise ordinary operators give the same results. docs/onnx.md lists which.
+    The model is exported in evaluation mode: nothing is dropped, and zoneout uses the expected
+    state. The model itself is not changed. LSTM, GRU and RNN become ONNX's own nodes if these can
+    express the layer, with the weights in ONNX's order as initialisers; otherwise ordinary
+    operators give the same results. docs/onnx.md has a list.
 
     Args:
-        model: any `torch.nn.Module`; its recurrent layers may be seqfast's from the start, or after
+        model: any `torch.nn.Module` with seqfast's layers, created as such or by
             `seqfast.accelerate`.
-        args: what the model is called with, a tuple or one tensor, for dtypes and ranks.
-        path: where the file goes; None to write none.
+        args: example arguments of the model, a tuple or one tensor; they set dtypes and ranks.
+        path: of the file; None: no file.
         kwargs: named arguments of the call, such as `{"lengths": lengths}`.
-        dynamic_shapes: which dimensions are free, as of `torch.onnx.export`, such as
-            `{"input": {0: "steps", 1: "batch"}}`. All others keep the size they have in `args`.
-        external_data: True to put the weights into a second file; None: only above 2 GB.
-        custom_translation_table: for operators of the model's own, beside those of seqfast.
-        options: further arguments of `torch.onnx.export` (`input_names`, `output_names`,
+        dynamic_shapes: the dynamic dimensions, as for `torch.onnx.export`, such as
+            `{"input": {0: "steps", 1: "batch"}}`. All others keep the size that they have in
+            `args`.
+        external_data: True: write the weights to a second file; None: only above 2 GB.
+        custom_translation_table: for the model's own operators, in addition to seqfast's.
+        options: other arguments of `torch.onnx.export` (`input_names`, `output_names`,
             `opset_version`, `verify`, ...).
 
     Returns:
@@ -70,14 +71,14 @@ def export(
         `onnx.ModelProto`. Layer k of the module `encoder.rnn` is the node `encoder.rnn.l{k}`.
 
     Raises:
-        ExportError: (a ValueError) for what ONNX has no form for, packed sequences, with the way
-            out.
-        ValueError: `dynamo=False`: torch's older exporter knows no translations.
-        TypeError: a model that is no `torch.nn.Module`.
+        ExportError: (a ValueError) a call that ONNX cannot express, such as packed sequences; the
+            message has the remedy.
+        ValueError: `dynamo=False`: torch's older exporter does not support translations.
+        TypeError: a model that is not a `torch.nn.Module`.
         FileNotFoundError: a path in a folder that does not exist.
         ImportError: at the import of `seqfast.onnx`, without the extra `seqfast[onnx]`.
 
-    What torch's exporter raises for other reasons passes.
+    Other errors of torch's exporter are passed on.
 
     Example:
         >>> import seqfast, torch
@@ -93,11 +94,11 @@ def export(
     if options.pop("dynamo", True) is not True:
         raise ValueError(
             "onnx.export: dynamo must be True, got False: torch's older exporter "
-            "knows no translations"
+            "does not support translations"
         )
     place = None if path is None else Path(path)
     if place is not None and not place.parent.is_dir():
-        raise FileNotFoundError(f"onnx.export: path must be in a folder that is there, got {place}")
+        raise FileNotFoundError(f"onnx.export: path must be in an existing folder, got {place}")
     given = {**table(cells_are_asked_for=True), **(custom_translation_table or {})}
     with _in_evaluation(model), _without_packing(model), _without_noise(), torch.no_grad():
         try:

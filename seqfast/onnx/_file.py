@@ -173,7 +173,7 @@ def find_node(source: Any, name: str | None, weights: Any) -> Node:
     if isinstance(source, onnx.NodeProto):
         return _given_node(source, weights)
     if weights is not None:
-        raise ValueError(f"{_OPERATION}: weights must be None where source is no NodeProto")
+        raise ValueError(f"{_OPERATION}: weights must be None unless source is a NodeProto")
     model, file = _model_of(source)
     graph = model.graph if isinstance(model, onnx.ModelProto) else model
     opset = _opset_of(model)
@@ -239,9 +239,9 @@ def _model_of(source: Any) -> tuple[onnx.ModelProto | onnx.GraphProto, str]:
     try:
         model.ParseFromString(content)
     except DecodeError as error:
-        raise ValueError(f"{_OPERATION}: {file} is no ONNX model, or cut short") from error
+        raise ValueError(f"{_OPERATION}: {file} is not an ONNX model, or truncated") from error
     if not model.HasField("graph") or not model.ir_version:
-        raise ValueError(f"{_OPERATION}: {file} is no ONNX model: there is no graph in it")
+        raise ValueError(f"{_OPERATION}: {file} is not an ONNX model: it has no graph")
     try:
         onnx.load_external_data_for_model(model, os.fspath(path.parent))
     except Exception as error:

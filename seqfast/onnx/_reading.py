@@ -45,35 +45,33 @@ def load_rnn(
     return_states: bool = False,
     device: Any = None,
 ) -> Any:
-    """The layer that an LSTM, GRU or RNN node of an ONNX model is, with its weights and options.
+    """Makes a layer from an LSTM, GRU or RNN node of an ONNX model, with its weights and options.
 
     The operators are those of the ONNX standard: https://onnx.ai/onnx/operators/.
 
     Args:
-        source: a path, an `onnx.ModelProto`, `GraphProto` or `NodeProto`, or what
-            `seqfast.onnx.export` returned.
-        name: of the node, or of one of its outputs; may be left out where there is one such node.
-            Nodes inside If, Loop and Scan are found too.
-        weights: for a NodeProto alone: what its inputs are called, to arrays or TensorProtos; or
+        source: a path, an `onnx.ModelProto`, `GraphProto` or `NodeProto`, or the result of
+            `seqfast.onnx.export`.
+        name: of the node, or of one of its outputs; optional if there is only one such node. Nodes
+            inside If, Loop and Scan are found too.
+        weights: only for a NodeProto: a mapping of its inputs' names to arrays or TensorProtos, or
             the `GraphProto` or `ModelProto` that it is from.
-        return_states: also return the initial states that the file holds.
-        device: where the layer's parameters go.
+        return_states: also return the initial states in the file.
+        device: of the layer's parameters.
 
     Returns:
         A `seqfast.nn.LSTM`, `GRU` or `RNN` of one layer, in the dtype of the weights, or a
         `ReverseLayer` around it for a node of direction "reverse". `layout=1` gives
-        `batch_first=True`. What the node takes as `sequence_lens` and `initial_h` goes to
-        `lengths=` and `hx` of the call. With `return_states` a pair, of the layer and its `hx`:
-        [directions, batch, hidden_size], of an LSTM two of them, None where the file has none.
+        `batch_first=True`. Pass the node's inputs `sequence_lens` and `initial_h` as `lengths=` and
+        `hx` of the call. With `return_states` a pair of the layer and its `hx`: [directions, batch,
+        hidden_size], for an LSTM two of them, None if the file has none.
 
     Raises:
-        ValueError: with file and node, for what is not in the file (weights that come as inputs of
-            the graph, sizes known at run time alone), for sizes that do not fit, for activations
-            and clips that the layer lacks, and for a file that is cut short or no ONNX model.
-        TypeError: another source, other weights.
+        ValueError: weights or sizes that are not in the file, sizes that do not fit, activations
+            and clips that the layer lacks, and a file that is truncated or not an ONNX model; the
+            message names file and node.
+        TypeError: another type of source or weights.
         OSError: a file that cannot be opened.
-
-    No layer is returned then.
 
     Example:
         >>> import numpy as np, onnx, seqfast

@@ -17,15 +17,15 @@ class ReverseLayer(Module):
     """A one-directional layer of seqfast.nn, run from the last step to the first.
 
     ONNX's `direction="reverse"`, for which the layers themselves have no option. `layer(input,
-    hx=None, *, lengths=None)` takes and returns what the inner layer does: step t of the output
-    stands at step t of the input, and `hx` comes before the last step. With `lengths` each row
-    begins at its own last step, and the output past it is zero.
+    hx=None, *, lengths=None)` has the arguments and results of the inner layer: step t of the
+    output belongs to step t of the input, and `hx` is the state before the last step. With
+    `lengths` each row begins at its own last step, and the output past it is zero.
 
     Args:
-        layer: a `seqfast.nn.LSTM`, `GRU` or `RNN` of one direction. It is `.layer`.
+        layer: a `seqfast.nn.LSTM`, `GRU` or `RNN` of one direction; the attribute `layer`.
 
     Raises:
-        TypeError: another layer; in a call, what is no tensor.
+        TypeError: another layer; in a call, an argument that is not a tensor.
         ValueError: a layer of two directions; in a call, lengths that do not fit.
 
     Example:

@@ -26,9 +26,9 @@ _EVALUATION = (
 
 
 class ExportError(ValueError):
-    """A model, or a call of one, that ONNX has no form for; the message has the way out.
+    """A model, or a call of one, that ONNX cannot express; the message has the remedy.
 
-    `seqfast.onnx.export` raises it as it is; `torch.onnx.export` inside an exception of its own.
+    `seqfast.onnx.export` raises it directly; `torch.onnx.export` wraps it in its own exception.
 
     Example:
         >>> import seqfast, torch
@@ -42,14 +42,14 @@ class ExportError(ValueError):
 
 
 def translations() -> dict[Callable[..., Any], Translation]:
-    """What `torch.onnx.export(..., dynamo=True)` needs to know of seqfast's layers.
+    """Translations of seqfast's operators for `torch.onnx.export(..., dynamo=True)`.
 
-    For its argument `custom_translation_table`. LSTM, GRU and RNN become ONNX's own nodes where
-    these hold what the layer does, else a Scan of ordinary operators with the same results;
-    docs/onnx.md lists which. For models in evaluation, and opset 18 or newer. The table follows
-    the ONNX standard: https://onnx.ai/onnx/operators/.
+    Pass them as `custom_translation_table`. LSTM, GRU and RNN become ONNX's own nodes if these can
+    express the layer, else a Scan of ordinary operators with the same results; docs/onnx.md has a
+    list. For models in evaluation mode, and opset 18 or newer. The table follows the ONNX
+    standard: https://onnx.ai/onnx/operators/.
 
-    A model in training whose masks are drawn at random has no form: the export raises
+    A model in training mode that draws random masks cannot be exported: the export raises
     `ExportError`, inside torch's own exception.
 
     Returns:

@@ -38,7 +38,7 @@ class WordReader:
         frozen: other words get no number and are left out, and nothing is counted.
         max_types: reading stops after each sentence that leaves more words than that (see `full`),
             and no ids are kept.
-        threads: None for torch's number where torch is loaded, else OpenMP's.
+        threads: None: torch's number if torch is loaded, else OpenMP's.
         part_bytes: a thread gets at least so many bytes of a block.
 
     Raises:
@@ -170,7 +170,7 @@ class WordReader:
         numbers = _checked("numbers", numbers, np.int32, self.types)
         fits = ids.dtype == np.int32 and ids.ndim == 1 and ids.flags.carray
         if not fits:
-            raise TypeError("corpus: ids must be what take gave, contiguous and writable")
+            raise TypeError("corpus: ids must be the result of take, contiguous and writable")
         return self._reader.renumber(ids.ctypes.data, len(ids), numbers.ctypes.data)
 
     def offsets(self) -> Array:
@@ -202,7 +202,7 @@ def split_words(
     Args:
         text: UTF-8, a sentence a line.
         block: bytes of a block. None: all of `text` is one.
-        threads: None for torch's number where torch is loaded, else OpenMP's.
+        threads: None: torch's number if torch is loaded, else OpenMP's.
         part_bytes: a thread gets at least so many bytes of a block.
 
     Returns:

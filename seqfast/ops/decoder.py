@@ -146,9 +146,9 @@ def decode(
     Same results as `seqfast.reference.decoder.decode`. NumPy arrays, or torch tensors on the CPU,
     all of one library; float32 or float64. Steps of the decoder and of the search follow each other
     in native code, on as many threads as torch has, until every sentence is done. Weights are
-    packed once. All hypotheses of a sentence share its memory. What hypotheses share (the parent's
-    state, a word's embedding) is multiplied once. From time to time the call returns to Python, so
-    that Ctrl-C is heard: then `beams` is as far as the search had come.
+    packed once. All hypotheses of a sentence share its memory. Values that hypotheses share (the
+    parent's state, a word's embedding) are multiplied once. The call regularly returns to Python to
+    check for Ctrl-C; after it, `beams` has the state of the interrupted search.
 
     Args:
         decoder: the weights.
@@ -206,7 +206,7 @@ class _Call:
         if vocabulary != beams.options.vocabulary or words < vocabulary:
             raise ValueError(
                 f"decode: head must have {beams.options.vocabulary} rows, as the search's "
-                f"vocabulary, and embedding as many at least, got {vocabulary} and {words}"
+                f"vocabulary, and embedding at least as many, got {vocabulary} and {words}"
             )
         batch, width = beams.scores.shape
         if not 1 <= len(decoder.layers) <= MOST_LAYERS:
@@ -220,11 +220,9 @@ class _Call:
         layers: list[DecoderLayer] = []
         steps, memory_size = self._memory_shape(memory, batch)
         if decoder.context_first and (decoder.input_feeding or decoder.combine is None):
-            raise ValueError(
-                "decode: context_first must be without input_feeding, and with combine"
-            )
+            raise ValueError("decode: context_first needs combine, and input_feeding must be False")
         if decoder.input_feeding and decoder.combine is None:
-            raise ValueError("decode: input_feeding must be with combine, got None")
+            raise ValueError("decode: combine must be given with input_feeding, got None")
         size = embedding_size + (attentional_size if decoder.input_feeding else 0)
         size += memory_size if decoder.context_first else 0
         has_cell = decoder.cell == "lstm"

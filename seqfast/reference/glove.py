@@ -96,7 +96,7 @@ def schedule(
 
 
 def strata(blocks: int, *, seed: int = 1, epoch: int = 0) -> Array:
-    """The order of an epoch's strata: a shuffle as of `schedule`.
+    """The order of an epoch's strata: a shuffle as in `schedule`.
 
     Arguments and results are those of `seqfast.ops.glove.functions.strata`.
 

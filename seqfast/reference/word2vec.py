@@ -80,7 +80,7 @@ def train(
     - `deterministic`: a batch is 32 tokens; else it is a window, or a pair where
       `shared_negatives` is False.
     - `keep` uint32 [V] of `keep_thresholds`; `alias` of `alias_table`, for negatives; `paths` of
-      `huffman_paths`; `locked` uint8 or bool [V]: rows of `input` that stay as they are.
+      `huffman_paths`; `locked` uint8 or bool [V]: rows of `input` that are not trained.
     - `seed` int64, `epoch` below 2**32: what is drawn depends on them and on places in the corpus.
     - Round r's learning rate lies between `alpha` and `min_alpha` as `tokens_before + 256 * r` lies
       between 0 and `tokens_total` (None: the tokens of the corpus).

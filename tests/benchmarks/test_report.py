@@ -267,8 +267,8 @@ def test_a_variant_has_a_time_factor_and_a_goal(root: Path) -> None:
     assert "build/report/m/rnn_variants.svg" in files
     ends = "forward 1.10 (GRU zoneout) to 1.10 (GRU zoneout); "
     ends += "training 1.10 (GRU zoneout) to 1.60 (RNN reset). "
-    slow = "**Over their goal at some shape: RNN reset.**"
-    text = f"2 variants take, of the plain layer's time: {ends}{slow}"
+    slow = "**Above their goal at some shape: RNN reset.**"
+    text = f"Time factors of 2 variants relative to the plain layer: {ends}{slow}"
     assert text in " ".join(files["docs/performance.md"].split())
 
 
@@ -290,7 +290,7 @@ def test_loops_have_a_section(root: Path) -> None:
     index = files["docs/performance.md"]
     assert "| against a loop in Python, geometric mean | forward | training |" in index
     assert "| LSTM peephole | 2.00 | 2.00 |" in index
-    assert "variants take" not in index  # measured elsewhere
+    assert "Time factors of" not in index  # measured elsewhere
 
 
 def test_a_gpu_alone_leaves_the_readme(tmp_path: Path) -> None:

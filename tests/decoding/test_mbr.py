@@ -57,7 +57,7 @@ def test_mbr_of_a_search(library: str) -> None:
 
 
 def test_wrong_hypotheses() -> None:
-    with pytest.raises(ValueError, match=r"hypotheses\[1\] must have one at least"):
+    with pytest.raises(ValueError, match=r"hypotheses\[1\] must not be empty"):
         mbr([[[1]], []], overlap)
     with pytest.raises(TypeError, match=r"hypotheses\[0\] must be a list, got str"):
         mbr(["ab"], overlap)
@@ -71,7 +71,7 @@ def test_wrong_hypotheses() -> None:
         mbr([[[1]]], lambda a, b: float("nan"))
     with pytest.raises(ValueError, match=r"logprobs\[0\] must be 1 numbers"):
         mbr([[[1]]], overlap, [[0.0, 1.0]])
-    with pytest.raises(ValueError, match="logprobs must be of 1 sentences, got 2"):
+    with pytest.raises(ValueError, match="logprobs must have 1 sentences, got 2"):
         mbr([[[1]]], overlap, [[0.0], [1.0]])
 
 
@@ -85,7 +85,7 @@ def test_sentence_bleu_is_sacrebleus() -> None:
     assert sentence_bleu("The Cat", "the cat", lowercase=True).score == pytest.approx(100)
     with pytest.raises(TypeError, match=r"references\[1\] must be a string, got int"):
         sentence_bleu(one, ["a", 3])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="references must have one at least"):
+    with pytest.raises(ValueError, match="references must have at least one sentence"):
         sentence_bleu(one, [])
     with pytest.raises(ValueError, match="tokenize must be"):
         sentence_bleu(one, several, tokenize="words")

@@ -211,7 +211,7 @@ def test_reads_what_others_wrote(tmp_path: Path) -> None:
         (("-0.75 b", "-0.75 a"), "the word 'a' is there twice"),
         (("\\end\\", ""), "got None"),
         (("\\2-grams:", "\\3-grams:"), r"wanted \\2-grams: after 4 1-grams"),
-        (("\\data\\", "data"), "this is no ARPA file"),
+        (("\\data\\", "data"), "this is not an ARPA file"),
         (("ngram 2=2", "ngram 3=2"), "wanted 'ngram 2=<count>'"),
     ],
     ids=lambda v: v[1] if isinstance(v, tuple) else "",

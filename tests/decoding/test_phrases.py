@@ -144,7 +144,7 @@ def test_what_cannot_be() -> None:
             [Phrases([[1, 3, 4]]), Ban([[3, 4]])])  # fmt: skip
     refused("n-gram of 2 tokens twice", [Phrases([[1, 1, 1]]), NoRepeat(2)])
     refused("one Phrases, with all of them", [Phrases([[1]]), Phrases([[3]])])
-    refused("cannot be had beside groups", [Phrases([[1]])], groups=2)
+    refused("cannot be combined with groups", [Phrases([[1]])], groups=2)
     for wrong in (3, [], [[]], [["a"]], "ab"):
         with pytest.raises((TypeError, ValueError), match="Phrases: "):
             Phrases(wrong)  # type: ignore[arg-type]

@@ -60,7 +60,7 @@ def test_dead_ends_are_said() -> None:
     def nothing(sentence: int, tokens: Any) -> list[int]:
         return [] if sentence == 1 and len(tokens) == 1 else list(range(7))
 
-    with pytest.warns(RuntimeWarning, match=r"nothing was found for 1 of 3 sentences.*: 1; see"):
+    with pytest.warns(RuntimeWarning, match=r"1 of 3 sentences have no hypothesis.*: 1; see"):
         out = search(model.step, START, model.state(3), allowed=per_sequence(nothing))
     assert out.dead_ends.tolist() == [False, True, False]
     assert not out.certified[1]
@@ -130,7 +130,7 @@ def test_a_late_state_keeps_its_structure() -> None:
         search(returning(lambda ids, t: {"a": ids} if t == 0 else None), START)
     with pytest.raises(ValueError, match=r"must have 6 rows \(batch\) in dimension 0, got \[5\]"):
         search(returning(lambda ids, t: ids[:-1]), START)
-    with pytest.raises(TypeError, match="what is shared must be there from the beginning"):
+    with pytest.raises(TypeError, match=r"shared\(\) must be used in the initial state"):
         search(returning(lambda ids, t: shared(ids)), START)
 
 
@@ -196,7 +196,7 @@ def test_padding_is_no_token(options: dict[str, Any]) -> None:
 def test_padding_on_the_right_is_refused() -> None:
     model = _tiny()
     ids = torch.tensor([[3, 4, 5], [6, 7, 1]])
-    message = "must be padded on the left, got padding at the end of row 1; see padding_side"
+    message = "must be padded on the left, got padding at the end of row 1; set padding_side"
     with pytest.raises(ValueError, match=message):
         transformers_step(model, ids, torch.tensor([[1, 1, 1], [1, 1, 0]]))
     with pytest.raises(ValueError, match=message):

@@ -259,7 +259,7 @@ def test_wrong_sequences(sequences: Any, lengths: Any, message: str) -> None:
 
 def test_wrong_options() -> None:
     model = HashModel(7)
-    with pytest.raises(TypeError, match="greedy: there is no option beam_size"):
+    with pytest.raises(TypeError, match="greedy: unknown option beam_size"):
         greedy(model.step, START, model.state(3), eos=EOS, beam_size=2)
     with pytest.raises(ValueError, match=r"Sampler: top_p must be .* 0, at most 1, got 1\.5"):
         sample(model.step, START, model.state(3), eos=EOS, top_p=1.5)

@@ -79,9 +79,9 @@ def test_what_is_told_twice_or_is_nothing() -> None:
         with pytest.raises(error, match=message):
             BeamSearch(4, eos=EOS, max_length=8, **options)
 
-    refused(ValueError, "length_norm is told twice, 'none' and by scorer, 'gnmt'",
+    refused(ValueError, "length_norm is given twice, 'none' and by scorer, 'gnmt'",
             length_norm="none", scorer=LengthNorm("gnmt"))  # fmt: skip
-    refused(ValueError, "no_repeat_ngram is told twice", no_repeat_ngram=3,
+    refused(ValueError, "no_repeat_ngram is given twice", no_repeat_ngram=3,
             constraints=[NoRepeat(2)])  # fmt: skip
     refused(TypeError, r"constraints must be a list of them, got Ban", constraints=Ban(3))
     refused(TypeError, r"constraints\[0\] must have begin, allowed and advance, got int",
@@ -94,12 +94,12 @@ def test_what_is_told_twice_or_is_nothing() -> None:
     refused(ValueError, "each_group gives one hypothesis of each group", each_group=True, n_best=2)
     for made, message in (
         (lambda: Ban([]), "Ban: sequences must be a token, or a list"),
-        (lambda: Ban([[]]), "a sequence must have a token at least"),
+        (lambda: Ban([[]]), "a sequence must have at least one token"),
         (lambda: StopAt([[-1]]), "StopAt: tokens must be"),
         (lambda: LengthNorm("long"), "LengthNorm: kind must be"),
         (lambda: Grammar(), "either a table or both"),
         (lambda: Grammar([[0, 2]]), "states from -1 to 0, got 0 to 2"),
-        (lambda: Grammar({0: {1: -2}}), "states of table must be from 0"),
+        (lambda: Grammar({0: {1: -2}}), "states of table must be at least 0"),
         (lambda: Grammar(np.zeros((2, 3))), "table must be integers"),
         (lambda: Grammar({0: {1: 0}}, start=2), "start must be"),
     ):
@@ -336,7 +336,7 @@ def test_errors_of_ones_own_are_placed() -> None:
         search(constraints=[StopAt([[3, EOS]])])
     with pytest.raises(ValueError, match=r"Grammar: table must be \[states, 7\]"):
         search(constraints=[Grammar([[0, 0]])])
-    with pytest.raises(ValueError, match="attention must be given to the call for a coverage"):
+    with pytest.raises(ValueError, match="attention must be given in the call for a coverage"):
         search(scorer=LengthNorm(coverage=0.2))
 
 

@@ -149,12 +149,14 @@ def test_some_wrong_bytes_are_a_warning(tmp_path: Path) -> None:
     lines[150_000] = b"caf\xe9 \xe8"
     path = tmp_path / "text"
     path.write_bytes(b"\n".join(lines))
-    place = f"2 bytes that are no utf-8 are read as U.FFFD, the first in line 150001 of {path}"
+    place = (
+        f"2 bytes are not valid utf-8 and are read as U.FFFD, the first in line 150001 of {path}"
+    )
     with pytest.warns(UnicodeWarning, match=place):
         assert words_of(path) == ["café", "the", "caf\ufffd", "\ufffd"]
     assert len(words_of(path, decoding=Decoding(errors="replace"))) == 4
     assert words_of(path, decoding=Decoding(errors="ignore")) == ["café", "the", "caf"]
-    with pytest.raises(ValueError, match=r"no utf-8, the first in line 150001 .*encoding="):
+    with pytest.raises(ValueError, match=r"not valid utf-8, the first in line 150001 .*encoding="):
         words_of(path, decoding=Decoding(errors="strict"))
     with pytest.raises(ValueError, match="encoding must be one that Python knows, got 'none'"):
         words_of(path, decoding=Decoding("none"))
@@ -181,7 +183,7 @@ def tar_of(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (zip_of(TEXT.encode()), "is a zip archive, no text: unpack it first"),
+        (zip_of(TEXT.encode()), "is a zip archive, not plain text: unpack it first"),
         (tar_of(TEXT.encode()), "is a tar archive"),
         (TEXT.encode("utf-16"), r"is a text in UTF-16.*encoding='utf-16'"),
         ((TEXT * 9).encode("utf-16-le"), "NUL bytes .*utf-16-le"),

@@ -250,7 +250,7 @@ def test_keyed_vectors(tmp_path: Path) -> None:
         formats.to_gensim(vectors, WORDS, [1])
     with pytest.raises(ValueError, match="words must be as many as vectors, 7, got 1"):
         formats.to_gensim(vectors, ["a"])
-    with pytest.raises(ValueError, match="words must differ"):
+    with pytest.raises(ValueError, match="words must be distinct"):
         formats.to_gensim(vectors, ["a"] * 7)
 
 
@@ -344,7 +344,7 @@ def test_every_truncation_is_found(tmp_path: Path) -> None:
 def test_damaged_counts(tmp_path: Path) -> None:
     path = tmp_path / "counts"
     for content, message in (
-        (b"a 1\nb\n", "line 2 is no word and count: b'b"),
+        (b"a 1\nb\n", "line 2 is not a word and count: b'b"),
         (b"a x\n", "line 1"),
         (b"a -1\n", "line 1"),
         (b"a \xff 1\n", "not utf-8"),

@@ -44,7 +44,7 @@ def test_models_of_ours_and_gensims(tmp_path: Path) -> None:
     model.save(file, sep_limit=0)
     file.seek(0)
     np.testing.assert_array_equal(seqfast.Word2Vec.load(file).syn1neg, model.syn1neg)
-    with pytest.raises(TypeError, match="save has no where"):
+    with pytest.raises(TypeError, match="save has no argument where"):
         model.save(file, where=1)
     gensim = pytest.importorskip("gensim.models", reason="needs gensim")
     words = [f"w{k}" for k in range(12) for _ in range(k + 1)]
@@ -80,7 +80,7 @@ def test_a_pickle_runs_nothing(tmp_path: Path) -> None:
     pytest.importorskip("gensim", reason="needs gensim")
     (tmp_path / "model").write_bytes(pickle.dumps(Runs(tmp_path / "made")))
     for load in (seqfast.Word2Vec.load, WordVectors.load):
-        with pytest.raises(ValueError, match=r"it asks for posix.mkdir, which is no part of a mo"):
+        with pytest.raises(ValueError, match=r"posix.mkdir is not allowed in a model"):
             load(tmp_path / "model")
     assert not (tmp_path / "made").exists()
 
@@ -118,7 +118,7 @@ def test_a_partly_downloaded_file(tmp_path: Path) -> None:
 
 def test_text_is_not_read_as_binary(tmp_path: Path) -> None:
     formats.save_word2vec_format(tmp_path / "text", VECTORS, WORDS)
-    with pytest.raises(ValueError, match="it is a text file, which binary=False reads"):
+    with pytest.raises(ValueError, match="it is a text file; pass binary=False"):
         formats.load_word2vec_format(tmp_path / "text", binary=True)
 
 

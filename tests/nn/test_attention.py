@@ -226,8 +226,8 @@ def test_bad_input(arguments: Any, error: type[Exception], message: str) -> None
 def test_bad_constructors_and_prepared() -> None:
     for arguments, error, message in (
         (("other", 3, 3), ValueError, "kind must be 'additive', 'dot' or 'general', got 'ot"),
-        (("dot", 3, 4), ValueError, "'dot' needs a query_size that is memory_size, got 3 and 4"),
-        (("general", 3, 4, 5), ValueError, "'general' takes no attention_size, got 5"),
+        (("dot", 3, 4), ValueError, "query_size must equal memory_size for 'dot', got 3 and 4"),
+        (("general", 3, 4, 5), ValueError, "attention_size must be None for 'general', got 5"),
         (("additive", 0, 4), ValueError, "query_size must be at least 1, got 0"),
         (("additive", 3, 4.0), TypeError, "memory_size must be an integer, got 4.0"),
         (("additive", 3, 4, True), TypeError, "attention_size must be an integer, got True"),
@@ -237,5 +237,6 @@ def test_bad_constructors_and_prepared() -> None:
     attention = make("general")
     query, memory = draw(attention, 2, 2, 3)
     prepared = attention.prepare(memory)
-    with pytest.raises(ValueError, match="a prepared memory has its own mask, got memory_lengths"):
+    message = "memory_lengths must be None: a prepared memory has its own"
+    with pytest.raises(ValueError, match=message):
         attention(query, prepared, torch.tensor([1, 1]))

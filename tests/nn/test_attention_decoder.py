@@ -401,7 +401,8 @@ PARTS: list[tuple[Any, type[Exception], str]] = [
     (
         {"rnn": seqfast.nn.LSTM(9, 4, input_dropout=0.1, recurrent_dropout=0.1)},
         ValueError,
-        "input_feeding=True steps the rnn, .* got an rnn with input_dropout and recurrent_drop",
+        "with input_feeding=True the rnn runs step by step and must draw its masks for each step, "
+        "got an rnn with input_dropout and recurrent_dropout",
     ),
 ]
 
@@ -427,11 +428,11 @@ def test_bad_calls() -> None:
         ({"target_ids": ids.float()}, TypeError, "AttentionDecoder: target_ids must be integers"),
         ({"target_ids": ids[0]}, ValueError, r"target_ids must be \[3, steps\].*, got \[4\]"),
         ({"target_ids": ids[:2]}, ValueError, r"target_ids must be \[3, steps\].*, got \[2, 4\]"),
-        ({"target_ids": ids[:, :0]}, ValueError, r"target_ids must .* at least, got \[3, 0\]"),
+        ({"target_ids": ids[:, :0]}, ValueError, r"target_ids must .* at least one step, got \[3, 0\]"),
         ({"lengths": torch.tensor([1, 5, 2])}, ValueError, "lengths must be from 0 to 4, got 5"),
         ({"sampling_probability": 2}, ValueError, "sampling_probability must be a number"),
         ({"memory": memory.double()}, TypeError, "memory must be torch.float32, as weight_memory"),
-        ({"memory": state.memory}, ValueError, "a prepared memory has its own lengths"),
+        ({"memory": state.memory}, ValueError, "memory_lengths must be None: a prepared memory"),
         ({"hx": torch.zeros(2, 3, 4)}, TypeError, "hx must be a tuple of two states"),
         (
             {"hx": (torch.zeros(2, 3, 4), torch.zeros(2, 3, 5))},
@@ -450,7 +451,7 @@ def test_bad_calls() -> None:
     with pytest.raises(ValueError, match=r"ids must be \[3\], as the state's rows, got \[2\]"):
         decoder.step(ids[:2, 0], state)
     plain_rnn = make(input_feeding=False, recurrent_dropout=0.1)
-    with pytest.raises(ValueError, match=r"sampling_probability=0.5 steps the rnn"):
+    with pytest.raises(ValueError, match=r"with sampling_probability=0.5 the rnn runs step"):
         plain_rnn(ids, memory.double(), memory_lengths, sampling_probability=0.5)
 
 
@@ -630,7 +631,8 @@ def test_beam_with_a_search_of_ones_own() -> None:
 
     restricted = decoder.beam(prepared, start=1, search=search, allowed=odd)
     assert ((restricted.tokens % 2 == 1) | (restricted.tokens == 0)).all()
-    with pytest.raises(ValueError, match="beam takes a search or its options, got both: alpha"):
+    message = "beam takes either a search or options, got search and alpha"
+    with pytest.raises(ValueError, match=message):
         decoder.beam(prepared, start=1, search=search, alpha=2.0)
     with pytest.raises(ValueError, match="hx must have the memory's 3 rows, got 2"):
         decoder.beam(prepared, None, first_states(decoder, 2), start=1, search=search)

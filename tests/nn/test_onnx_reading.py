@@ -451,9 +451,9 @@ def test_a_damaged_file_never_gives_a_half_built_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no ONNX model: there is no graph"),
-        (b"PK\x03\x04 not a protobuf", "is no ONNX model"),
-        (b"some words\n" * 40, "is no ONNX model"),
+        (b"", "is not an ONNX model: it has no graph"),
+        (b"PK\x03\x04 not a protobuf", "is not an ONNX model"),
+        (b"some words\n" * 40, "is not an ONNX model"),
     ],
     ids=["empty", "archive", "text"],
 )
@@ -513,7 +513,7 @@ def test_wrong_arguments() -> None:
     node = model.graph.node[0]
     with pytest.raises(TypeError, match=r"load_rnn: source must be a path, an onnx\.Model"):
         load_rnn(7)
-    with pytest.raises(ValueError, match="weights must be None where source is no NodeProto"):
+    with pytest.raises(ValueError, match="weights must be None unless source is a NodeProto"):
         load_rnn(model, weights=weights)
     with pytest.raises(TypeError, match="weights must be a mapping from names to arrays"):
         load_rnn(node, weights=[1])

@@ -827,7 +827,7 @@ def test_unknown_nonlinearity_of_a_cell() -> None:
             (pack_padded_sequence(zeros(2, 2, 3), torch.tensor([2, 1])),),
             {"lengths": torch.tensor([2, 1])},
             ValueError,
-            "lengths of its own",
+            "which has its own lengths",
         ),
         (
             (pack_padded_sequence(zeros(2, 2, 3).double(), torch.tensor([2, 1])),),

@@ -457,7 +457,7 @@ BAD_SEARCH: list[tuple[Any, Any, type[Exception], str]] = [
         (Z,),
         returning(Z[:, 0] - INF) | {"lm_weight": -1},
         ValueError,
-        "lm_weight times what lm returns must be numbers below infinity",
+        "lm_weight times the result of lm must be below infinity",
     ),
 ]
 

@@ -327,12 +327,12 @@ BAD = [
     (
         lambda: _weight("gru", 6, Z(3, 7)),
         ValueError,
-        r"gru: weight_peephole must be None where there is no cell",
+        r"gru: weight_peephole must be None without a cell",
     ),
     (
         lambda: _weight("rnn", 6, Z(3, 7)),
         ValueError,
-        r"rnn: weight_peephole must be None where there is no cell",
+        r"rnn: weight_peephole must be None without a cell",
     ),
     (
         lambda: _weight("gru", 4, Z(2, 7)),
@@ -371,7 +371,7 @@ BAD = [
     (
         lambda: _weight("gru-norm", 8, Z(7)),
         ValueError,
-        r"gru: weight_norm_cell must be None where there is no cell",
+        r"gru: weight_norm_cell must be None without a cell",
     ),
     (
         lambda: _weight("gru_before", 7, Z(21)),
@@ -391,7 +391,7 @@ BAD = [
     (
         lambda: _weight("gru", 0, None),
         ValueError,
-        r"gru: input must be \[5, 4, 21\] where weight_ih is None: the product",
+        r"gru: input must be \[5, 4, 21\] if weight_ih is None \(the product with it\)",
     ),
     (
         lambda: _weight("gru", 0, None, 1, 2),
@@ -513,7 +513,7 @@ BAD = [
     (
         lambda: _with("gru", zoneout=(0.1, 0.1)),
         ValueError,
-        r"gru: zoneout\[1\] must be 0 where there is no cell state",
+        r"gru: zoneout\[1\] must be 0 without a cell state",
     ),
     (
         lambda: _with("lstm", recurrent_dropout=float("nan")),
@@ -528,7 +528,7 @@ BAD = [
     (
         lambda: _with("rnn", recurrent_dropout_on="update"),
         ValueError,
-        r"rnn: recurrent_dropout_on must be hidden, got 'update'",
+        r"rnn: recurrent_dropout_on must be 'hidden', got 'update'",
     ),
     (
         lambda: _with("lstm", layer=-1),

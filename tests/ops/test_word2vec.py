@@ -496,8 +496,13 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("output", lambda x: x.astype(np.float16), TypeError, "output must be float32, got float16"),
     ("nodes", lambda x: None, ValueError, "nodes must be given with paths, got None"),
     ("nodes", lambda x: matrix(20, 10), ValueError, r"nodes must be \[19, 16\], got \[20, 16\]"),
-    ("paths", lambda x: None, ValueError, "nodes must be None but with paths, got ndarray"),
-    ("negative", lambda x: 0, ValueError, "output must be None but with negatives or softmax, got"),
+    ("paths", lambda x: None, ValueError, "nodes must be None except with paths, got ndarray"),
+    (
+        "negative",
+        lambda x: 0,
+        ValueError,
+        "output must be None except with negatives or softmax, got",
+    ),
     ("alias", lambda x: None, ValueError, "alias must be given with negatives, got None"),
     ("alias", lambda x: x[0], TypeError, r"alias must be \(threshold, other\), got ndarray"),
     ("alias", lambda x: x[:1], TypeError, r"alias must be \(threshold, other\), got 1 of them"),
@@ -519,7 +524,7 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
         "offsets",
         lambda x: np.array([0, 9, 4, 300]),
         ValueError,
-        "offsets must not fall, got a step of -5",
+        "offsets must not decrease, got a step of -5",
     ),
     ("keep", lambda x: x.astype(I64), TypeError, "keep must be uint32, got int64"),
     ("keep", lambda x: x[1:], ValueError, r"keep must be \[20\], got \[19\]"),
@@ -543,7 +548,7 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("window", lambda x: 0, ValueError, "window must be from 1 to 1073741823, got 0"),
     ("window", lambda x: True, TypeError, "window must be an integer, got True"),
     ("negative", lambda x: -1, ValueError, "negative must be from 0 to 67108863, got -1"),
-    ("negative", lambda x: 2**24, ValueError, "negative must be so small that a window draws"),
+    ("negative", lambda x: 2**24, ValueError, "negative must be smaller: a window may draw"),
     ("cbow", lambda x: 1, TypeError, "cbow must be True or False, got 1"),
     ("deterministic", lambda x: None, TypeError, "deterministic must be True or False, got None"),
     ("seed", lambda x: 2**63, ValueError, "seed must be from -9223372036854775808 to"),
@@ -619,7 +624,7 @@ def test_matrices_that_share_memory() -> None:
 def test_tables_of_no_use() -> None:
     case = make_words(300, 20, 10)
     case.options["negative"] = 0
-    with pytest.raises(ValueError, match=r"^word2vec: alias must be None but with negatives"):
+    with pytest.raises(ValueError, match=r"^word2vec: alias must be None except with negatives"):
         case.run(word2vec.train)
 
 

@@ -196,8 +196,8 @@ class Checkpoints:
             self._save(self.path)
         except OSError as error:
             warnings.warn(
-                f"checkpoint: {self.path} could not be written ({error}); the one before it "
-                "stays, and training goes on",
+                f"checkpoint: {self.path} could not be written ({error}); the previous one is "
+                "kept, and training continues",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -47,13 +47,13 @@ M = TypeVar("M", bound="WordVectorModel")
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while a constructor trained.
+    """Ctrl-C during the training of a constructor.
 
-    `error.model.train(resume=True)` goes on, with the same bits where the training is
+    `error.model.train(resume=True)` continues, with the same bits if the training is
     deterministic.
 
     Args:
-        model: the model, as far as it has come.
+        model: the partly trained model.
 
     Example:
         >>> from seqfast.embeddings import Interrupted
@@ -62,12 +62,12 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, model: Any) -> None:
-        super().__init__("interrupted; error.model.train(resume=True) goes on")
+        super().__init__("interrupted; error.model.train(resume=True) continues")
         self.model = model
 
 
 class EmptyVocabulary(ValueError, RuntimeError):
-    """A corpus, or `min_count`, leaves no word; gensim raises a RuntimeError there."""
+    """The vocabulary is empty. Also a RuntimeError, as in gensim."""
 
 
 class Delegated(Generic[T]):
@@ -154,8 +154,8 @@ class WordVectorModel(Queries, abc.ABC):
     def __setstate__(self, values: dict[str, Any]) -> None:
         if "state" not in values:
             raise ValueError(
-                f"{type(self).__name__}: a pickle must be of this version's layout, got an earlier "
-                "one; load it with the version that wrote it, save() it there, and load() that here"
+                f"{type(self).__name__}: a pickle must have this version's layout, got an older "
+                "one; load it with the version that wrote it, save() it there, and load() the file"
             )
         self.__dict__.update(values)
 
@@ -189,7 +189,7 @@ class WordVectorModel(Queries, abc.ABC):
 
     @property
     def vectors(self) -> Array:
-        """float32 [V, vector_size]: a view, which may be written to. Rows need not be adjacent."""
+        """float32 [V, vector_size]: a writable view. Its rows need not be adjacent in memory."""
         return self._matrix("vectors")
 
     def _matrix(self, name: str) -> Array:
@@ -197,7 +197,7 @@ class WordVectorModel(Queries, abc.ABC):
         if name not in self.state.matrices:
             if not len(self):
                 raise RuntimeError(
-                    f"{self.state.model_name}: there are no vectors before build_vocab"
+                    f"{self.state.model_name}: there are no vectors yet; call build_vocab first"
                 )
             raise AttributeError(f"{self.state.model_name}: this model has no {name}")
         return self.state.columns(name)
@@ -208,13 +208,12 @@ class WordVectorModel(Queries, abc.ABC):
 
     @property
     def wv(self) -> Any:
-        """The words and vectors as a gensim KeyedVectors, and without gensim as our own class with
-        the same names: always those of this moment, also where `.wv` was taken before a training.
+        """The words and current vectors as a gensim KeyedVectors, or without gensim as seqfast's
+        class with the same names. It stays current, also if you took `.wv` before training.
 
-        What is stored through it (`wv["w"] = v`, `wv.vectors = X`, `wv.vectors_lockf[0] = 0`,
-        `wv.add_vector`) is stored in the model. Empty before `build_vocab`. It may be replaced by
-        other KeyedVectors: their words and vectors become the model's, which has learnt nothing
-        else then.
+        Changes through it (`wv["w"] = v`, `wv.vectors = X`, `wv.vectors_lockf[0] = 0`,
+        `wv.add_vector`) change the model. It is empty before `build_vocab`. You may assign other
+        KeyedVectors: the model takes their words and vectors, and initialises everything else.
         """
         if self._wv is None:
             self._wv = vectors_of_model(self.state)
@@ -247,8 +246,8 @@ class WordVectorModel(Queries, abc.ABC):
 
     @property
     def running_training_loss(self) -> float:
-        """The loss of the latest call of `train` so far, since it was last set: set to 0 in a
-        callback, it is from then on the loss since.
+        """The loss of the latest call of `train` so far. If a callback sets it to 0, it is the loss
+        since then.
         """
         run = self.state.run
         total = self.state.latest_loss if run is None else run.total_loss
@@ -259,7 +258,7 @@ class WordVectorModel(Queries, abc.ABC):
         self.state.loss_set_aside += self.running_training_loss - value
 
     def get_latest_training_loss(self) -> float:
-        """`running_training_loss`: without a change, the sum over the epochs of the latest call."""
+        """`running_training_loss`: unless set, the sum over the epochs of the latest call."""
         return self.running_training_loss
 
     # ---- vocabulary ----
@@ -279,13 +278,13 @@ class WordVectorModel(Queries, abc.ABC):
     ) -> None:
         """Reads a corpus, makes its vocabulary and first vectors, and keeps the text for `train`.
 
-        A second vocabulary replaces the first, and its vectors, unless `update`: then words that
-        are new and not rare in this corpus follow those that are there, which keep their ids and
-        vectors, and counts are added up. With `hs` the tree is made anew, so its nodes begin at
-        zero again. An unfinished run can then no longer be resumed.
+        A second vocabulary replaces the first one and its vectors, unless `update` is True: then
+        the known words keep their ids and vectors, new words with at least `min_count` follow them,
+        and counts are added up. With `hs` a new tree is made, and its nodes start at zero. An
+        unfinished run can no longer be resumed after this.
 
-        `corpus` and `words` as of the class; `progress_per` and `keep_raw_vocab` say nothing.
-        Raises as the class; RuntimeError for an update of nothing.
+        `corpus` and `words` as for the class; `progress_per` and `keep_raw_vocab` have no effect.
+        Raises the errors of the class; RuntimeError for an update without a vocabulary.
         """
         settings = self.state.settings
         source = self._one_source(
@@ -337,7 +336,7 @@ class WordVectorModel(Queries, abc.ABC):
         trim_rule: TrimRule | None = None,
         update: bool = False,
     ) -> None:
-        """As `build_vocab` with words that were counted before; `train` then needs a corpus."""
+        """`build_vocab` from counted words; `train` then needs a corpus."""
         self._check()
         self._check_update(update)
         counts = np.array(
@@ -363,7 +362,7 @@ class WordVectorModel(Queries, abc.ABC):
     def _check_update(self, update: bool) -> None:
         if update and not len(self):
             raise RuntimeError(
-                f"{self.state.model_name}: update needs a vocabulary, build one first"
+                f"{self.state.model_name}: update needs a vocabulary; build one first"
             )
 
     def _checked_count(self, word: Any, number: Any) -> int:
@@ -382,7 +381,7 @@ class WordVectorModel(Queries, abc.ABC):
         return given[names[0]] if names else None
 
     def set_vectors(self, vectors: Any) -> int:
-        """Replaces the vectors of those words that `vectors` has, and says how many they are.
+        """Replaces the vectors of the words that `vectors` has, and returns their number.
 
         `vectors`: a mapping of words to vectors, a gensim KeyedVectors or a model. Raises
         ValueError for vectors of another size, and for infinite ones and NaN.
@@ -397,10 +396,10 @@ class WordVectorModel(Queries, abc.ABC):
         encoding: str = "utf8",
         unicode_errors: str = "strict",
     ) -> int:
-        """Takes over the vectors of a file in word2vec's format, for the words both have.
+        """Copies vectors from a file in word2vec's format, for the words that both have.
 
-        `lockf` 0 locks those rows, so that training leaves them alone; 1 lets them go on. Returns
-        how many they are. Raises OSError, and ValueError for a damaged file or another size.
+        `lockf` 0 locks those rows, so that training does not change them; 1 does not. Returns their
+        number. Raises OSError, and ValueError for a damaged file or another size.
         """
         return self.state.intersect(fname, lockf, binary, encoding, unicode_errors)
 
@@ -418,7 +417,7 @@ class WordVectorModel(Queries, abc.ABC):
 
     @abc.abstractmethod
     def train(self, *, resume: bool = False) -> Any:
-        """Trains on the corpus read last, or goes on with an unfinished run."""
+        """Trains on the corpus read last, or continues an unfinished run."""
 
     def _training_corpus(self, source: Source | None, words: list[str] | None) -> Corpus:
         """The corpus to train on; it takes the place of the one before when all else is checked."""
@@ -484,10 +483,10 @@ class WordVectorModel(Queries, abc.ABC):
         )
 
     def finish_run(self, corpus: Source, words: list[str] | None = None) -> None:
-        """Goes on with the run that a file has left unfinished, if it has one, to its end.
+        """Continues the unfinished run of a loaded file, if it has one, to its end.
 
-        `corpus` and `words` as of the class. Raises as `train`, ValueError for another corpus than
-        that of the run.
+        `corpus` and `words` as for the class. Raises the errors of `train`, and ValueError for
+        another corpus than that of the run.
         """
         text = self._training_corpus(corpus, words)
         self.state.check_same_corpus(text)
@@ -498,18 +497,18 @@ class WordVectorModel(Queries, abc.ABC):
     # ---- files ----
 
     def save(self, path: Any, **gensims: Any) -> None:
-        """Writes everything to one safetensors file, whole or not at all: words, counts, vectors,
-        the other matrices, settings, an unfinished run, and sums by which `load` finds damage. What
-        is no part of the result is left out: the corpus, `trim_rule`, callbacks, device and
-        workers. `path` may be an open binary file. gensim's `separately`, `sep_limit`, `ignore` and
-        `pickle_protocol` say nothing: there is one file. Raises OSError.
+        """Writes one safetensors file: words, counts, vectors, the other matrices, settings, an
+        unfinished run, and checksums with which `load` detects damage. It does not contain the
+        corpus, `trim_rule`, callbacks, device and workers. An existing file is replaced only when
+        the new one is complete. `path` may be an open binary file. gensim's `separately`,
+        `sep_limit`, `ignore` and `pickle_protocol` have no effect. Raises OSError.
         """
         known = {"separately", "sep_limit", "ignore", "pickle_protocol"}
         if unknown := sorted(gensims.keys() - known):
-            raise TypeError(f"{self.state.model_name}: save has no {', '.join(unknown)}")
+            raise TypeError(f"{self.state.model_name}: save has no argument {', '.join(unknown)}")
         if not len(self):
             raise RuntimeError(
-                f"{self.state.model_name}: there is nothing to save before build_vocab"
+                f"{self.state.model_name}: there is nothing to save; call build_vocab first"
             )
         if not hasattr(path, "write"):
             checkpoint.save(path, self.state)
@@ -522,7 +521,7 @@ class WordVectorModel(Queries, abc.ABC):
 
     def save_word2vec_format(self, fname: PathLike, binary: bool = False, **options: Any) -> None:
         """Writes words and vectors for other programs, the frequent words first; arguments and
-        errors as of `seqfast.embeddings.formats.save_word2vec_format`.
+        errors as for `seqfast.embeddings.formats.save_word2vec_format`.
         """
         save_word2vec_format(
             fname, self.vectors, self.index_to_key, self.counts, binary=binary, **options
@@ -530,14 +529,15 @@ class WordVectorModel(Queries, abc.ABC):
 
     @classmethod
     def load(cls: type[M], path: Any, **runtime: Any) -> M:
-        """Reads what `save` or a checkpoint wrote; the model can be trained on.
+        """Reads a file of `save` or a checkpoint; the model can be trained further.
 
-        `runtime`: arguments of the class that a file does not carry, such as `workers`, `device`,
-        `progress`, `callbacks`, `checkpoint`; `locked` where the file has no locks. Raises OSError,
-        ValueError for what is no such file, TypeError for what the file carries, and for a corpus.
+        `runtime`: arguments of the class that the file does not contain, such as `workers`,
+        `device`, `progress`, `callbacks`, `checkpoint`; `locked` if the file has no locks. Raises
+        OSError, ValueError for another kind of file, and TypeError for arguments that the file
+        contains and for a corpus.
         """
         if texts := sorted({"corpus", "sentences", "corpus_file", "words"} & runtime.keys()):
-            raise TypeError(f"load: {', '.join(texts)} must be left to train or resume")
+            raise TypeError(f"load: pass {', '.join(texts)} to train or resume instead")
         if hasattr(path, "read"):
             with tempfile.TemporaryDirectory() as folder:
                 whole = Path(folder) / "model"
@@ -549,7 +549,8 @@ class WordVectorModel(Queries, abc.ABC):
         carried = {*settings, "initial_vectors", *({"locked"} if "locked" in stored else ())}
         if double := sorted(carried & runtime.keys()):
             raise TypeError(
-                f"{cls.state_class.model_name}: {', '.join(double)} must be left to the file {path}"
+                f"{cls.state_class.model_name}: {', '.join(double)} must not be given: the file "
+                f"{path} has it"
             )
         model = cls(**settings, **runtime)
         checkpoint.restore(model.state, stored)
@@ -567,12 +568,12 @@ class WordVectorModel(Queries, abc.ABC):
         words: list[str] | None = None,
         **runtime: Any,
     ) -> M:
-        """Goes on from a checkpoint, with the corpus it was training on, to the end planned.
+        """Continues a run from its checkpoint, on the same corpus, to the planned end.
 
-        Further checkpoints go to the same file unless `checkpoint` says otherwise; `runtime` is as
-        of `load`. A run that is finished is not gone over again. With `deterministic=True`, or with
-        one worker, the result is bit for bit that of a run without an interruption. Raises as
-        `load` and `train`, ValueError for another corpus.
+        Further checkpoints go to the same file unless `checkpoint` names another; `runtime` as for
+        `load`. A finished run is not repeated. With `deterministic=True`, or with one worker, the
+        result is bit for bit that of an uninterrupted run. Raises the errors of `load` and `train`,
+        and ValueError for another corpus.
         """
         runtime.setdefault("checkpoint", path)
         model = cls.load(path, **runtime)

@@ -147,7 +147,7 @@ class State(abc.ABC):
             place = index.get(key)
         except TypeError:
             raise TypeError(
-                f"{self.model_name}: a word must be a str or another hashable thing, or an id, "
+                f"{self.model_name}: a word must be a str, another hashable object or an id, "
                 f"got {key!r}"
             ) from None
         if place is not None:
@@ -248,14 +248,14 @@ class State(abc.ABC):
         given = np.asarray(values, np.float32)
         if given.shape != vectors.shape:
             raise ValueError(
-                f"{self.model_name}: vectors must be {list(vectors.shape)}, as they are, got "
+                f"{self.model_name}: vectors must be {list(vectors.shape)}, got "
                 f"{list(given.shape)}; add_vectors adds words"
             )
         vectors[...] = given
 
     def derived_attribute(self, name: str) -> Array:
         """Something of each word that is not kept but can be found, [V]. KeyError for others."""
-        raise KeyError(f"{self.model_name}: nothing of the name {name!r} is known of the words")
+        raise KeyError(f"{self.model_name}: words have no attribute {name!r}")
 
     def intersect(
         self, path: PathLike, lockf: float, binary: bool, encoding: str, unicode_errors: str

@@ -38,39 +38,38 @@ def read(
     words: Sequence[str] | None = None,
     known: Vocabulary | None = None,
 ) -> tuple[Vocabulary, Corpus]:
-    """The vocabulary of a corpus and the corpus encoded with it, in one reading.
+    """The vocabulary of a corpus and the encoded corpus; reads the corpus once.
 
-    An empty vocabulary is not an error here. What an iterable or `progress` raises comes through.
+    An empty vocabulary is not an error here. Errors of an iterable or of `progress` are passed on.
 
     Args:
         source: one of
-            a path or a list of paths: one sentence a line, words separated as by `str.split`,
-            UTF-8; gzip, bzip2 and xz are unpacked; bytes that are not UTF-8 become U+FFFD and are
-            counted; lines have any length; an iterable of sentences, each an iterable of str, read
-            once; `(ids, offsets)`: integers [tokens], and where sentences begin and end [sentences
-            + 1].
+            a path or a list of paths: one sentence per line, words separated as by `str.split`;
+            gzip, bzip2, xz and zstd are decompressed; lines may have any length. An iterable of
+            sentences, each an iterable of words, read once. `(ids, offsets)`: integers [tokens],
+            and the offsets where sentences begin and end, [sentences + 1].
         min_count: as in gensim, like the next three.
-        max_vocab_size: how many words are counted at a time. It takes two readings, and does
-            nothing for ids.
-        max_final_vocab: most words of the vocabulary.
+        max_vocab_size: limit of words that are counted at a time. The corpus is then read twice. No
+            effect for ids.
+        max_final_vocab: largest size of the vocabulary.
         trim_rule: `trim_rule(word, count, min_count)`.
         workers: threads that split text into words. None: torch's or OpenMP's number. The result
             does not depend on it.
-        cache_folder: where ids go that take more than `memory_limit`, four bytes a word. None:
-            where temporary files are.
+        cache_folder: folder for ids that need more than `memory_limit`, four bytes per word. None:
+            the folder for temporary files.
         memory_limit: bytes. None: half of the free memory.
-        progress: `progress(done, total or None, "bytes" or "sentences")`, called now and then.
+        progress: `progress(done, total or None, "bytes" or "sentences")`, called repeatedly.
         decoding: how the bytes of files become text, a `Decoding`.
         words: names of ids; without it id i is the word `str(i)`.
-        known: a vocabulary that stays in front of the new words, its counts raised by what is read.
-            `min_count` and the like are for the new words only.
+        known: a vocabulary whose words come first; its counts grow by the occurrences read.
+            `min_count` and the like apply to new words only.
 
     Returns:
         The vocabulary and the corpus.
 
     Raises:
         OSError: FileNotFoundError and others, naming the path or the folder.
-        TypeError: what is not a corpus.
+        TypeError: an argument that is not a corpus.
         ValueError: damaged archives, and arguments out of range.
 
     Example:
@@ -141,9 +140,9 @@ def encode(
         source: as for `read`, like the others.
         vocabulary: the words that get ids.
         workers: threads.
-        cache_folder: where ids go that take more than `memory_limit`.
+        cache_folder: folder for ids that need more than `memory_limit`.
         memory_limit: bytes.
-        progress: called now and then.
+        progress: called repeatedly.
         decoding: how the bytes of files become text, a `Decoding`.
         words: names of ids.
 
@@ -152,7 +151,7 @@ def encode(
 
     Raises:
         OSError: a file that cannot be read.
-        TypeError: what is not a corpus.
+        TypeError: an argument that is not a corpus.
         ValueError: damaged archives, and arguments out of range.
 
     Example:
@@ -190,9 +189,10 @@ def count(
 ) -> Vocabulary:
     """Every word of a corpus, whatever its count.
 
-    With `max_vocab_size` rare words are pruned as gensim does: after each sentence that leaves more
-    words than that, those that came less often than a number that begins at 1 and rises by one each
-    time, or those that `trim_rule(word, count, that number)` discards.
+    With `max_vocab_size` rare words are pruned as in gensim: after each sentence that leaves more
+    words than that, words with a count below a threshold are removed, or those that
+    `trim_rule(word, count, threshold)` discards. The threshold starts at 1 and grows by one each
+    time.
 
     Args:
         source: as for `read`, like all that follow.
@@ -208,7 +208,7 @@ def count(
 
     Raises:
         OSError: a file that cannot be read.
-        TypeError: what is not a corpus.
+        TypeError: an argument that is not a corpus.
         ValueError: damaged archives, and arguments out of range.
 
     Example:

@@ -169,7 +169,7 @@ def _check_regular(paths: Sequence[Path]) -> None:
         if os.path.exists(path) and not os.path.isfile(path):
             raise ValueError(
                 "corpus: max_vocab_size reads the source twice, so it must be a file, "
-                f"got {os.fspath(path)}, which is none"
+                f"got {os.fspath(path)}, which is not a regular file"
             )
 
 
@@ -302,7 +302,7 @@ class TokenReader:
             except TypeError:
                 raise TypeError(
                     f"corpus: word {place} of sentence {self.raw_sentences} must be a str, or "
-                    f"another hashable thing but bytes, None and NaN, got "
+                    f"another hashable object except bytes, None and NaN, got "
                     f"{type(token).__name__} {_short(token)}"
                 ) from None
 
@@ -431,7 +431,7 @@ def _check_ids(ids: Array, offsets: Array, words: Sequence[str] | None) -> None:
         got = [int(offsets[0]), int(offsets[-1])] if len(offsets) else []
         raise ValueError(f"corpus: offsets must begin with 0 and end with {len(ids)}, got {got}")
     if np.any(offsets[1:] < offsets[:-1]):
-        raise ValueError("corpus: offsets must not fall, got one below the one before it")
+        raise ValueError("corpus: offsets must not decrease, got one below its predecessor")
     if words is not None:
         _check_words(words)
     if len(ids) == 0:

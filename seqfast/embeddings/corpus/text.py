@@ -27,11 +27,11 @@ ReadingProgress = Callable[[int, int | None, str], None]
 
 _LONGEST_WORD = 1 << 30
 _HEAD = 1 << 16  # bytes by which a file is judged before anything is done with them
-_REFUSED_SHARE = 0.1  # of bytes that are no UTF-8: it is another encoding
-_FEW = 64  # bytes that are no reason to refuse a file
+_REFUSED_SHARE = 0.1  # of invalid bytes: it is another encoding
+_FEW = 64  # so few invalid bytes are always accepted
 _ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 
-# What the first bytes of a file say that is no text, and what is to be done about it.
+# First bytes of files that are not text, what they are, and the remedy.
 _NO_TEXT: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a zip archive", "unpack it first"),
     (b"PK\x05\x06", "a zip archive", "unpack it first"),
@@ -46,10 +46,10 @@ _NO_TEXT: tuple[tuple[bytes, str, str], ...] = (
     (b"\x7fELF", "a program", "pass a text"),
     (b"\x89PNG", "a picture", "pass a text"),
     (b"\xff\xd8\xff", "a picture", "pass a text"),
-    (b"\xff\xfe\0\0", "a text in UTF-32", "encoding='utf-32' reads it"),
-    (b"\0\0\xfe\xff", "a text in UTF-32", "encoding='utf-32' reads it"),
-    (b"\xff\xfe", "a text in UTF-16", "encoding='utf-16' reads it"),
-    (b"\xfe\xff", "a text in UTF-16", "encoding='utf-16' reads it"),
+    (b"\xff\xfe\0\0", "a text in UTF-32", "pass encoding='utf-32'"),
+    (b"\0\0\xfe\xff", "a text in UTF-32", "pass encoding='utf-32'"),
+    (b"\xff\xfe", "a text in UTF-16", "pass encoding='utf-16'"),
+    (b"\xfe\xff", "a text in UTF-16", "pass encoding='utf-16'"),
 )
 
 
@@ -58,10 +58,11 @@ class Decoding:
     """How bytes become text.
 
     Args:
-        encoding: a name Python knows.
-        errors: what is done about bytes that are none in it. None: each becomes U+FFFD, with a
-            warning, and a file that has many of them is refused. "replace": the same in silence.
-            "ignore": they are left out. "strict": the first one is an error.
+        encoding: the name of a Python codec.
+        errors: what to do with bytes that are invalid in it. None: each becomes U+FFFD, with a
+            warning, and a file with many of them is an error. "replace": each becomes U+FFFD,
+            without warning or error. "ignore": they are left out. "strict": the first one is an
+            error.
 
     Example:
         >>> from pathlib import Path
@@ -186,9 +187,9 @@ def feed_files(
     count = reader.invalid_bytes + wrong_elsewhere
     if first_wrong is not None and decoding.errors is None:
         warnings.warn(
-            f"corpus: {count} bytes that are no {decoding.encoding} are read as U+FFFD, the first "
-            f"in {_place(first_wrong, decoding)}; encoding= names another encoding, "
-            "errors='replace' says that this is meant",
+            f"corpus: {count} bytes are not valid {decoding.encoding} and are read as U+FFFD, the "
+            f"first in {_place(first_wrong, decoding)}; pass another encoding=, or "
+            "errors='replace' to accept this",
             UnicodeWarning,
             stacklevel=2,
         )
@@ -201,16 +202,17 @@ def _head(path: Path, kind: str, text: Any, most: int) -> bytes:
         head: bytes = text.read(most)
     for magic, what, remedy in _NO_TEXT:
         if head.startswith(magic):
-            raise ValueError(f"corpus: {os.fspath(path)} is {what}, no text: {remedy}")
+            raise ValueError(f"corpus: {os.fspath(path)} is {what}, not plain text: {remedy}")
     if head[257:262] == b"ustar":
         raise ValueError(
-            f"corpus: {os.fspath(path)} is a tar archive, no text: unpack it and pass its files"
+            f"corpus: {os.fspath(path)} is a tar archive, not plain text: unpack it and "
+            "pass its files"
         )
     if head.count(0) > max(len(head) // 20, _FEW):
         raise ValueError(
             f"corpus: {os.fspath(path)} has {head.count(0)} NUL bytes in its first {len(head)}, so "
-            "it is no text in UTF-8: encoding='utf-16-le' or 'utf-16-be' reads UTF-16 without a "
-            "mark"
+            "it is not UTF-8 text: for UTF-16 without a byte order mark pass encoding='utf-16-le' "
+            "or 'utf-16-be'"
         )
     return head.removeprefix(codecs.BOM_UTF8)
 
@@ -220,14 +222,14 @@ def _check_share(path: Path, wrong: int, read: int, decoding: Decoding) -> None:
         return
     if decoding.errors == "strict":
         raise ValueError(
-            f"corpus: {os.fspath(path)} has bytes that are no {decoding.encoding}, the first in "
-            f"{_place(path, decoding)}; encoding= names another one, errors='replace' reads on"
+            f"corpus: {os.fspath(path)} has bytes that are not valid {decoding.encoding}, the "
+            f"first in {_place(path, decoding)}; pass another encoding=, or errors='replace'"
         )
     if decoding.errors is None and wrong > max(_FEW, _REFUSED_SHARE * read):
         raise ValueError(
             f"corpus: {os.fspath(path)} seems to be in another encoding than {decoding.encoding}: "
-            f"{wrong} of its first {read} bytes are none of it, the first in "
-            f"{_place(path, decoding)}; encoding= names the right one, errors='replace' reads on"
+            f"{wrong} of its first {read} bytes are invalid, the first in "
+            f"{_place(path, decoding)}; pass the right encoding=, or errors='replace' to read it"
         )
 
 

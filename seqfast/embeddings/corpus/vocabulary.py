@@ -38,18 +38,18 @@ class Corpus:
 
 @dataclass(eq=False)
 class Vocabulary:
-    """Words by falling count, those of equal count by first occurrence; a word's place is its id.
+    """Words by decreasing count, then by first occurrence; a word's index is its id.
 
-    After `read(known=...)` the known words keep their places, and new ones follow. Special tokens,
-    such as those for padding, unknown words and the ends of a sentence, are put before the words by
-    `with_specials` or `of`; they have the first ids and the count 0.
+    After `read(known=...)` the known words keep their ids, and new ones follow. `with_specials` and
+    `of` put special tokens (for padding, unknown words, the ends of a sentence) before the words;
+    they have the first ids and the count 0.
 
     Attributes:
-        words: by falling count, behind the special tokens.
+        words: by decreasing count, after the special tokens.
         specials: the special tokens, the first of the words.
 
     Raises:
-        ValueError: counts of another length, or a word that comes twice.
+        ValueError: counts of another length, or a word that appears twice.
 
     Example:
         >>> from seqfast.embeddings import Vocabulary

@@ -1,4 +1,4 @@
-"""Bias of word vectors along a direction: found, measured, and taken out.
+"""Bias of word vectors along a direction: find, measure and remove it.
 
 Bolukbasi, Chang, Zou, Saligrama & Kalai, Man is to computer programmer as woman is to homemaker?
 Debiasing word embeddings. NIPS 2016. Caliskan, Bryson & Narayanan, Semantics derived automatically
@@ -10,8 +10,8 @@ naming its rows, or ids in place of words. What comes back is a new WordVectors,
 same library on the same device; nothing is changed in place. Word lists are arguments. Words that
 are not there are all named in a KeyError; `missing="ignore"` leaves them out, and pairs with them.
 
-What these methods take out is the bias along one direction; Gonen & Goldberg 2019 (Lipstick on a
-pig) show that words of one bias stay neighbours.
+These methods remove the bias along one direction. Gonen & Goldberg 2019 (Lipstick on a pig) show
+that words that shared a bias stay neighbours.
 """
 
 from seqfast.embeddings.debias.measures import (

@@ -25,8 +25,8 @@ class Weat(NamedTuple):
         effect_size: the difference of the mean associations over their standard deviation, -2 to 2.
         p_value: one-sided.
         statistic: the difference of the sums of associations: WEFE's WEAT.
-        exact: whether all partitions were looked at.
-        partitions: how many were.
+        exact: whether all partitions were used.
+        partitions: how many were used.
 
     Example:
         >>> from seqfast.embeddings.debias import Weat
@@ -69,25 +69,25 @@ def direct_bias(
     words: Sequence[str] | None = None,
     missing: str = "raise",
 ) -> float:
-    """The mean of |cos(w, g)|**strictness over words that should have none of it: 0 to 1.
+    """The mean of |cos(w, g)|**strictness over words that should be neutral: 0 to 1.
 
-    DirectBias of Bolukbasi et al. 2016. With several directions in `g`, the length of the part of w
-    in their space.
+    DirectBias of Bolukbasi et al. 2016. With several directions in `g`, the length of the
+    projection of w onto their space takes the place of |cos|.
 
     Args:
         vectors: see `seqfast.embeddings.debias`.
         g: [size], of any length but 0, or several directions [k, size].
-        neutral: words or ids that should have no part along `g`.
-        strictness: c of the paper; 0 counts the words that have any.
+        neutral: words or ids that should have no component along `g`.
+        strictness: c of the paper; 0 counts the words with any bias.
         words: names of the rows of an array.
-        missing: "ignore" leaves words out that have no vector.
+        missing: "ignore" leaves out words without a vector.
 
     Returns:
         The mean.
 
     Raises:
         KeyError: names all words without a vector.
-        TypeError: other things than words and vectors.
+        TypeError: arguments that are not words or vectors.
         ValueError: a direction of length 0 or another size, vectors of length 0, and an empty list.
 
     Example:
@@ -115,8 +115,8 @@ def indirect_bias(
 ) -> float:
     """The share that `g` has in the similarity of two words (beta of Bolukbasi et al. 2016).
 
-    (w . v - cos(w', v')) / w . v of unit vectors, where w' and v' are without their parts along
-    `g`; negative where they are closer without.
+    (w . v - cos(w', v')) / w . v of unit vectors, where w' and v' are without their components
+    along `g`; negative if w' and v' are closer than w and v.
 
     Args:
         vectors: see `seqfast.embeddings.debias`.
@@ -130,8 +130,8 @@ def indirect_bias(
 
     Raises:
         KeyError: a word without a vector.
-        TypeError: other things than words and vectors.
-        ValueError: w . v is 0, or nothing is left of a word; a direction that is none.
+        TypeError: arguments that are not words or vectors.
+        ValueError: w . v is 0, a word lies along `g`, or a direction has length 0.
 
     Example:
         >>> import numpy as np
@@ -150,7 +150,7 @@ def indirect_bias(
     both = float((units[0] * units[1]).sum())
     if not abs(both) > 1e-12 or not float(size.min()) > 1e-9:
         raise ValueError(
-            f"indirect_bias: {first!r} and {second!r} must have a similarity, and a part outside g"
+            f"indirect_bias: {first!r} and {second!r} must not be orthogonal, nor lie along g"
         )
     left = left / size
     return (both - float((left[0] * left[1]).sum())) / both
@@ -172,12 +172,12 @@ def weat(
     """The word embedding association test of Caliskan et al. 2017.
 
     The association of a word is its mean cosine with `a` minus that with `b`. The effect size is
-    the mean association of `x` minus that of `y`, over the standard deviation of all of them (of
-    the population, as in WEFE). The p-value is the share of the partitions of x and y into two sets
-    of their sizes with a larger statistic than they have themselves: of all partitions where there
-    are at most `exact_limit`, else of `partitions` drawn with `seed`, (larger + 1) / (drawn + 1).
-    Where associations differ by the rounding of float32 alone, as after `hard` with all of `a` and
-    `b` equalised, the effect size is 0 and the p-value 1.
+    the mean association of `x` minus that of `y`, divided by the standard deviation of all of them
+    (of the population, as in WEFE). The p-value is the share of partitions of x and y into two sets
+    of their sizes that have a larger statistic than x and y: among all partitions if there are at
+    most `exact_limit`, else among `partitions` drawn with `seed`, (larger + 1) / (drawn + 1). If
+    associations differ only by float32 rounding, as after `hard` with all of `a` and `b` equalised,
+    the effect size is 0 and the p-value 1.
 
     Args:
         vectors: see `seqfast.embeddings.debias`.
@@ -186,17 +186,17 @@ def weat(
         a: attribute words, such as "he", "him".
         b: attribute words of another kind, such as "she", "her".
         partitions: how many are drawn.
-        exact_limit: the most that are all looked at.
+        exact_limit: up to this many partitions, all are used.
         seed: of the draws.
         words: names of the rows of an array.
-        missing: "ignore" leaves words out that have no vector.
+        missing: "ignore" leaves out words without a vector.
 
     Returns:
         `Weat`: effect_size, p_value, statistic, exact, partitions.
 
     Raises:
         KeyError: names all words without a vector.
-        TypeError: other things than words and vectors.
+        TypeError: arguments that are not words or vectors.
         ValueError: empty lists, words that are in x and in y, vectors of length 0.
 
     Example:
@@ -261,25 +261,25 @@ def analogies(
 ) -> list[Analogy]:
     """Pairs of words that differ as `pair` does: the probe of Bolukbasi et al. 2016.
 
-    Of all x and y whose unit vectors are at most `delta` apart, the pairs of largest
-    cos(a - b, x - y), a and b being `pair`; of each word as the first, and as the second, only the
-    best. What is found shows which stereotypes the vectors have.
+    Among all x and y whose unit vectors are at most `delta` apart, finds the pairs with the largest
+    cos(a - b, x - y), where a and b are `pair`. Each word appears only once as the first and once
+    as the second of a pair. The pairs show which stereotypes the vectors have.
 
     Args:
         vectors: see `seqfast.embeddings.debias`.
         pair: such as ("she", "he").
-        topn: how many, at most.
-        delta: largest distance; at 1, the paper's, x and y are at most 60 degrees apart.
-        restrict_vocab: only so many words, the first ones; time grows with their square.
+        topn: largest number of pairs.
+        delta: largest distance; at 1 (as in the paper) x and y are at most 60 degrees apart.
+        restrict_vocab: use only this many of the first words; time grows with the square.
         words: names of the rows of an array.
 
     Returns:
-        A list of `Analogy` of words (ids, where there are no words) and score, the best first.
+        A list of `Analogy` with words (ids if there are no words) and score, the best first.
 
     Raises:
         KeyError: words without a vector.
-        TypeError: other things than words and vectors.
-        ValueError: numbers that cannot be, a pair of equal vectors.
+        TypeError: arguments that are not words or vectors.
+        ValueError: numbers out of range, a pair of equal vectors.
 
     Example:
         >>> import numpy as np

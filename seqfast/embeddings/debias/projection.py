@@ -34,7 +34,7 @@ def direction(
         pairs: such as [("woman", "man"), ("she", "he")]; more than two words make a set.
         components: how many; the first explains most of the differences.
         words: names of the rows of an array.
-        missing: "ignore" leaves words out that have no vector.
+        missing: "ignore" leaves out words without a vector.
 
     Returns:
         float64 [size] of length 1, or [components, size] with orthonormal rows where that is above
@@ -43,7 +43,7 @@ def direction(
     Raises:
         KeyError: names all words without a vector.
         ValueError: too few pairs, pairs that do not differ, vectors of length 0.
-        TypeError: other things than words and vectors.
+        TypeError: arguments that are not words or vectors.
 
     Example:
         >>> import numpy as np
@@ -86,23 +86,24 @@ def neutralize(
     words: Sequence[str] | None = None,
     missing: str = "raise",
 ) -> Any:
-    """Takes the part along `g` out of the vectors of some words (Bolukbasi et al. 2016, step 1).
+    """Removes the component along `g` from some words (Bolukbasi et al. 2016, step 1).
 
-    Each becomes w - (w . g) g, no longer scaled to length 1: `hard` does that. Other words stay.
+    Each becomes w - (w . g) g, not rescaled to length 1 (`hard` does that). Other words are
+    unchanged.
 
     Args:
         vectors: see `seqfast.embeddings.debias`.
-        g: [size], of any length but 0, or several directions [k, size]; as of `direction`.
+        g: [size], of any length but 0, or several directions [k, size]; see `direction`.
         neutral: words or ids.
         words: names of the rows of an array.
-        missing: "ignore" leaves words out that have no vector.
+        missing: "ignore" leaves out words without a vector.
 
     Returns:
         A WordVectors, or an array as `vectors`.
 
     Raises:
         KeyError: names all words without a vector.
-        TypeError: other things than words and vectors.
+        TypeError: arguments that are not words or vectors.
         ValueError: a direction of length 0 or another size, vectors of length 0, and
             words of which nothing would be left.
 
@@ -144,26 +145,26 @@ def equalize(
     words: Sequence[str] | None = None,
     missing: str = "raise",
 ) -> Any:
-    """Makes the words of each pair differ along `g` alone (Bolukbasi et al. 2016, step 2).
+    """Makes the words of each pair differ only along `g` (Bolukbasi et al. 2016, step 2).
 
-    Each pair (or larger set) gets unit vectors with one part in common outside of `g`, so that any
-    word without a part along `g` is equally far from both. Other words stay.
+    Each pair (or larger set) gets unit vectors with a common component outside of `g`, so that any
+    word without a component along `g` is equally far from both. Other words are unchanged.
 
     Args:
         vectors: see `seqfast.embeddings.debias`.
-        g: [size], of any length but 0, or several directions [k, size]; as of `direction`.
-        pairs: as of `direction`, of words that come once.
+        g: [size], of any length but 0, or several directions [k, size]; see `direction`.
+        pairs: as for `direction`; no word may appear twice.
         words: names of the rows of an array.
-        missing: "ignore" leaves words out that have no vector.
+        missing: "ignore" leaves out words without a vector.
 
     Returns:
         A WordVectors, or an array as `vectors`.
 
     Raises:
         KeyError: names all words without a vector.
-        TypeError: other things than words and vectors.
+        TypeError: arguments that are not words or vectors.
         ValueError: a direction of length 0 or another size, vectors of length 0, and
-            pairs that `g` does not tell apart.
+            pairs whose words do not differ along `g`.
 
     Example:
         >>> import numpy as np
@@ -190,7 +191,7 @@ def _equalize(table: Table, basis: Array, sets: list[list[int]], changed: Array)
         spread = lengths(along)
         if not float(spread.min()) > _SMALL:
             names = ", ".join(table.name(row) for row in rows)
-            raise ValueError(f"{table.operation}: g must tell apart {names}, which it does not")
+            raise ValueError(f"{table.operation}: {names} must differ along g, but they do not")
         common = mean - (mean @ basis.T) @ basis
         common = common - (common @ basis.T) @ basis
         rest = max(1.0 - float((common * common).sum()), 0.0) ** 0.5
@@ -207,28 +208,29 @@ def hard(
     words: Sequence[str] | None = None,
     missing: str = "raise",
 ) -> Any:
-    """Hard debiasing of Bolukbasi et al. 2016: all words but some neutralised, pairs equalised.
+    """Hard debiasing of Bolukbasi et al. 2016: neutralises all words except specific ones,
+    equalises pairs.
 
-    Vectors are scaled to length 1; those of all words that are not in `specific`, nor in pairs,
-    lose their part along the direction of `definitional`, and are scaled again; then the pairs are
+    Vectors are scaled to length 1. Words that are neither in `specific` nor in pairs lose their
+    component along the direction of `definitional`, and are scaled again. Then the pairs are
     equalised.
 
     Args:
         vectors: see `seqfast.embeddings.debias`.
-        definitional: pairs that say what the bias is; see `direction`.
-        equalized: pairs that shall differ along the direction alone.
-        specific: words that rightly have it, such as "beard" or "queen".
-        g: the direction, where it is known already; `definitional` is not looked at then.
+        definitional: pairs that define the bias; see `direction`.
+        equalized: pairs that should differ only along the direction.
+        specific: words that may have the bias, such as "beard" or "queen".
+        g: the direction, if it is already known; `definitional` is then ignored.
         words: names of the rows of an array.
-        missing: "ignore" leaves words out that have no vector. The paper's lists have
-            words that few vocabularies have.
+        missing: "ignore" leaves out words without a vector. The paper's lists have
+            words that are rare in vocabularies.
 
     Returns:
         A WordVectors, or an array as `vectors`, with unit vectors.
 
     Raises:
         KeyError: names all words without a vector.
-        TypeError: other things than words and vectors.
+        TypeError: arguments that are not words or vectors.
         ValueError: as `direction`, `neutralize` and `equalize`.
 
     Example:
@@ -265,28 +267,28 @@ def soft(
     words: Sequence[str] | None = None,
     missing: str = "raise",
 ) -> Any:
-    """Soft debiasing of Bolukbasi et al. 2016: one linear map that weighs bias against closeness.
+    """Soft debiasing of Bolukbasi et al. 2016: a linear map that trades bias against closeness.
 
-    With W all unit vectors as columns, N those of the neutral words and B the direction: T
-    minimises |(TW)'(TW) - W'W|^2 + strength |(TN)'(TB)|^2, Frobenius norms; W becomes TW, scaled to
-    length 1. The problem is one of least squares in T'T, and is solved as such by conjugate
-    gradients; eigenvalues below 0, which no T has, become 0.
+    With W all unit vectors as columns, N those of the neutral words and B the direction, T
+    minimises |(TW)'(TW) - W'W|^2 + strength |(TN)'(TB)|^2 (Frobenius norms); W becomes TW, scaled
+    to length 1. This is a least-squares problem in T'T, which conjugate gradients solve; negative
+    eigenvalues, which are impossible for T'T, become 0.
 
     Args:
         vectors: see `seqfast.embeddings.debias`.
-        g: [size], of any length but 0, or several directions [k, size]; as of `direction`.
-        neutral: words or ids that shall lose their part along `g`.
-        strength: of that wish; 0 changes nothing but lengths. The paper has 0.2, but the first
-            term has a part for each pair of words: the more words there are, the less that does.
+        g: [size], of any length but 0, or several directions [k, size]; see `direction`.
+        neutral: words or ids that should lose their component along `g`.
+        strength: weight of the bias term; 0 changes only lengths. The paper uses 0.2. The first
+            term sums over all pairs of words, so more words need a larger strength.
         words: names of the rows of an array.
-        missing: "ignore" leaves words out that have no vector.
+        missing: "ignore" leaves out words without a vector.
 
     Returns:
         A WordVectors, or an array as `vectors`, with unit vectors.
 
     Raises:
         KeyError: names all words without a vector.
-        TypeError: other things than words and vectors.
+        TypeError: arguments that are not words or vectors.
         ValueError: a direction of length 0 or another size, vectors of length 0, and a
             strength below 0.
 

@@ -38,7 +38,7 @@ class Table:
         self._holder = holder if hasattr(holder, "index_to_key") else None
         if self._holder is not None:
             if words is not None:
-                raise TypeError(f"{operation}: words must be left to vectors, which have their own")
+                raise TypeError(f"{operation}: words must be None: vectors have their own words")
             words = holder.index_to_key
         self.given = holder.vectors if self._holder is not None else vectors
         library_of(self.given, operation, "vectors")
@@ -72,7 +72,7 @@ class Table:
         if isinstance(key, str):
             if self._index is None:
                 raise TypeError(
-                    f"{self.operation}: an array needs words= to be asked for {key!r}, or ids"
+                    f"{self.operation}: pass words= with an array to look up {key!r}, or pass ids"
                 )
             row: int | None = self._index.get(key)
             return row

@@ -25,7 +25,7 @@ _WANTED = (
 
 
 def load_any(path: PathLike, limit: int | None = None) -> tuple[Loaded, str]:
-    """Words and vectors of a file, and what it was taken for; see `WordVectors.load`."""
+    """Words and vectors of a file, and its format; see `WordVectors.load`."""
     reading = FileReading(os.fspath(path), "utf-8", "replace")
     with reading.damage_named(), open_by_suffix(path) as file:
         head = file.read(1 << 16)
@@ -74,7 +74,7 @@ def _of_ours(path: PathLike, reading: FileReading) -> Loaded:
             if len(words) != len(vectors) or len(counts) != len(words):
                 raise ValueError(f"{len(words)} words, {len(vectors)} vectors")
         return Loaded(words, vectors, counts)
-    raise reading.damaged(f"it is a safetensors file, but none of seqfast's models ({problems[0]})")
+    raise reading.damaged(f"it is a safetensors file, but not a seqfast model ({problems[0]})")
 
 
 def _first(loaded: Loaded, limit: int | None) -> Loaded:

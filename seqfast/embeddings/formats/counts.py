@@ -41,7 +41,7 @@ def load_counts(
             if not parts:
                 continue
             if len(parts) != 2 or not re.fullmatch(rb"\d{1,18}", parts[1]):
-                raise reading.damaged(f"line {number} is no word and count: {line[:80]!r}")
+                raise reading.damaged(f"line {number} is not a word and count: {line[:80]!r}")
             counts[reading.word(parts[0])] = int(parts[1])
     return counts
 

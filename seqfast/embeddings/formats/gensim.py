@@ -44,7 +44,7 @@ def to_gensim(vectors: Any, words: Sequence[str], counts: Any = None) -> Any:
     result.index_to_key = list(words)
     result.key_to_index = {word: place for place, word in enumerate(result.index_to_key)}
     if len(result.key_to_index) != len(words):
-        raise ValueError("to_gensim: words must differ, got one twice")
+        raise ValueError("to_gensim: words must be distinct, got one twice")
     result.vectors = vectors
     result.next_index = len(words)
     if counts is not None:
@@ -154,7 +154,7 @@ class _Unpickler(pickle.Unpickler):
             harmless = isinstance(found, type) or name == "call_on_class_only"
             if module.partition(".")[0] != "gensim" or harmless:
                 return found
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of a model")
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a model's file")
 
 
 _OF_NUMPY = {"_reconstruct", "ndarray", "dtype", "scalar", "RandomState", "MT19937"}

@@ -166,7 +166,7 @@ def read(path: PathLike, kind: FileKind) -> StoredFile:
                 path,
                 kind,
                 (
-                    "its first 8 bytes are no length of a header; "
+                    "its first 8 bytes are not the length of a header; "
                     "seqfast.embeddings.WordVectors.load reads word vectors of other programs"
                 ),
             )

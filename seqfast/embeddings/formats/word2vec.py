@@ -35,17 +35,17 @@ def load_word2vec_format(
 ) -> Loaded:
     r"""Reads a file of word2vec.c, gensim or GloVe (text with `no_header`).
 
-    .gz, .bz2 and .xz are unpacked. Of words that come twice the first one is kept. It never takes
-    more memory than the content needs.
+    .gz, .bz2 and .xz are decompressed. If a word appears twice, the first one is kept. A wrong
+    header does not make it allocate more memory than the content needs.
 
     Args:
         path: of the file.
-        fvocab: a file of words and counts; words that it does not have count 0.
+        fvocab: a file of words and counts; words that are not in it get the count 0.
         binary: float32 after each word and a space, with or without newlines between words. In text
             a word may contain spaces.
         encoding: of the words.
-        unicode_errors: as for `bytes.decode`. word2vec.c cuts long words, maybe within a letter.
-        limit: only the first so many words.
+        unicode_errors: as for `bytes.decode`. word2vec.c may cut long words within a character.
+        limit: read only this many of the first words.
         no_header: the file has no first line with the numbers of words and features.
 
     Returns:
@@ -103,16 +103,15 @@ def save_word2vec_format(
 ) -> None:
     r"""Writes a file of words and vectors as gensim's `save_word2vec_format`, byte for byte.
 
-    Packed where `path` ends in .gz, .bz2 or .xz. After an error or a full disk `path` is what it
-    was.
+    Compressed if `path` ends in .gz, .bz2 or .xz. After an error an existing file is unchanged.
 
     Args:
         path: of the file.
-        vectors: float32 [V, size], or what converts to it. Text has for each number the fewest
-            digits that identify it.
+        vectors: float32 [V, size], or convertible to it. In text each number has the fewest digits
+            that identify it.
         words: [V].
-        counts: [V]; with them the frequent words come first.
-        fvocab: a file that gets the words with their counts.
+        counts: [V]; with counts, the frequent words come first.
+        fvocab: a file to write words and counts to.
         binary: word2vec's binary format.
         encoding: of the words.
         unicode_errors: as for `str.encode`.
@@ -121,8 +120,8 @@ def save_word2vec_format(
     Raises:
         OSError: a file that cannot be written.
         ValueError: shapes that do not fit, `fvocab` without `counts`, and a word that could not be
-            read again: an empty one, or one with a newline, a space at its ends or, if `binary`,
-            anywhere.
+            read back: an empty one, or one with a newline, a space at its ends or, if `binary`, any
+            space.
 
     Example:
         >>> from pathlib import Path
@@ -200,8 +199,8 @@ def _check_room(reading: FileReading, path: PathLike, file: BinaryIO, rows: int,
     left = os.stat(path).st_size - file.tell()
     if rows * (4 * size + 1) > left:
         raise reading.damaged(
-            f"{rows} vectors of {size} columns do not fit into the {left} bytes behind line 1; "
-            "the file is cut short, or its header is wrong"
+            f"{rows} vectors of {size} columns do not fit into the {left} bytes after line 1; "
+            "the file is truncated, or its header is wrong"
         )
 
 
@@ -245,7 +244,7 @@ def _read_binary(
             if space < 0 or len(data) - space - 1 < row_bytes:
                 break
             if not names and looks_like_text(data[space + 1 : space + 1 + row_bytes]):
-                raise reading.damaged("it is a text file, which binary=False reads")
+                raise reading.damaged("it is a text file; pass binary=False")
             names.append(data[start:space])
             places.append(space + 1)
             start = space + 1 + row_bytes

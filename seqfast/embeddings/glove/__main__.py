@@ -1,4 +1,4 @@
-"""The command line of GloVe: the authors' four tools with their flags, and all of it at once.
+"""The command line of GloVe: the authors' four tools with their flags, and `train` for all four.
 
 `python -m seqfast.embeddings.glove vocab_count|cooccur|shuffle|glove|train -flag value ...`
 """

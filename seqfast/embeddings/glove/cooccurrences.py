@@ -35,18 +35,18 @@ _LEAST_TOKENS = 1 << 16  # of a run
 
 @dataclass(frozen=True, eq=False)
 class Cooccurrences:
-    """How often words stand near each other: a sparse matrix in rows, words by id.
+    """How often words occur near each other: a sparse matrix (CSR), words by id.
 
     Attributes:
-        offsets: int64 [V + 1]; row r is what lies from offsets[r] to offsets[r + 1].
-        columns: int32 [entries], rising in each row.
+        offsets: int64 [V + 1]; row r has the entries from offsets[r] to offsets[r + 1].
+        columns: int32 [entries], increasing in each row.
         values: float64 [entries], above 0.
-        words: [V], where they are known: a file of the C tools has none.
-        source: the fingerprint of the text that was counted, and how; else of the matrix itself.
+        words: [V], if they are known: a file of the C tools has none.
+        source: the fingerprint of the text and of the counting options; else of the matrix itself.
 
     Raises:
-        ValueError: arrays that do not fit each other, a column that is no word, a value that is not
-            above 0 and finite.
+        ValueError: arrays that do not fit each other, a column that is not an id, a value that is
+            not above 0 and finite.
 
     Example:
         >>> import seqfast
@@ -66,7 +66,7 @@ class Cooccurrences:
         if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or offsets[-1] != entries:
             raise ValueError(f"Cooccurrences: offsets must go from 0 to {entries}")
         if len(self.values) != entries or (np.diff(offsets) < 0).any():
-            raise ValueError("Cooccurrences: offsets must not fall, and each entry has a value")
+            raise ValueError("Cooccurrences: offsets must not decrease, and each entry has a value")
         if self.words is not None and len(self.words) != len(self):
             raise ValueError(f"Cooccurrences: words must be {len(self)}, got {len(self.words)}")
         if entries:
@@ -102,7 +102,7 @@ class Cooccurrences:
     # ---- files ----
 
     def save(self, path: PathLike) -> None:
-        """Writes matrix and words to a safetensors file, whole or not at all. Raises OSError."""
+        """Writes matrix and words to a safetensors file; after an OSError the old file is kept."""
         tensors = {
             "offsets": self.offsets,
             "columns": np.ascontiguousarray(self.columns).view(np.uint8),
@@ -115,7 +115,7 @@ class Cooccurrences:
 
     @classmethod
     def load(cls, path: PathLike) -> Cooccurrences:
-        """Reads what `save` wrote. Raises OSError, and ValueError for what is no such file."""
+        """Reads a file of `save`. Raises OSError, and ValueError for another kind of file."""
         stored = safetensors.read(path, FILE)
         with stored.damage_named("its arrays"):
             words = None
@@ -136,7 +136,7 @@ class Cooccurrences:
 
     def save_c_format(self, path: PathLike) -> None:
         """Writes the records of the C tools of Pennington et al., {int32 word1, int32 word2,
-        float64 value}, words from 1, rising; whole or not at all. Raises OSError."""
+        float64 value}, words from 1, in rising order. After an OSError the old file is kept."""
         with atomic_file(path) as file:
             for records in self.records():
                 file.write(records.data)
@@ -154,12 +154,12 @@ class Cooccurrences:
 
     @classmethod
     def load_c_format(cls, path: PathLike, words: int | Sequence[str]) -> Cooccurrences:
-        """Reads records of the C tools, in any order; of a pair that comes twice the values are
+        """Reads records of the C tools, in any order; the values of a pair that appears twice are
         added.
 
-        `words`: the words of the vocabulary the file was made with, or how many they are; the file
-        itself knows numbers only. Raises OSError; ValueError for a file that is cut, or has a word
-        beyond the vocabulary, or a value that is not above 0 and finite.
+        `words`: the words of the vocabulary that the file was made with, or their number; the file
+        contains only numbers. Raises OSError; ValueError for a truncated file, a word outside the
+        vocabulary, or a value that is not above 0 and finite.
         """
         count = words if isinstance(words, int) else len(words)
         with open(path, "rb") as file:
@@ -167,7 +167,7 @@ class Cooccurrences:
             if size % RECORD.itemsize:
                 raise ValueError(
                     f"{OPERATION}: {os.fspath(path)} must be records of {RECORD.itemsize} bytes, "
-                    f"got {size} bytes: it is cut, or of another kind"
+                    f"got {size} bytes: it is truncated, or of another kind"
                 )
             records = np.fromfile(file, RECORD)
         return cls.of_records(os.fspath(path), records, count, words)
@@ -182,8 +182,8 @@ class Cooccurrences:
             if len(numbers) and not 1 <= numbers.min() <= numbers.max() <= count:
                 raise ValueError(
                     f"{OPERATION}: {name} must have {which} from 1 to the {count} words of the "
-                    f"vocabulary, got {numbers.min()} to {numbers.max()}: it is of another "
-                    "vocabulary, or damaged"
+                    f"vocabulary, got {numbers.min()} to {numbers.max()}: it belongs to another "
+                    "vocabulary, or is damaged"
                 )
         keys = (rows.astype(np.int64) - 1) * count + (columns - 1)
         values = records["value"]

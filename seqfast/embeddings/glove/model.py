@@ -1,4 +1,4 @@
-"""GloVe: word vectors from how often words stand near each other."""
+"""GloVe: word vectors from how often words occur near each other."""
 
 from __future__ import annotations
 
@@ -33,62 +33,63 @@ Array = npt.NDArray[Any]
 class GloVe(WordVectorModel):
     """Word vectors of Pennington, Socher & Manning 2014, trained on the co-occurrences of a text.
 
-    `GloVe(corpus)` reads a corpus, builds its vocabulary, counts which words stand within `window`
-    words of each other, and trains; `GloVe()` waits for `build_vocab` and `train`.
+    `GloVe(corpus)` reads a corpus, builds its vocabulary, counts which words occur within `window`
+    words of each other, and trains. After `GloVe()` call `build_vocab` and `train`.
 
-    `vectors` come of the matrices that train, `word_vectors` and `context_vectors`, `word_biases`
-    and `context_biases`; what is written to them moves both when training goes on. In callbacks
-    and `Progress` an effective word, and an example, is an entry of the matrix of co-occurrences.
+    Training fits `word_vectors`, `context_vectors`, `word_biases` and `context_biases`; `vectors`
+    combines the first two. If you change `vectors`, further training starts from word and context
+    vectors that are moved by the same change. In callbacks and `Progress` an effective word, and an
+    example, is an entry of the co-occurrence matrix.
 
     Args:
         corpus: a path or a list of paths, one sentence a line; an iterable of lists of words; or
-            (ids, offsets) with `words`. As of `seqfast.Word2Vec`.
-        sentences: means the same.
-        corpus_file: means the same.
+            (ids, offsets) with `words`. As for `seqfast.Word2Vec`.
+        sentences: the same as `corpus`.
+        corpus_file: the same as `corpus`.
         words: names of ids.
-        vector_size: columns of a vector.
-        window: words on each side that a word meets; the one at distance k counts 1 / k.
+        vector_size: size of a vector.
+        window: words on each side that count as neighbours; a word at distance k counts 1 / k.
         min_count: rarer words are left out.
-        x_max: the count from which on an entry has the weight 1.
-        alpha: below, it has the weight (x / x_max)**alpha.
+        x_max: entries with at least this count have weight 1.
+        alpha: entries with a smaller count x have the weight (x / x_max)**alpha.
         learning_rate: of AdaGrad.
-        epochs: how often training goes through all entries.
-        symmetric: words before a word count as those behind it; else a row's columns follow it.
-        distance_weighting: False: each counts 1, at any distance.
-        combine: what `vectors` are: "mean", (word + context) / 2; "sum"; "words" alone. Cosines are
-            the same for "mean" and for "sum", which the authors' program writes.
-        grad_clip: a gradient's components are cut off there, as in the authors' program.
-        max_vocab_size: different words that counting holds at once; None: all.
-        max_final_vocab: the vocabulary's size, at most; None: any.
-        trim_rule: gensim's: decides on words one by one.
-        seed: of first values and of the order of entries.
-        workers: threads; None for as many as other operations take.
+        epochs: passes over all entries.
+        symmetric: count words on both sides; False: only the words before it are counted.
+        distance_weighting: False: each neighbour counts 1, at any distance.
+        combine: `vectors` is "mean": (word + context) / 2; "sum", as in the authors' program; or
+            "words": word vectors only. "mean" and "sum" have the same cosines.
+        grad_clip: limit of a gradient's components, as in the authors' program.
+        max_vocab_size: limit of words while counting; None: no limit.
+        max_final_vocab: largest size of the vocabulary; None: no limit.
+        trim_rule: gensim's: decides for each word whether it is kept.
+        seed: of initial values and of the order of entries.
+        workers: threads; None: the same number as other operations.
         deterministic: the result is the same, bit for bit, for any number of workers and any
             memory_limit, whether or not this is True.
         device: "cpu", "cuda" or "cuda:1".
-        locked: words, ids or a bool array [V]: rows of words and contexts that stay as they are.
-        initial_vectors: a mapping of words to vectors, or what has words and vectors.
-        checkpoint: a file that is replaced now and then; `GloVe.resume` goes on from it. The first
-            one is written before counting.
+        locked: words, ids or a bool array [V]: rows of words and contexts that are not trained.
+        initial_vectors: a mapping of words to vectors, or a model or KeyedVectors.
+        checkpoint: a file that is written repeatedly; `GloVe.resume` continues from it. The first
+            checkpoint is written before counting.
         checkpoint_every: seconds, or "epoch".
-        distributed: shares the work with the processes torchrun has started; see
+        distributed: share the work with the processes that torchrun has started; see
             `seqfast.embeddings.distributed`.
         process_group: the same, with a group of torch.distributed.
-        tokens_per_period: strata of an epoch between two meetings of the processes.
-        cache_folder: for what memory_limit leaves no room for: files without a name.
-        memory_limit: bytes that reading, counting and the entries as they are trained take, each.
-            None: half of what is free.
-        progress: shows a bar.
+        tokens_per_period: strata of an epoch after which processes exchange changes.
+        cache_folder: folder for temporary files of data beyond memory_limit.
+        memory_limit: bytes for reading, for counting and for the entries in training, each.
+            None: half of the free memory.
+        progress: show a bar.
         callbacks: see `seqfast.embeddings.callbacks`.
         comment: kept with the model.
 
     Raises:
         TypeError: arguments of a wrong type.
-        ValueError: arguments that cannot be, an empty corpus, a vocabulary that `min_count` leaves
-            nothing of, a text in which no word has a neighbour.
+        ValueError: arguments out of range, an empty corpus or vocabulary, a text in which no word
+            has a neighbour.
         OSError: files that cannot be read, a disk that is full.
         FloatingPointError: the loss becomes infinite or NaN.
-        Interrupted: Ctrl-C, in counting too.
+        Interrupted: Ctrl-C, also while counting.
 
     Example:
         >>> import seqfast
@@ -205,7 +206,7 @@ class GloVe(WordVectorModel):
 
     @property
     def cooccurrences(self) -> Cooccurrences | None:
-        """What it was trained on last; no file of `save` carries it, it has its own `save`."""
+        """The latest training data. `save` of the model does not write it; use its own `save`."""
         return self.state.cooccurrences
 
     @property
@@ -245,27 +246,27 @@ class GloVe(WordVectorModel):
     ) -> tuple[int, int]:
         """Counts and trains for some epochs (None: `self.epochs`); returns (entries, raw words).
 
-        `corpus` None is the one that was read last; `cooccurrences` are taken in its place, as
-        `Cooccurrences.load` or `load_c_format` reads them. `callbacks` None are those of the class.
-        `resume=True` goes on with the run that Ctrl-C or an error has ended, on the same corpus or
-        co-occurrences, to the end that was planned.
+        `corpus` None: the one that was read last. `cooccurrences` replaces it; see
+        `Cooccurrences.load` and `load_c_format`. `callbacks` None: those of the constructor.
+        `resume=True` continues the run that Ctrl-C or an error ended, on the same corpus or
+        co-occurrences, to the planned end.
 
-        Raises RuntimeError without a vocabulary, or nothing to resume; ValueError for a corpus
-        without a word of the vocabulary, for co-occurrences of another vocabulary, and for another
-        corpus than that of the run to be resumed; FloatingPointError where the loss becomes
-        infinite or NaN: that run cannot be resumed, but a checkpoint from before can.
+        Raises RuntimeError without a vocabulary or a run to resume; ValueError for a corpus without
+        a word of the vocabulary, for co-occurrences of another vocabulary, and for another corpus
+        than that of the run to resume; FloatingPointError if the loss becomes infinite or NaN: you
+        cannot resume that run, but an earlier checkpoint.
         """
         if not len(self):
-            raise RuntimeError("GloVe: train needs a vocabulary, call build_vocab first")
+            raise RuntimeError("GloVe: train needs a vocabulary; call build_vocab first")
         if self.state.kernels is not None:
-            raise RuntimeError("GloVe: train was called while it runs")
+            raise RuntimeError("GloVe: train was called while it is running")
         if corpus is not None and cooccurrences is not None:
             raise TypeError("GloVe: corpus and cooccurrences must not both be given")
         self._check()
         listeners = self.callbacks if callbacks is None else checked_callbacks(OPERATION, callbacks)
         unfinished = self.state.run
         if resume and epochs is not None:
-            raise ValueError("GloVe: resume goes on as planned, without epochs")
+            raise ValueError("GloVe: epochs must be None with resume=True, which runs to the end")
         if resume and unfinished is None:
             raise RuntimeError("GloVe: there is no unfinished run to resume")
         # Raises while the text is unread and an unfinished run is still there.

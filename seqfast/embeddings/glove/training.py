@@ -119,7 +119,7 @@ def cooccurrences_of(state: GloVeState, corpus: Corpus) -> Cooccurrences:
         )
     if not len(counted.columns):
         raise ValueError(
-            f"{OPERATION}: corpus must have words beside each other, got none in "
-            f"{len(corpus.ids)} words: each is alone in its sentence"
+            f"{OPERATION}: corpus must have words beside each other, got {len(corpus.ids)} words "
+            "that are each alone in their sentence"
         )
     return counted

@@ -1,4 +1,4 @@
-"""What one asks of word vectors: neighbours, analogies, and how well both agree with people.
+"""Queries of word vectors: neighbours, analogies, and evaluation against people's judgements.
 
 `most_similar` and `analogy` work on arrays, for any number of queries at once; `evaluate_pairs` and
 `evaluate_analogies` read the usual test sets and score as gensim does; `Queries` gives all of them

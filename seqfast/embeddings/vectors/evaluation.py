@@ -66,18 +66,18 @@ def evaluate_pairs(
     Args:
         vectors: [V, size].
         words: [V], the frequent ones first.
-        pairs: (word, word, judgement), or a file of them, one a line (plain, .gz, .bz2 or .xz).
-            Lines that begin with # or are not such a pair are ignored, as gensim does.
+        pairs: (word, word, judgement), or a file with one per line (plain, .gz, .bz2 or .xz). Lines
+            that begin with # or are not such a pair are ignored, as in gensim.
         delimiter: between the parts of a line.
         encoding: of the file.
-        restrict_vocab: only the first so many words count.
-        case_insensitive: of words that differ in case alone the first one counts for all.
-        dummy4unknown: the cosine of a pair with an unknown word is 0; else the pair is left out.
+        restrict_vocab: use only this many of the first words.
+        case_insensitive: words that differ only in case use the vector of the first one.
+        dummy4unknown: a pair with an unknown word gets the cosine 0; else it is left out.
 
     Returns:
         (Pearson's r, p), (Spearman's rho, p) and the per cent of pairs with an unknown word, the
         results of gensim's `evaluate_word_pairs`. The two-tailed p is NaN without scipy; r and rho
-        are NaN where all judgements or all cosines are equal.
+        are NaN if all judgements or all cosines are equal.
 
     Raises:
         OSError: a file that cannot be read.
@@ -106,8 +106,8 @@ def evaluate_pairs(
     if not judgements and not (dummy4unknown and unknown):
         where = f" in {os.fspath(pairs)}" if isinstance(pairs, (str, os.PathLike)) else ""
         raise ValueError(
-            f"evaluate_pairs: pairs must hold some whose words have vectors, got {unknown} of "
-            f"unknown words and no other{where}"
+            f"evaluate_pairs: at least one pair must have two known words, got only {unknown} "
+            f"pairs with unknown words{where}"
         )
     cosines = pair_cosines(vectors, np.array(ids, np.int64).reshape(-1, 2))
     if dummy4unknown:
@@ -139,8 +139,8 @@ def evaluate_analogies(
         words: [V], the frequent ones first.
         analogies: a file in the format of Google's questions-words.txt (plain, .gz, .bz2 or .xz),
             or its lines: four words, below headings ": section"; other lines are ignored.
-        restrict_vocab: questions and answers are among the first so many words.
-        case_insensitive: of words that differ in case alone the first one counts for all.
+        restrict_vocab: questions and answers use only this many of the first words.
+        case_insensitive: words that differ only in case use the vector of the first one.
         dummy4unknown: a question with an unknown word counts as wrong; else it is left out.
         memory: bytes for scores.
         cosmul: answer by products of shifted cosines (Levy & Goldberg 2014).

@@ -86,13 +86,13 @@ class Queries:
             return int(default)
         if whole:
             raise KeyError(
-                f"{key!r} has no vector: it is no word, and ids are from 0 to "
+                f"{key!r} has no vector: it is not a word, and ids are from 0 to "
                 f"{len(self.index_to_key) - 1}"
             )
         raise KeyError(f"{key!r} has no vector")
 
     def get_vector(self, key: Any, norm: bool = False) -> Any:
-        """A word's vector, with `norm` divided by its length. Raises as `get_index`."""
+        """A word's vector; `norm=True` divides it by its length. Raises KeyError as `get_index`."""
         place = self.get_index(key)
         return normalise(self.vectors[place : place + 1])[0] if norm else self.vectors[place]
 
@@ -115,8 +115,8 @@ class Queries:
         """The weighted mean of words, ids or vectors, float32 [size]; gensim's function.
 
         `weights` None: all 1. `pre_normalize` divides each vector by its length first,
-        `post_normalize` the mean. Raises ValueError for no keys or as many weights as there are no
-        keys, KeyError for a word without a vector unless `ignore_missing`.
+        `post_normalize` the mean. Raises ValueError for no keys or a wrong number of weights,
+        KeyError for a word without a vector unless `ignore_missing`.
         """
         keys = list(keys)
         if not keys:
@@ -152,13 +152,13 @@ class Queries:
         """The `topn` words nearest to a mean of normalised vectors, with their cosines.
 
         gensim's `most_similar`: `positive` and `negative` are words, ids or vectors, or lists of
-        them or of (one of them, weight); the weights are 1 and -1 by default. Words and ids of the
-        query are no answers. Answers are sought from id `clip_start` to before `clip_end`, or among
-        the first `restrict_vocab`. `topn` None: the cosines of all those, as an array. For many
+        these or of pairs with a weight; the weights are 1 and -1 by default. Words and ids of the
+        query are never answers. Answers have ids from `clip_start` to before `clip_end`, or are
+        among the first `restrict_vocab`. `topn` None: all their cosines, as an array. For many
         queries at once see `seqfast.embeddings.vectors`.
 
-        Raises KeyError naming a word or id that has no vector, ValueError for an empty query or a
-        wrong shape.
+        Raises KeyError, which names the word or id without a vector, and ValueError for an empty
+        query or a wrong shape.
         """
         query, ids = self._query_vector("most_similar", positive, negative)
         if restrict_vocab is not None:
@@ -259,12 +259,12 @@ class Queries:
     def analogy(
         self, a: Any, b: Any, c: Any, topn: int = 10, *, restrict_vocab: int | None = None
     ) -> Answers:
-        """What is to `c` as `b` is to `a`: `most_similar([b, c], [a], topn)`."""
+        """Words that are to `c` as `b` is to `a`: `most_similar([b, c], [a], topn)`."""
         found: Answers = self.most_similar([b, c], [a], topn, restrict_vocab=restrict_vocab)
         return found
 
     def similarity(self, one: Any, other: Any) -> float:
-        """The cosine of two words' vectors. KeyError names a word that has none."""
+        """The cosine of two words' vectors. KeyError names a word without a vector."""
         return float(pair_cosines(self.vectors, self.ids([one, other])[None])[0])
 
     def distance(self, one: Any, other: Any, metric: str = "cosine") -> float:
@@ -334,9 +334,9 @@ class Queries:
         return len(self.closer_than(key1, key2)) + 1
 
     def relative_cosine_similarity(self, wa: Any, wb: Any, topn: int = 10) -> float:
-        """The cosine of two words by the sum of those of `wa`'s `topn` neighbours.
+        """The cosine of two words divided by the sum of the cosines of `wa`'s `topn` neighbours.
 
-        Leeuwenberg et al. 2016; above 1 / topn where `wb` is nearer than they are on average.
+        Leeuwenberg et al. 2016; above 1 / topn if `wb` is nearer than these on average.
         """
         neighbours = self.similar_by_word(wa, topn)
         return float(self.similarity(wa, wb) / sum(cosine for _, cosine in neighbours))
@@ -346,7 +346,7 @@ class Queries:
     ) -> list[tuple[float, Any]]:
         """Words by how near they are to their mean, the nearest first, as (cosine, word).
 
-        Words without a vector are passed over. ValueError where none has one.
+        Words without a vector are ignored. Raises ValueError if none has one.
         """
         known = [word for word in words if self.get_index(word, -1) >= 0]
         if not known:
@@ -357,7 +357,7 @@ class Queries:
         return sorted(zip(cosines, known, strict=True), key=lambda pair: -pair[0])
 
     def doesnt_match(self, words: Sequence[Any]) -> Any:
-        """The word that goes least with the others: the farthest from the mean of all."""
+        """The word that does not fit the others: the farthest from the mean of all."""
         return self.rank_by_centrality(words)[-1][1]
 
     # ---- test sets ----

@@ -59,25 +59,25 @@ def most_similar(
     normalised: bool = False,
     memory: int = SCORE_BYTES,
 ) -> tuple[Array, Array]:
-    """The `k` vectors of largest cosine with each query, the best first.
+    """The `k` vectors with the largest cosine to each query, the best first.
 
-    Scores are made in blocks of at most `memory` bytes, each by one matrix product, so there may be
-    any number of queries.
+    Scores are computed in blocks of at most `memory` bytes, each by one matrix product, so any
+    number of queries is possible.
 
     Args:
         vectors: [V, size], a NumPy array, or a torch tensor on any device.
         queries: ids [any], which are not their own neighbours, or vectors [any, size].
         k: how many answers.
         exclude: ids [queries, any] that may not be answers.
-        restrict_vocab: only the first so many vectors may be answers.
-        normalised: all rows of `vectors` have length 1 already, which saves a pass over them (see
-            `normalise`).
+        restrict_vocab: only this many of the first vectors may be answers.
+        normalised: all rows of `vectors` already have length 1 (see `normalise`), which saves a
+            pass over them.
         memory: bytes for scores.
 
     Returns:
         cosines [queries, k] float32 and ids [queries, k] int64, of the library and on the device of
-        `vectors`. Equal cosines come by rising id; -inf and -1 follow where there are fewer than k
-        answers.
+        `vectors`. Equal cosines are in the order of their ids; if there are fewer than k answers,
+        -inf and -1 follow.
 
     Raises:
         TypeError: a wrong type or dtype.
@@ -124,7 +124,7 @@ def analogy(
     normalised: bool = False,
     memory: int = SCORE_BYTES,
 ) -> tuple[Array, Array]:
-    """What is to c as b is to a: the `k` vectors nearest to b - a + c, without a, b and c.
+    """Analogies, c : ? as a : b: the `k` vectors nearest to b - a + c, without a, b and c.
 
     3CosAdd (Mikolov et al. 2013) of normalised vectors, as gensim's `most_similar(positive=[b, c],
     negative=[a])`.
@@ -138,7 +138,7 @@ def analogy(
         memory: bytes for scores.
 
     Returns:
-        As of `most_similar`.
+        As for `most_similar`.
 
     Raises:
         TypeError: a wrong type or dtype.

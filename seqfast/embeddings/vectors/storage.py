@@ -19,15 +19,15 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class WordVectors(Queries):
-    """Words with their vectors, and what `Queries` can ask them, under gensim's names.
+    """Words with their vectors, and the methods of `Queries`, under gensim's names.
 
     Args:
         index_to_key: the words, any hashable objects.
-        vectors: [V, size] of them, a NumPy array or a torch tensor, which is kept as it is.
-        counts: [V], where they are known.
+        vectors: [V, size], a NumPy array or a torch tensor, which is not copied.
+        counts: [V], if they are known.
 
     Raises:
-        ValueError: vectors or counts that do not fit the words, or a word that comes twice.
+        ValueError: vectors or counts that do not fit the words, or a word that appears twice.
 
     Example:
         >>> import numpy as np
@@ -70,7 +70,7 @@ class WordVectors(Queries):
 
     @classmethod
     def load(cls, path: PathLike, limit: int | None = None) -> WordVectors:
-        """Reads whatever it is given, and says in `source` what it took it for.
+        """Reads word vectors in any of these formats; the attribute `source` names the format.
 
         Args:
             path: a file of word2vec (text or binary), GloVe, fastText (.vec), gensim (KeyedVectors
@@ -78,11 +78,11 @@ class WordVectors(Queries):
             limit: only the first so many words.
 
         Returns:
-            The words, vectors and, where the file has them, counts.
+            The words, vectors and, if the file has them, counts.
 
         Raises:
             OSError: a file that cannot be read.
-            ValueError: one that is none of these, or damaged; it says what the file is.
+            ValueError: a damaged file or one in another format; the message says what it is.
             ImportError: a file of gensim's without gensim.
         """
         loaded, source = load_any(path, limit)
@@ -110,11 +110,11 @@ class WordVectors(Queries):
         extras: dict[str, Any] | None = None,
         replace: bool = False,
     ) -> None:
-        """Adds words with their vectors [words, size]; those that are there stay, unless `replace`.
+        """Adds words with their vectors [words, size]; known words are skipped, unless `replace`.
 
-        `extras`: further things of each word, as of `set_vecattr`. Raises ValueError for vectors of
-        another size, or others than there are words; TypeError where the vectors here are no NumPy
-        array. After an error nothing has changed.
+        `extras`: attributes of the words, as for `set_vecattr`. Raises ValueError for vectors of
+        another size or number; TypeError if the vectors here are not a NumPy array. After an error
+        nothing has changed.
         """
         words = list(keys)
         rows = checked_rows("add_vectors", words, weights, self.vectors.shape[1], len(self))
@@ -156,11 +156,11 @@ class WordVectors(Queries):
     # ---- further things known of each word ----
 
     def get_vecattr(self, key: Any, attr: str) -> Any:
-        """What is known of a word, such as its "count". Raises KeyError for an unknown name."""
+        """An attribute of a word, such as its "count". Raises KeyError for an unknown name."""
         return self._vecattrs(attr)[self.get_index(key)]
 
     def set_vecattr(self, key: Any, attr: str, val: Any) -> None:
-        """Notes something of a word, in an array [V] of that name."""
+        """Sets an attribute of a word, in an array [V] of that name."""
         place = self.get_index(key)
         if attr != "count" and attr not in self.expandos:
             kind = np.asarray(val).dtype if isinstance(val, (int, float, np.generic)) else object
@@ -174,11 +174,11 @@ class WordVectors(Queries):
             return self.counts
         if attr not in self.expandos:
             known = sorted({*self.expandos, *(["count"] if self.counts is not None else [])})
-            raise KeyError(f"get_vecattr: nothing of the name {attr!r} is known, only {known}")
+            raise KeyError(f"get_vecattr: there is no attribute {attr!r}, only {known}")
         return self.expandos[attr]
 
     def vectors_for_all(self, keys: Iterable[Any], copy_vecattrs: bool = False) -> WordVectors:
-        """Those of these words that are here, in their order, as vectors of their own."""
+        """A new `WordVectors` with those of these words that are known, in their order."""
         words = [word for word in dict.fromkeys(keys) if word in self.key_to_index]
         rows = self.ids(words)
         counts = self.counts if copy_vecattrs else None
@@ -203,7 +203,7 @@ def checked_rows(
     wanted = size if known or size else rows.shape[-1]
     if rows.shape != (len(words), wanted):
         raise ValueError(
-            f"{operation}: vectors must be [{len(words)}, {wanted}], as there are words and "
-            f"columns, got {list(rows.shape)}"
+            f"{operation}: vectors must be [{len(words)}, {wanted}] (words, size), got "
+            f"{list(rows.shape)}"
         )
     return rows

@@ -69,8 +69,8 @@ def _take_nodes(state: Word2VecState, model: Any, nodes: Any) -> None:
         )
         return
     warnings.warn(
-        "Word2Vec: gensim's Huffman tree differs from this one where words are equally frequent, "
-        "so the inner nodes (syn1) begin anew; the vectors are kept",
+        "Word2Vec: gensim's Huffman tree differs from seqfast's for equally frequent words, so the "
+        "inner nodes (syn1) are initialised again; the vectors are kept",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -43,48 +43,48 @@ Array = npt.NDArray[Any]
 
 
 class Word2Vec(WordVectorModel):
-    """Word vectors of Mikolov et al. 2013, trained on a text, with gensim's names and meanings.
+    """Word vectors of Mikolov et al. 2013, trained on a text, with gensim's arguments.
 
-    One default differs from gensim's: `sg=1`, skip-gram. For CBOW, gensim's default, say `sg=0`.
+    One default differs from gensim's: `sg=1`, skip-gram. For CBOW, gensim's default, pass `sg=0`.
 
-    `Word2Vec(corpus)` reads a corpus, builds its vocabulary and trains; `Word2Vec()` waits for
+    `Word2Vec(corpus)` reads a corpus, builds its vocabulary and trains. After `Word2Vec()` call
     `build_vocab` and `train`.
 
-    `corpus` (`sentences` and `corpus_file` mean the same): a path or a list of paths, one sentence
-    a line; an iterable of lists of words, which may be a generator, since it is read once; or
-    `(ids, offsets)`, integers [tokens] and where sentences begin and end [sentences + 1], with
-    `words` as their names. See `seqfast.embeddings.corpus.read`, also for `cache_folder` and
+    `corpus` (or `sentences`, or `corpus_file`): a path or a list of paths, one sentence per line;
+    an iterable of lists of words, which is read once and may be a generator; or `(ids, offsets)`,
+    integers [tokens] and the offsets where sentences begin and end, [sentences + 1], with `words`
+    as the names of ids. See `seqfast.embeddings.corpus.read`, also for `cache_folder` and
     `memory_limit`.
 
     As in gensim: `vector_size`, `alpha`, `window`, `min_count`, `max_vocab_size`,
     `max_final_vocab`, `trim_rule`, `sample`, `seed`, `min_alpha`, `hs`, `negative`, `ns_exponent`,
-    `cbow_mean`, `epochs`, `shrink_windows`, `comment`. Other than there:
+    `cbow_mean`, `epochs`, `shrink_windows`, `comment`. Different from gensim:
 
-    - `sg` is 1, skip-gram, unless told otherwise.
-    - `shared_negatives`: the contexts of a window share its negatives, which is what makes it fast;
-      False draws them for each pair, as gensim and word2vec.c do.
-    - CBOW (`cbow_mean`) gives each context the whole gradient, as word2vec.c and gensim, and takes
-      steps of 1.4 `alpha`, which gives the quality of gensim's threads at the same `alpha`.
-      `legacy_cbow=False` divides the gradient by the number of contexts, as the derivative does,
-      and steps by 4 `alpha`; so does `deterministic=True`. `cbow_step` says another factor.
+    - `sg` is 1, skip-gram, by default.
+    - `shared_negatives`: the contexts of a window share its negatives, which is faster. False draws
+      them for each pair, as gensim and word2vec.c do.
+    - CBOW (`cbow_mean`) gives each context the whole gradient, as word2vec.c and gensim do, and
+      takes steps of 1.4 `alpha`, which give the quality of gensim's threads at the same `alpha`.
+      `legacy_cbow=False` uses the exact gradient, which is divided by the number of contexts, and
+      steps of 4 `alpha`; so does `deterministic=True`. `cbow_step` sets another factor.
     - `negative=0, hs=0` is the full softmax, for small vocabularies.
-    - `workers`: threads; None for as many as other operations take.
+    - `workers`: threads; None: the same number as other operations.
     - `deterministic=True`: the result is the same, bit for bit, for any number of workers; without
-      it only one worker repeats itself. `PYTHONHASHSEED` plays no part. Its batches are 32 words
-      long, so a vocabulary of a few dozen words wants a smaller `alpha`.
-    - Sentences have any length: gensim cuts them at 10,000 words.
-    - The loss is always computed, exactly, so `compute_loss` says nothing; `batch_words` does not
-      either. Asking for something by `hashfxn`, `null_word` or `sorted_vocab` is an error.
-    - `callbacks` (see `seqfast.embeddings.callbacks`; gensim's do, too) are kept for later calls of
-      `train`.
+      it results repeat only with one worker. `PYTHONHASHSEED` has no influence. Its batches are 32
+      words long, so a vocabulary of a few dozen words needs a smaller `alpha`.
+    - Sentences may have any length; gensim cuts them at 10,000 words.
+    - The loss is always computed, exactly, so `compute_loss` has no effect; nor does `batch_words`.
+      Values of `hashfxn`, `null_word` or `sorted_vocab` other than gensim's defaults are an error.
+    - `callbacks` (see `seqfast.embeddings.callbacks`; gensim's work, too) are kept for later calls
+      of `train`.
 
-    And beyond gensim: `device` is "cpu", "cuda" or "cuda:1"; `locked` names rows that stay as they
-    are: words, ids, or a bool array [V]; `initial_vectors` gives vectors to begin with: a mapping
-    of words to vectors, a gensim KeyedVectors or another Word2Vec. `progress=False` is quiet.
-    `checkpoint` is a file that is replaced every `checkpoint_every` seconds, or with "epoch" after
-    each epoch, and at the end; `Word2Vec.resume` goes on from it. `distributed=True` (or a
-    `process_group`) shares the work with the processes torchrun has started, which bring their
-    changes together every `tokens_per_period`: see `seqfast.embeddings.distributed`.
+    Not in gensim: `device` is "cpu", "cuda" or "cuda:1". `locked` names rows that are not trained:
+    words, ids, or a bool array [V]. `initial_vectors` are vectors to start from: a mapping of words
+    to vectors, a gensim KeyedVectors or another Word2Vec. `progress=False` shows no progress.
+    `checkpoint` is a file that is written every `checkpoint_every` seconds, or with "epoch" after
+    each epoch, and at the end; `Word2Vec.resume` continues from it. `distributed=True` (or a
+    `process_group`) shares the work with the processes that torchrun has started, which exchange
+    their changes every `tokens_per_period` tokens: see `seqfast.embeddings.distributed`.
 
     Example:
         >>> import seqfast
@@ -171,7 +171,7 @@ class Word2Vec(WordVectorModel):
         null_word: int = 0,
         cbow_step: float | None = None,
     ) -> None:
-        """Reads the corpus and trains; without one it waits for `build_vocab` and `train`.
+        """Reads the corpus and trains; without one, call `build_vocab` and `train` later.
 
         Args:
             corpus: a path or paths, an iterable of lists of words, or `(ids, offsets)`.
@@ -181,11 +181,11 @@ class Word2Vec(WordVectorModel):
             vector_size: features of a vector.
             alpha: the learning rate at the start. None: the default.
             window: words on each side, at most.
-            min_count: words that come less often are left out.
-            max_vocab_size: how many words are counted at a time.
+            min_count: rarer words are left out.
+            max_vocab_size: limit of words that are counted at a time.
             sample: of subsampling; 0 keeps all words.
             seed: of all draws.
-            workers: threads; None for as many as other operations take.
+            workers: threads; None: the same number as other operations.
             min_alpha: the learning rate at the end.
             sg: 1 for skip-gram, 0 for CBOW.
             hs: 1 for hierarchical softmax.
@@ -195,22 +195,23 @@ class Word2Vec(WordVectorModel):
             shared_negatives: the contexts of a window share its negatives.
             legacy_cbow: each context gets the whole gradient, as in word2vec.c and gensim.
             epochs: passes over the corpus.
-            trim_rule: `trim_rule(word, count, min_count)` says which words stay, as in gensim.
-            max_final_vocab: most words of the vocabulary.
+            trim_rule: `trim_rule(word, count, min_count)` decides which words are kept, as in
+                gensim.
+            max_final_vocab: largest size of the vocabulary.
             shrink_windows: a window is drawn from 1 to `window`.
             deterministic: the same bits for any number of workers.
             device: "cpu", "cuda" or "cuda:1".
-            locked: rows that stay as they are: words, ids, or a bool array [V].
+            locked: rows that are not trained: words, ids, or a bool array [V].
             initial_vectors: a mapping of words to vectors, a KeyedVectors or another model.
-            checkpoint: a file that is replaced now and then; `Word2Vec.resume` goes on from it.
+            checkpoint: a file that is written repeatedly; `Word2Vec.resume` continues from it.
             checkpoint_every: seconds, or "epoch".
             distributed: share the work with the processes that torchrun has started.
             process_group: of `torch.distributed`, instead.
             tokens_per_period: after how many tokens processes exchange changes.
-            cache_folder: where ids go that do not fit into memory.
+            cache_folder: folder for ids that do not fit into memory.
             memory_limit: bytes for ids in memory.
             encoding: of the texts.
-            errors: what happens to bytes that are not in it, as for `bytes.decode`.
+            errors: what to do with invalid bytes; see `seqfast.embeddings.corpus.Decoding`.
             progress: show a bar.
             callbacks: see `seqfast.embeddings.callbacks`; gensim's work too.
             comment: kept with the model.
@@ -343,8 +344,8 @@ class Word2Vec(WordVectorModel):
     ) -> Array:
         """Log-likelihood of each sentence in nats, float32 [sentences] (Taddy 2015); gensim's.
 
-        Needs `hs=1`, else RuntimeError. Words that have no vector are passed over;
-        `total_sentences` and what follows it say nothing.
+        Needs `hs=1`, else RuntimeError. Words without a vector are ignored; `total_sentences` and
+        the arguments after it have no effect.
         """
         return score(self.state, sentences)
 
@@ -353,18 +354,18 @@ class Word2Vec(WordVectorModel):
     ) -> list[tuple[Any, float]] | None:
         """The `topn` likeliest words among these words (or ids), with their probabilities.
 
-        None where no word is known. RuntimeError for a model that no training with negative
-        samples has made.
+        None if no word is known. RuntimeError for a model that was not trained with negative
+        samples.
         """
         return predict_output_word(self.state, context_words_list, topn)
 
     def init_sims(self, replace: bool = False) -> None:
-        """gensim's: `replace` divides every vector by its length; else there is nothing to do."""
+        """gensim's: `replace=True` divides every vector by its length; else it does nothing."""
         if replace and len(self):
             self.wv.unit_normalize_all()
 
     def reset_from(self, other_model: Word2Vec) -> None:
-        """Takes over the words and counts of another model; vectors begin anew."""
+        """Takes the words and counts of another model; vectors are initialised again."""
         self.state.set_vocabulary(
             Vocabulary(list(other_model.index_to_key), other_model.counts.copy()), False, None
         )
@@ -381,25 +382,25 @@ class Word2Vec(WordVectorModel):
 
     @classmethod
     def load(cls, path: Any, mmap: str | None = None, **runtime: Any) -> Word2Vec:
-        """Reads what `save` or a checkpoint wrote, or a model of gensim's; it can be trained on.
+        """Reads a file of `save`, a checkpoint or a gensim model; it can be trained further.
 
-        A model of gensim's is read with all its matrices, by gensim, which has to be there, and by
-        no code but gensim's and NumPy's classes.
+        A gensim model is read with all its matrices. This needs gensim, and runs no code except
+        that of gensim's and NumPy's classes.
 
         Args:
             path: a path, or an open file.
             mmap: of gensim's models with separate arrays: "r" maps them while they are read.
-            **runtime: arguments of the class that a file does not carry, such as `workers`,
-                `device`, `progress`, `callbacks`, `checkpoint`; `locked` where the file has none.
+            **runtime: arguments of the class that the file does not contain, such as `workers`,
+                `device`, `progress`, `callbacks`, `checkpoint`; `locked` if the file has no locks.
 
         Returns:
             The model.
 
         Raises:
             OSError: a file that cannot be read.
-            ValueError: one that is none of these; the message says what reads it.
-            TypeError: arguments that the file carries, or a corpus.
-            ImportError: a model of gensim's without gensim.
+            ValueError: another kind of file; the message says what reads it.
+            TypeError: arguments that the file contains, or a corpus.
+            ImportError: a gensim model without gensim.
 
         Example:
             >>> import seqfast
@@ -413,7 +414,7 @@ class Word2Vec(WordVectorModel):
             found = unpickled(path, mmap)
             if not hasattr(found, "wv"):
                 raise ValueError(
-                    f"Word2Vec: {path} has KeyedVectors of gensim's, no model; "
+                    f"Word2Vec: {path} has gensim's KeyedVectors, not a model; "
                     "seqfast.embeddings.WordVectors.load reads them"
                 )
             model = cls(**settings_of_gensim(found), **runtime)
@@ -443,25 +444,25 @@ class Word2Vec(WordVectorModel):
     ) -> tuple[int, int]:
         """Trains for some epochs (None: `self.epochs`) and returns (effective, raw) words.
 
-        `corpus` None is the one that was read last; another one is encoded with the vocabulary as
-        it is. `start_alpha` and `end_alpha` hold for this call in place of `alpha` and `min_alpha`.
-        `callbacks` None are those of the class. `resume=True` goes on with the run that Ctrl-C or
-        an error has ended, on the same corpus, to the end that was planned. gensim's other
-        arguments say nothing: the size of the corpus is known.
+        `corpus` None: the one that was read last; another one is encoded with the current
+        vocabulary. `start_alpha` and `end_alpha` replace `alpha` and `min_alpha` in this call.
+        `callbacks` None: those of the constructor. `resume=True` continues the run that Ctrl-C or
+        an error ended, on the same corpus, to the planned end. gensim's other arguments have no
+        effect, because the size of the corpus is known.
 
-        After KeyboardInterrupt, or what a callback raises, the model can be used, saved and
-        resumed. Raises RuntimeError without a vocabulary, or nothing to resume; ValueError for a
-        corpus without a word of the vocabulary, and for another corpus than that of the run to be
-        resumed; FloatingPointError where the loss becomes infinite or NaN: that run cannot be
-        resumed, but a checkpoint from before can.
+        After KeyboardInterrupt or an error in a callback, you can use, save and resume the model.
+        Raises RuntimeError without a vocabulary or a run to resume; ValueError for a corpus without
+        a word of the vocabulary, and for another corpus than that of the run to resume;
+        FloatingPointError if the loss becomes infinite or NaN: you cannot resume that run, but an
+        earlier checkpoint.
         """
         if not len(self):
-            raise RuntimeError("Word2Vec: train needs a vocabulary, call build_vocab first")
+            raise RuntimeError("Word2Vec: train needs a vocabulary; call build_vocab first")
         if self.state.kernels is not None:
-            raise RuntimeError("Word2Vec: train was called while it runs")
+            raise RuntimeError("Word2Vec: train was called while it is running")
         if word_count:
             raise ValueError(
-                f"Word2Vec: word_count must be 0, got {word_count!r}; resume=True goes on"
+                f"Word2Vec: word_count must be 0, got {word_count!r}; resume=True continues a run"
             )
         self._check()
         source = self._one_source(
@@ -470,7 +471,7 @@ class Word2Vec(WordVectorModel):
         listeners = self.callbacks if callbacks is None else checked_callbacks(OPERATION, callbacks)
         unfinished = self.state.run
         if resume and (epochs, start_alpha, end_alpha) != (None, None, None):
-            raise ValueError("Word2Vec: resume goes on as planned, without epochs and alphas")
+            raise ValueError("Word2Vec: epochs and alphas must be None with resume=True")
         if resume and unfinished is None:
             raise RuntimeError("Word2Vec: there is no unfinished run to resume")
         # Raises while the text is unread and an unfinished run is still there.

@@ -90,10 +90,10 @@ class Settings:
 
 
 def cbow_step_of(sg: int, cbow_mean: int, legacy_cbow: bool) -> float:
-    """What makes a rate of gensim's give gensim's quality, measured on 12 million words.
+    """The factor with which gensim's rate gives gensim's quality, measured on 12 million words.
 
-    gensim's threads, each of which takes itself for all of them, lower the rate more slowly than
-    from alpha to min_alpha. A gradient that is divided by the contexts wants larger steps.
+    Each of gensim's threads counts only its own words, so the rate decays more slowly than planned.
+    A gradient that is divided by the number of contexts needs larger steps.
     """
     if sg or not cbow_mean:
         return 1.0
@@ -101,10 +101,10 @@ def cbow_step_of(sg: int, cbow_mean: int, legacy_cbow: bool) -> float:
 
 
 def check_few_words(settings: Settings, words: int, alpha: float) -> None:
-    """Raises ValueError where so few words meet so often at once that training would run away.
+    """Raises ValueError for so few words and so large steps that training would diverge.
 
-    What windows that are computed together push a row by, in units of `alpha`, was found by trials
-    with 2 to 20 words: beyond 4 the loss becomes infinite.
+    `push` is the sum of the steps that windows computed together add to a row. In trials with 2 to
+    20 words the loss became infinite beyond 4.
     """
     if not settings.negative or not 2 <= words < 64:
         return
@@ -116,8 +116,8 @@ def check_few_words(settings: Settings, words: int, alpha: float) -> None:
         raise ValueError(
             f"{OPERATION}: a vocabulary of {words} words cannot be trained with "
             f"alpha={alpha}, window={settings.window}, negative={settings.negative}, "
-            f"deterministic={settings.deterministic}: their product would run away; "
-            f"alpha={4 * alpha / push:.2g} would do, or fewer negatives, a smaller window, "
+            f"deterministic={settings.deterministic}: the loss would diverge; pass "
+            f"alpha={4 * alpha / push:.2g}, fewer negatives, a smaller window, "
             "shared_negatives=False or deterministic=False"
         )
 
@@ -133,8 +133,8 @@ def check_unused(sorted_vocab: Any, batch_words: Any, hashfxn: Any, null_word: A
         raise ValueError(f"Word2Vec: null_word must be 0, got {null_word!r}")
     if hashfxn is not None and hashfxn is not hash:
         raise ValueError(
-            "Word2Vec: hashfxn must be None or hash: first vectors are drawn by counter from seed "
-            f"and row, got {hashfxn!r}"
+            f"Word2Vec: hashfxn must be None or hash, got {hashfxn!r}: initial vectors depend on "
+            "seed and row only"
         )
     if batch_words is not None:
         check_whole(OPERATION, "batch_words", batch_words, 1, also=", or None")

@@ -317,7 +317,7 @@ def _fresh(size: int) -> tuple[int, np.ndarray[Any, Any]]:
 
 
 def thread_count() -> int:
-    """torch's number of threads where torch is loaded, else OpenMP's own."""
+    """torch's number of threads if torch is loaded, else OpenMP's own."""
     torch = sys.modules.get("torch")
     if torch is None:
         return _C.max_threads()

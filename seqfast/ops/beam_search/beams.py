@@ -46,12 +46,12 @@ class BeamOptions:
         stop: when a sentence is done: "exact", "hf", "longest", "first_k", "full" or "top_beam".
         pool: ended hypotheses kept for each sentence.
         wanted: how many must have ended.
-        min_length: tokens before an EOS may come.
-        no_repeat_ngram: length of n-grams that may not come twice. 0: all may.
+        min_length: least number of tokens before an EOS.
+        no_repeat_ngram: length of n-grams that must not repeat. 0: no limit.
         temperature: divides the logits.
         repetition_penalty: of Keskar et al. 2019. 1: none.
-        diversity: what an earlier group's choice costs the later ones.
-        renormalize: penalties and bans precede the softmax.
+        diversity: penalty for tokens that earlier groups chose in this step.
+        renormalize: apply penalties and bans before the softmax.
         force_eos: the last step must take an EOS.
         score_prefix: tokens of a prefix count in scores and lengths.
         count_eos: the EOS counts in lengths.
@@ -60,7 +60,7 @@ class BeamOptions:
 
     Raises:
         TypeError: an option of a wrong type.
-        ValueError: an option out of range, or options that do not go together.
+        ValueError: an option out of range, or options that exclude each other.
 
     Example:
         >>> from seqfast.ops.beam_search import BeamOptions
@@ -263,11 +263,10 @@ def start_beams(
         like: the search is of its library and on its device. None: NumPy.
         max_lengths: integers [batch] from 1 to capacity, prefix included.
         prefix: tokens [batch, any] to begin with.
-        prefix_lengths: [batch], how many of them count. None: all.
+        prefix_lengths: [batch], how many of them are valid. None: all.
         tables: divisor, addend, bound_*, certain_*, each [capacity + 1]; left out: 1 and 0.
-        history: tokens [batch, any] before the first step, as repetition penalty and n-gram
-            blocking see them.
-        history_lengths: [batch], how many of them count. None: all.
+        history: tokens [batch, any] before the first step, for repetition penalty and n-grams.
+        history_lengths: [batch], how many of them are valid. None: all.
         seed: of the noise.
 
     Returns:

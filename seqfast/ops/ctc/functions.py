@@ -46,8 +46,8 @@ def ctc_greedy(log_probs: Array, lengths: Lengths | None = None, *, blank: int =
 
     Same results as `seqfast.reference.ctc.ctc_greedy`. The arrays are NumPy arrays, or torch
     tensors on the CPU or on one CUDA device. There are no gradients. On a GPU the host does not
-    wait: lengths out of range count as the nearer end, and a row with NaN or a number above 1e-3,
-    which is no log-probability, has no token and the score NaN.
+    wait: lengths are clamped to their range, and a row with NaN or a number above 1e-3, which is
+    not a log-probability, has no token and the score NaN.
 
     Args:
         log_probs: [batch, frames, vocab], float32, float64, float16 or bfloat16, at most 0.
@@ -109,8 +109,8 @@ def ctc_beam_search(
     The score of a transcript is the sum over all its alignments that the search has kept (Graves
     2006, Hannun 2014). Same results as `seqfast.reference.ctc.ctc_beam_search`. NumPy arrays, or
     torch tensors on the CPU or on one CUDA device, where the host does not wait unless there is a
-    language model. There are no gradients. Sums are in float64. The result of a row depends on
-    neither the batch nor the number of threads.
+    language model. There are no gradients. Sums are in float64. The result of a row does
+    not depend on the batch or the number of threads.
 
     Args:
         log_probs: [batch, frames, vocab], as for `ctc_greedy`.
@@ -119,13 +119,13 @@ def ctc_beam_search(
             is below 2**31 - 1.
         blank: the blank's token.
         n_best: transcripts returned for each row, from 1 to beam_size.
-        top_n: how many of the most probable tokens of each frame are looked at. None: all.
-        min_log_prob: a token below it is not looked at. None: no limit.
+        top_n: use only this many of the most probable tokens of each frame. None: all.
+        min_log_prob: tokens below it are not used. None: no limit.
         beam_threshold: a prefix more than this below the best one is dropped. None: no limit.
         lm: `lm(prefixes [n, longest] int64, lengths [n] int64)` returns [n, vocab], the
             log-probability of each token after each prefix, -inf for what cannot follow. It is
             called once before the first frame and after each frame that lets new prefixes in.
-        lm_weight: the factor of what `lm` returns.
+        lm_weight: factor of the result of `lm`.
 
     Returns:
         tokens [batch, n_best, frames] int64, -1 after the last; lengths [batch, n_best] int64;
@@ -403,7 +403,7 @@ class _PrefixScores:
         scores = self.weight * xp.cast(scores, self.table.dtype)
         if not bool((scores < math.inf).all()):
             raise ValueError(
-                "ctc_beam_search: lm_weight times what lm returns must be numbers below infinity"
+                "ctc_beam_search: lm_weight times the result of lm must be below infinity, not NaN"
             )
         return scores
 

@@ -32,7 +32,7 @@ def cooccurrences(
     distance_weighting: bool = True,
     threads: int | None = None,
 ) -> _Matrix:
-    """How often words stand near each other, as a sparse matrix in rows.
+    """How often words occur near each other, as a sparse matrix (CSR).
 
     Pennington, Socher & Manning, GloVe: Global vectors for word representation. EMNLP 2014. Same
     results as `seqfast.reference.glove.cooccurrences`, bit for bit, for any number of threads.
@@ -48,7 +48,7 @@ def cooccurrences(
         window: the largest distance.
         symmetric: they add as much to row of the other, column of the word.
         distance_weighting: False: 1 rather than 1 / k.
-        threads: None for torch's number where torch is loaded, else OpenMP's.
+        threads: None: torch's number if torch is loaded, else OpenMP's.
 
     Returns:
         offsets int64 [V + 1], columns int32 [entries] and values float64 [entries]: row r is what
@@ -106,12 +106,12 @@ def schedule(
     entry k changes places with one of the k before it, or none).
 
     Args:
-        offsets: int64 [V + 1], as of `cooccurrences`.
+        offsets: int64 [V + 1], from `cooccurrences`.
         columns: int32 [entries].
         values: float64 [entries], above 0.
         blocks: how many; a block has at most 2**16 words.
         seed: int64, of the shuffles.
-        threads: None for torch's number where torch is loaded, else OpenMP's.
+        threads: None: torch's number if torch is loaded, else OpenMP's.
 
     Returns:
         tiles, int64 [blocks**2 + 1], where each begins; and entries, uint64: count as float32 bits,
@@ -153,7 +153,7 @@ def schedule(
 
 
 def strata(blocks: int, *, seed: int = 1, epoch: int = 0) -> npt.NDArray[np.int32]:
-    """The order of an epoch's strata: a shuffle as of `schedule`.
+    """The order of an epoch's strata: a shuffle as in `schedule`.
 
     Args:
         blocks: how many strata there are.
@@ -164,8 +164,8 @@ def strata(blocks: int, *, seed: int = 1, epoch: int = 0) -> npt.NDArray[np.int3
         int32 [blocks].
 
     Raises:
-        TypeError: what is no whole number.
-        ValueError: a number that cannot be.
+        TypeError: an argument that is not an integer.
+        ValueError: a number out of range.
 
     Example:
         >>> from seqfast.ops import glove
@@ -225,8 +225,8 @@ def train(
         learning_rate: of vectors.
         clip: the largest component of a gradient.
         order: int32 [strata], each below blocks. None: all, rising.
-        locked: uint8 [V], words whose rows stay as they are.
-        threads: on the CPU; None for torch's number where torch is loaded, else OpenMP's.
+        locked: uint8 [V], words whose rows are not trained.
+        threads: on the CPU. None: torch's number if torch is loaded, else OpenMP's.
 
     Returns:
         The loss of each stratum, float64 [strata], a NumPy array.

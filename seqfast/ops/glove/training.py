@@ -43,7 +43,7 @@ class Training:
         alpha: the power of the weight.
         learning_rate: of vectors.
         clip: the largest component of a gradient.
-        locked: rows that stay as they are.
+        locked: rows that are not trained.
 
     Raises:
         TypeError: a wrong type or dtype.

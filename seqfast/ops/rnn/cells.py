@@ -136,15 +136,15 @@ def _check_combinations(operation: str, options: Options) -> None:
         )
     if not (options.reset_after or options.reset_gate):
         raise ValueError(
-            f"{operation}: reset_after must be True with reset_gate=False, got False: no gate is "
-            "there to come before the product"
+            f"{operation}: reset_after must be True with reset_gate=False, got False: without a "
+            "reset gate it has no meaning"
         )
     _, zoneout_cell = options.zoneout
     if operation != "lstm" and zoneout_cell != 0:
         raise ValueError(
-            f"{operation}: zoneout[1] must be 0 where there is no cell state, got {zoneout_cell!r}"
+            f"{operation}: zoneout[1] must be 0 without a cell state, got {zoneout_cell!r}"
         )
     if operation == "rnn" and options.recurrent_dropout_on == "update":
         raise ValueError(
-            "rnn: recurrent_dropout_on must be hidden, got 'update': there is no update to a state"
+            "rnn: recurrent_dropout_on must be 'hidden', got 'update': an RNN has no candidate"
         )

@@ -60,7 +60,7 @@ def lstm_forward(
             backward in time. The last three go together and ask for layer normalisation.
         lengths: [batch], any integer dtype: steps of each row, 0 to `steps`. Past them output,
             cells and gates are zero; length 0 gives the initial state. Lengths on a GPU are not
-            looked at from the host: out of range they count as the nearer end.
+            checked, but clamped to this range.
         reset: [steps, batch], bool or uint8: where true, the row's states are zeroed before that
             step, and no gradient crosses. In one direction only.
         seed: one int64 number, by which masks are drawn. None is evaluation: no dropout, zoneout by
@@ -77,7 +77,7 @@ def lstm_forward(
 
     Raises:
         TypeError: a wrong type or dtype.
-        ValueError: a wrong shape, device, length or option, or options that do not go together.
+        ValueError: a wrong shape, device, length or option, or options that exclude each other.
 
     Example:
         >>> import numpy as np
@@ -107,7 +107,7 @@ def gru_forward(
 
     Cho et al. 2014. By default the reset gate comes after the recurrent product, as in torch and
     cuDNN. `options` has the other forms: `reset_after=False` (before it: ONNX, Keras) and
-    `reset_gate=False` (an update gate alone). Same results as `seqfast.reference.rnn.gru_forward`,
+    `reset_gate=False` (only an update gate). Same results as `seqfast.reference.rnn.gru_forward`,
     equations in docs/equations.md. Arrays, dtypes and devices are as for `lstm_forward`. `gates` is
     3 (r z n), or 2 (z n) without reset gate.
 
@@ -135,7 +135,7 @@ def gru_forward(
 
     Raises:
         TypeError: a wrong type or dtype.
-        ValueError: a wrong shape, device, length or option, or options that do not go together.
+        ValueError: a wrong shape, device, length or option, or options that exclude each other.
 
     Example:
         >>> import numpy as np
@@ -162,7 +162,7 @@ def rnn_forward(
 ) -> tuple[Any, ...]:
     """One plain recurrent layer over a whole sequence, in one or both directions.
 
-    Elman 1990; with weight_hr the network of Jordan 1986, whose output is what is fed back. Same
+    Elman 1990; with weight_hr the network of Jordan 1986, which feeds its output back. Same
     results as `seqfast.reference.rnn.rnn_forward`, equations in docs/equations.md. Arrays, dtypes
     and devices are as for `lstm_forward`. `output_size` is `proj_size or hidden_size`.
 
@@ -189,7 +189,7 @@ def rnn_forward(
 
     Raises:
         TypeError: a wrong type or dtype.
-        ValueError: a wrong shape, device, length or option, or options that do not go together.
+        ValueError: a wrong shape, device, length or option, or options that exclude each other.
 
     Example:
         >>> import numpy as np
@@ -227,19 +227,19 @@ def lstm_backward(
 
     Args:
         grad_output: shaped as the result of `lstm_forward`. None: zero.
-        grad_hidden_n: likewise.
-        grad_cell_n: likewise.
-        grad_cells: likewise.
-        input: what `lstm_forward` was given, like all up to `lengths`.
+        grad_hidden_n: the same.
+        grad_cell_n: the same.
+        grad_cells: the same.
+        input: the argument of `lstm_forward`; so are all up to `lengths`.
         hidden: the initial state.
         cell: the initial cell state.
         weights: for each direction.
         lengths: steps of each row.
-        output: what `lstm_forward` returned with `save`, like the next two.
+        output: the result of `lstm_forward` with `save`; so are the next two.
         cells: every cell state.
         gates: the gates.
-        statistics: what it returned with layer normalisation.
-        reset: what it was given, like the next two.
+        statistics: its result with layer normalisation.
+        reset: its argument; so are the next two.
         seed: of the masks.
         options: variants and regularisers.
         needs: which of (input, states, weights) to return a gradient for; the others are None and
@@ -290,15 +290,15 @@ def gru_backward(
 
     Args:
         grad_output: shaped as the result of `gru_forward`. None: zero.
-        grad_hidden_n: likewise.
-        input: what `gru_forward` was given, like all up to `lengths`.
+        grad_hidden_n: the same.
+        input: the argument of `gru_forward`; so are all up to `lengths`.
         hidden: the initial state.
         weights: for each direction.
         lengths: steps of each row.
-        output: what `gru_forward` returned with `save`.
-        gates: likewise.
-        statistics: what it returned with layer normalisation.
-        reset: what it was given, like the next two.
+        output: the result of `gru_forward` with `save`.
+        gates: the same.
+        statistics: its result with layer normalisation.
+        reset: its argument; so are the next two.
         seed: of the masks.
         options: variants and regularisers.
         needs: which of (input, hidden, weights) to return a gradient for; the others are None and
@@ -349,15 +349,15 @@ def rnn_backward(
 
     Args:
         grad_output: shaped as the result of `rnn_forward`. None: zero.
-        grad_hidden_n: likewise.
-        input: what `rnn_forward` was given, like all up to `lengths`.
+        grad_hidden_n: the same.
+        input: the argument of `rnn_forward`; so are all up to `lengths`.
         hidden: the initial state.
         weights: for each direction.
         lengths: steps of each row.
-        output: what `rnn_forward` returned with `save`.
-        gates: likewise.
-        statistics: what it returned with layer normalisation.
-        reset: what it was given, like the next two.
+        output: the result of `rnn_forward` with `save`.
+        gates: the same.
+        statistics: its result with layer normalisation.
+        reset: its argument; so are the next two.
         seed: of the masks.
         options: variants and regularisers.
         needs: which of (input, hidden, weights) to return a gradient for; the others are None and

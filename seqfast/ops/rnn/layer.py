@@ -249,8 +249,8 @@ def _check_weights(
     first = weights[0]
     if options.output_nonlinearity != "identity" and first.weight_hr is None:
         raise ValueError(
-            f"{operation}: weight_hr must be given with output_nonlinearity, which is of what it "
-            "projects to, got None"
+            f"{operation}: weight_hr must be given with output_nonlinearity, which applies to the "
+            "projection, got None"
         )
     hidden_size = _hidden_size(xp, operation, kind, first.weight_hh)
     proj_size = 0
@@ -260,8 +260,8 @@ def _check_weights(
         *before, _ = input.shape
         product_size = len(weights) * kind.gates * hidden_size
         raise ValueError(
-            f"{operation}: input must be {[*before, product_size]} where weight_ih is None: the "
-            f"product with it; got {list(input.shape)}"
+            f"{operation}: input must be {[*before, product_size]} if weight_ih is None (the "
+            f"product with it), got {list(input.shape)}"
         )
     shapes = _weight_shapes(kind.gates, input_size, hidden_size, proj_size)
     dtype, fits = input.dtype, xp.fits
@@ -384,7 +384,7 @@ def _check_presence(operation: str, kind: Cell, row: RnnWeights) -> None:
         refuse("bias_hr", "without weight_hr")
     if operation != "lstm":
         for name in ("weight_peephole", *of_norm_cell):
-            refuse(name, "where there is no cell state")
+            refuse(name, "without a cell state")
     if not kind.layer_norm:
         refuse("weight_norm_hh", "where the first direction has none")
         for name in of_norm_cell:
@@ -416,7 +416,7 @@ def _check_reset(
     if dtype_name(reset) not in ("bool", "uint8"):
         raise TypeError(f"{operation}: reset must be bool or uint8, got {reset.dtype}")
     if directions == 2:
-        raise ValueError(f"{operation}: reset must be None with two directions: it cuts one past")
+        raise ValueError(f"{operation}: reset must be None with two directions")
     shape = tuple(input.shape[:2])
     return check_contiguous(xp, operation, "reset", reset, input, shape, reset.dtype)
 

@@ -94,7 +94,7 @@ def train(
         keep: uint32 [V] of `keep_thresholds`. None: all are kept.
         alias: of `alias_table`, for negatives.
         paths: of `huffman_paths`.
-        locked: uint8 or bool [V], rows of `input` that stay as they are.
+        locked: uint8 or bool [V], rows of `input` that are not trained.
         seed: int64. What is drawn depends on it, on `epoch` and on places in the corpus.
         epoch: below 2**32.
         tokens_before: tokens trained before this epoch, for the learning rate.
@@ -103,8 +103,8 @@ def train(
             `tokens_before + 256 * r` lies between 0 and `tokens_total`.
         min_alpha: the learning rate at the end.
         first_round: where to begin.
-        last_round: where to end. None: with the corpus.
-        threads: on the CPU; None for torch's number where torch is loaded, else OpenMP's.
+        last_round: where to end. None: the end of the corpus.
+        threads: on the CPU. None: torch's number if torch is loaded, else OpenMP's.
 
     Returns:
         For each round loss float64, the sum over its examples in nats; kept int64, tokens left by
@@ -189,7 +189,7 @@ def first_vectors(
         vectors: [rows, size] float32, NumPy, its rows dense, any stride between them; changed.
         seed: int64.
         first_row: the number of the first row; rows are numbered below 2**32.
-        threads: None for torch's number where torch is loaded, else OpenMP's.
+        threads: None: torch's number if torch is loaded, else OpenMP's.
 
     Raises:
         TypeError: a wrong type or dtype.

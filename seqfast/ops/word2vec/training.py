@@ -77,7 +77,7 @@ class Training:
         keep: of `keep_thresholds`.
         alias: of `alias_table`.
         paths: of `huffman_paths`.
-        locked: rows of `input` that stay as they are.
+        locked: rows of `input` that are not trained.
 
     Raises:
         TypeError: a wrong type or dtype.
@@ -143,7 +143,7 @@ class Training:
         sets = 1 if cbow or shared_negatives else min(2 * window, max(longest - 1, 1))
         if 1 + sets * negative > _MOST_WORDS:
             raise ValueError(
-                "word2vec: negative must be so small that a window draws less than 2**26 numbers, "
+                "word2vec: negative must be smaller: a window may draw fewer than 2**26 numbers, "
                 f"got {negative} for each of {sets} pairs"
             )
         if keep is not None:
@@ -330,7 +330,7 @@ class Training:
             return offsets, 0
         steps = offsets[1:] - offsets[:-1]
         if int(steps.min()) < 0:
-            raise ValueError(f"word2vec: {name} must not fall, got a step of {int(steps.min())}")
+            raise ValueError(f"word2vec: {name} must not decrease, got a step of {steps.min()}")
         return offsets, int(steps.max())
 
     def _check_alias(self, alias: tuple[Array, Array], words: int) -> tuple[Array, Array]:
@@ -378,7 +378,7 @@ def _check_use(name: str, value: object, used: bool, when: str) -> None:
     if used and value is None:
         raise ValueError(f"word2vec: {name} must be given {when}, got None")
     if not used and value is not None:
-        raise ValueError(f"word2vec: {name} must be None but {when}, got {type(value).__name__}")
+        raise ValueError(f"word2vec: {name} must be None except {when}, got {type(value).__name__}")
 
 
 def _check_apart(xp: ArrayLibrary, matrices: dict[str, Array | None]) -> None:

@@ -107,7 +107,7 @@ def test_damaged_c_files(read: Any, tmp_path: Path) -> None:
     found.save_c_format(path)
     data = path.read_bytes()
     path.write_bytes(data[:-5])
-    with pytest.raises(ValueError, match=r"c must be records of 16 bytes, got .*: it is cut"):
+    with pytest.raises(ValueError, match=r"c must be records of 16 bytes, got .*: it is truncated"):
         Cooccurrences.load_c_format(path, len(found))
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"c must have word1 from 1 to the 9 words .* another"):
@@ -185,7 +185,7 @@ def test_what_cannot_be(read: Any) -> None:
         Cooccurrences(offsets, columns * 2, values)
     with pytest.raises(ValueError, match="offsets must go from 0 to 2"):
         Cooccurrences(offsets[:-1], columns, values)
-    with pytest.raises(ValueError, match="offsets must not fall"):
+    with pytest.raises(ValueError, match="offsets must not decrease"):
         Cooccurrences(np.array([0, 3, 2]), columns, values)
     with pytest.raises(ValueError, match="words must be 2, got 1"):
         Cooccurrences(offsets, columns, values, ["a"])

@@ -357,7 +357,7 @@ def test_empty_and_lonely_corpora() -> None:
     model = small(None)
     with pytest.raises(RuntimeError, match="GloVe: train needs a vocabulary"):
         model.train()
-    with pytest.raises(RuntimeError, match="there are no vectors before build_vocab"):
+    with pytest.raises(RuntimeError, match="there are no vectors yet; call build_vocab first"):
         _ = model.word_biases
     with pytest.raises(RuntimeError, match="GloVe: there is no unfinished run"):
         small(epochs=1).train(resume=True)

@@ -189,14 +189,14 @@ def test_files_of_the_first_version_are_read(tmp_path: Path) -> None:
 
 def test_load_is_not_told_what_the_file_knows(tmp_path: Path) -> None:
     small(epochs=1).save(tmp_path / "model")
-    with pytest.raises(TypeError, match="window must be left to the file"):
+    with pytest.raises(TypeError, match="window must not be given: the file"):
         Word2Vec.load(tmp_path / "model", window=3)
-    with pytest.raises(TypeError, match="initial_vectors must be left to the file"):
+    with pytest.raises(TypeError, match="initial_vectors must not be given: the file"):
         Word2Vec.load(tmp_path / "model", initial_vectors={"the": np.ones(20)})
     for name in ("corpus", "sentences", "corpus_file", "words"):
-        with pytest.raises(TypeError, match=f"load: {name} must be left to train or resume"):
+        with pytest.raises(TypeError, match=f"load: pass {name} to train or resume instead"):
             Word2Vec.load(tmp_path / "model", **{name: SENTENCES})
-    with pytest.raises(RuntimeError, match="nothing to save before build_vocab"):
+    with pytest.raises(RuntimeError, match="nothing to save; call build_vocab first"):
         Word2Vec().save(tmp_path / "model")
 
 
@@ -208,7 +208,7 @@ def test_locks_are_the_files_or_looked_at(tmp_path: Path) -> None:
         Word2Vec.load(path, locked=["nope"])
     small(epochs=1, locked=["the"]).save(path)
     for load in (Word2Vec.load, lambda path, **how: Word2Vec.resume(path, SENTENCES, **how)):
-        with pytest.raises(TypeError, match="locked must be left to the file"):
+        with pytest.raises(TypeError, match="locked must not be given: the file"):
             load(path, locked=["nope"])
 
 
@@ -414,7 +414,9 @@ def test_a_full_disk_does_not_stop_training(
         small(checkpoint=path, checkpoint_every=0, callbacks=[StopAfter(5)])
     before = path.read_bytes()
     full_disk(monkeypatch)
-    with pytest.warns(RuntimeWarning, match="could not be written.*No space left.*goes on"):
+    with pytest.warns(
+        RuntimeWarning, match="could not be written.*No space left.*training continues"
+    ):
         model = Word2Vec.resume(
             path, SENTENCES, checkpoint_every="epoch", workers=1, progress=False
         )

@@ -153,7 +153,7 @@ def test_packed_and_foreign_text(
     assert "caf\u00e9 " in (tmp_path / "vectors").read_text(encoding="utf-8")
     said = capsys.readouterr().err
     assert said.startswith(
-        "word2vec: warning: corpus: 2 bytes that are no utf-8 are read as U+FFFD"
+        "word2vec: warning: corpus: 2 bytes are not valid utf-8 and are read as U+FFFD"
     )
     assert f"the first in line 601 of {packed}" in said
 
@@ -272,7 +272,7 @@ def test_unwritable_output_is_found_before_training(
     assert run(corpus, "-output", corpus) == 1
     messages = capsys.readouterr().err.splitlines()
     assert [message.startswith("word2vec: error: ") for message in messages] == [True] * 5
-    assert "is read, so it must not be written" in messages[-1]
+    assert "is an input, so it must not be an output too" in messages[-1]
     assert corpus.read_text() == text
     assert names(tmp_path) == {"corpus.txt"}
 
@@ -330,7 +330,7 @@ def test_interrupted_and_resumed(
     monkeypatch.setattr(training.Word2VecKernels, "train", interrupted)
     output = tmp_path / "vectors"
     assert run(corpus, "-output", output, *common) == 130
-    message = f"word2vec: interrupted; --resume goes on from {tmp_path / 'c'}\n"
+    message = f"word2vec: interrupted; --resume continues from {tmp_path / 'c'}\n"
     assert capsys.readouterr().err == message
     assert not output.exists()
     assert run(corpus, "-output", output, *common, "-window", 3) == 1
@@ -368,5 +368,5 @@ def test_as_a_program(corpus: Path, tmp_path: Path) -> None:
         assert process.stderr is not None
         message = process.stderr.read()
     assert (process.returncode, message.count("\n")) == (130, 1), message
-    assert "--resume goes on from" in message
+    assert "--resume continues from" in message
     assert Word2Vec.load(tmp_path / "c").state.run is not None

@@ -220,7 +220,7 @@ def test_callbacks_of_batches() -> None:
     class Begins(Batches):
         def on_batch_begin(self, model: Word2Vec) -> None: ...
 
-    with pytest.raises(TypeError, match="must not wait for on_batch_begin"):
+    with pytest.raises(TypeError, match="must not have on_batch_begin"):
         small(callbacks=[Begins()])
 
 

@@ -240,7 +240,7 @@ def test_callbacks_see_the_model(short_spans: None, tmp_path: Any) -> None:
         def on_span_end(self, model: Word2Vec, progress: Progress) -> None:
             model.save(tmp_path / "model")
             np.testing.assert_array_equal(Word2Vec.load(tmp_path / "model").vectors, model.vectors)
-            with pytest.raises(RuntimeError, match="called while it runs"):
+            with pytest.raises(RuntimeError, match="called while it is running"):
                 model.train()
 
     small(epochs=1, callbacks=[Saves()])
