@@ -379,7 +379,7 @@ def test_quality_is_held_or_not(root: Path) -> None:
     assert "| **47.0 ± 1.0 %, below** |" in section
     assert f"| {name}: deterministic | 1 | 0.530 | 0.530 | 0.500 | 0.530 | 53.0 % |" in section
     index = " ".join(files["docs/performance.md"].split())
-    assert "gensim's: 1 within the noise of its seeds, 4 above it, 0 below it. " in index
+    assert "gensim's: 1 within the noise of its seeds, 4 above, 0 below. " in index
 
 
 def step_row(group: str, ratio: float, **changes: Any) -> dict[str, Any]:
