@@ -40,7 +40,7 @@ class AwdLstm(torch.nn.Module):
 
 
 def stretches(length, mean=35):
-    """Places to cut: about 35 words each, at times half as many, so that edges fall anew."""
+    """Random places to cut: about 35 words each, sometimes half, so that edges vary."""
     place = 0
     while place < length - 1:
         usual = mean if torch.rand(()) < 0.95 else mean / 2

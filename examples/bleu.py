@@ -1,7 +1,7 @@
 """BLEU by hand (Papineni et al. 2002): clipped counts of n-grams, and a penalty for brevity.
 
-Counting how many words of a translation are in the reference lets "the the the" score full marks;
-so an n-gram counts at most as often as a reference has it. The result equals sacrebleu's.
+If BLEU only counted words that are in the reference, "the the the" would get the best score. So an
+n-gram counts at most as often as a reference has it. The result equals sacrebleu's.
 """
 
 import math

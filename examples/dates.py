@@ -1,7 +1,7 @@
-"""Dates in any writing to ISO, with attention: "3rd of May 1979" becomes 1979-05-03.
+"""Dates in many notations to ISO, with attention: "3rd of May 1979" becomes 1979-05-03.
 
-An encoder reads the characters in both directions, a decoder writes ten characters, and attention
-(Bahdanau et al. 2015) says where it looked. The picture shows that it looks at the right place.
+An encoder reads the characters in both directions, and a decoder with attention (Bahdanau et al.
+2015) writes ten characters. The picture shows the attention weights of each.
 """
 
 import datetime

@@ -1,7 +1,7 @@
-"""Every dropout for recurrent networks on one task that a network without it learns by heart.
+"""Every dropout for recurrent networks, on a task where a network without dropout overfits.
 
-A small text, a large network: training perplexity falls, validation perplexity rises again. Each
-kind is one argument of the layer, and each draws its mask somewhere else.
+The text is small and the network large: training perplexity falls, validation perplexity rises
+again. Each kind of dropout is one argument of the layer, and masks another place.
 """
 
 import math
@@ -32,7 +32,7 @@ KINDS = {
 
 
 def by_hand(x, p, training):
-    """Plain dropout is a line: what is kept is scaled up, so that the mean stays."""
+    """Plain dropout is one line: the kept values are scaled up, so that the mean stays."""
     return x * (torch.rand_like(x) >= p) / (1 - p) if training else x
 
 
@@ -49,7 +49,7 @@ class Model(torch.nn.Module):
 
 
 def text():
-    """The Zen of Python and friends: what every Python has."""
+    """The Zen of Python and other text that is part of every Python."""
     from pydoc_data.topics import topics
 
     return "\n".join(

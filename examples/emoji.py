@@ -1,7 +1,7 @@
-"""An emoji for a sentence: word vectors learnt from plain text let an LSTM know words it never met.
+"""An emoji for a sentence: with vectors from plain text an LSTM handles words that had no label.
 
-After Andrew Ng's exercise "Emojify". Few sentences have a label; the vectors, trained by
-seqfast.Word2Vec on many sentences without one, carry what was learnt over to words of like use.
+After Andrew Ng's exercise "Emojify". Few sentences have a label. The vectors, trained by
+seqfast.Word2Vec on many sentences without labels, generalise to words with a similar use.
 """
 
 import random
@@ -40,7 +40,7 @@ def sentences(count, rng, first, last):
 
 
 def plain_text(count, rng):
-    """Text without labels in which words of a kind keep the same company."""
+    """Text without labels in which words of the same kind have the same neighbours."""
     company = {
         "\u2764\ufe0f": "heart kiss darling forever".split(),
         "\u26be": "team ball match field".split(),

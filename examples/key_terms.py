@@ -1,7 +1,7 @@
-"""Key terms of a text: an LSTM reads a document and attention weighs its words; the heaviest win.
+"""Key terms of a text: an LSTM reads a document; the words with the largest attention are taken.
 
-After Shen & Lee 2016. The network learns only which subject a text has; nobody marks the terms.
-What it had to look at to tell the subject are the key terms. Baseline: the most frequent words.
+After Shen & Lee 2016. The network learns only which subject a text has; key terms have no labels.
+The words that it attends to are the key terms. Baseline: the most frequent words.
 """
 
 import random
@@ -25,7 +25,7 @@ FILLERS = (
 
 
 def documents(count, rng):
-    """Mostly fillers, with a few terms of the subject and a stray one of another."""
+    """Mostly common words, with a few terms of the subject and one of another subject."""
     found = []
     for _ in range(count):
         subject = rng.choice(list(TERMS))

@@ -1,7 +1,7 @@
 """Three language models on the same words: an n-gram, a window (Bengio et al. 2003), an LSTM.
 
-An n-gram counts, and has never seen most of what it is asked; smoothing gives that a share too.
-The window model sees as few words but knows which are alike. The LSTM has no window at all.
+An n-gram model counts; smoothing gives a probability to the many n-grams that it has never seen.
+The window model sees equally few words, but learns which are similar. The LSTM has no window.
 """
 
 import math

@@ -1,9 +1,9 @@
 """Two networks small enough to compute by hand, from the lectures of Hung-yi Lee.
 
-The memory network: every weight is 1, nothing is squashed. It reads [1 1], [1 1], [2 2] and says
+The memory network: every weight is 1, without nonlinearity. It reads [1 1], [1 1], [2 2], outputs
 4, 12, 32: the same input gives another output, because the network remembers. The gate toy is one
-LSTM cell: x2 = 1 adds x1 to the memory, x2 = -1 empties it, x3 = 1 lets it out.
-Both are set by hand first, then learnt from examples.
+LSTM cell: x2 = 1 adds x1 to the memory, x2 = -1 clears it, x3 = 1 outputs it.
+First the weights are set by hand, then they are learnt from examples.
 """
 
 import torch

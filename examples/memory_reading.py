@@ -1,8 +1,8 @@
 """Reading comprehension: a question is answered from a memory that attention reads, fact by fact.
 
-After Sukhbaatar et al. 2015, "End-To-End Memory Networks", with facts in the manner of bAbI, made
-here. Each fact is a vector in a memory; the question looks for the fact that matters, hop by hop.
-"Where is the ball?" takes two: who has the ball, then where that person went last.
+After Sukhbaatar et al. 2015, "End-To-End Memory Networks", with generated facts in bAbI's style.
+Each fact is a vector in a memory; in each hop the question attends to the relevant fact.
+"Where is the ball?" needs two hops: who has the ball, then where that person went last.
 """
 
 import random

@@ -1,7 +1,7 @@
-"""Melodies as sequences: an LSTM reads simple tunes and improvises on, into a MIDI and an ABC file.
+"""Melodies as sequences: an LSTM learns simple tunes and writes new ones as MIDI and ABC files.
 
-A token is a pitch with its length. Where music21 is installed, the soprano lines of Bach's chorales
-are read; else the tunes are made here: in C major, small steps, the tonic at the end.
+A token is a pitch with its length. With music21 the tunes are the soprano lines of Bach's chorales;
+else they are generated: in C major, with small steps and the tonic at the end.
 """
 
 import random
@@ -17,7 +17,7 @@ SCALE = [60, 62, 64, 65, 67, 69, 71, 72, 74, 76, 77, 79]  # C major, as MIDI cou
 
 
 def chorales(count):
-    """Soprano lines in C major or A minor, as (pitch, eighths); None where music21 is not here."""
+    """Soprano lines in C major or A minor, as (pitch, eighths); None without music21."""
     try:
         from music21 import corpus, interval, pitch
     except ImportError:

@@ -1,7 +1,7 @@
 """New names, letter by letter: a GRU reads a list of names and then makes up more of them.
 
-The list is of dinosaurs, after Andrew Ng's exercise; any other list, a name a line, will do. The
-temperature divides the logits before the softmax: low is timid, high is wild.
+The list has dinosaurs, after Andrew Ng's exercise; any list with one name per line works. The
+temperature divides the logits before the softmax: low gives likely names, high unusual ones.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ class Names(torch.nn.Module):
 
 @torch.no_grad()
 def make_up(model, vocabulary, temperature, longest=25):
-    """One letter after the other: each is drawn, and read back as the next input."""
+    """Draws one letter after the other; each is the next input."""
     letter, state, name = vocabulary.encode([BEGIN])[:, None], None, []
     while len(name) < longest:
         logits, state = model(letter, state)

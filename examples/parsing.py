@@ -1,8 +1,8 @@
-"""Parsing as sequence to sequence: arithmetic goes in, its brackets come out.
+"""Parsing as sequence to sequence: the input is arithmetic, the output has all its brackets.
 
 After Vinyals et al. 2015, "Grammar as a Foreign Language": a tree is written as a sequence, and
-a translator with attention learns to write it. "1 + 2 * 3" becomes "( 1 + ( 2 * 3 ) )". The same
-program, with other pairs, summarises, answers or writes code.
+a translator with attention learns to write it. "1 + 2 * 3" becomes "( 1 + ( 2 * 3 ) )". With other
+pairs the same program learns other tasks, such as summaries.
 """
 
 import random

@@ -1,7 +1,7 @@
-"""Is a review positive? A mean of word vectors against recurrent networks, which see the order.
+"""Is a review positive? A mean of word vectors against recurrent networks, which use the order.
 
 "completely lacking in good taste, good service and good ambience" has three good words; "terribly
-exciting" has none. A mean cannot tell. Without --data the sentences are made here.
+exciting" has none. A mean of vectors fails here. Without --data the sentences are generated.
 """
 
 import random
@@ -21,7 +21,7 @@ PROBES = ["completely lacking in good taste , good service and good ambience", "
 
 
 def made_up(count, rng):
-    """Sentences whose words of praise and blame count only with what stands before them."""
+    """Sentences in which a word of praise or blame depends on the words before it."""
     turned = ["completely lacking in {w} {t} , {w} {o} and {w} {u}", "not {w} at all"]
     turned += ["the {t} is never {w}", "far from {w} {t} and {o}"]
     plain = ["a film with {w} {t} and {w} {o}", "the {t} is {w} , not only the {o}"]

@@ -1,7 +1,7 @@
 """Speech to text with CTC: spoken digits, log-mel features in NumPy, an LSTM, three ways to decode.
 
-CTC (Graves et al. 2006) needs no alignment: the network may say nothing (blank) or repeat itself.
-Without --data the "speech" is made of tones; with it, real people say the digits.
+CTC (Graves et al. 2006) needs no alignment: the network may output a blank or repeat a letter.
+Without --data the "speech" consists of tones; with it, real people say the digits.
 """
 
 import itertools
@@ -55,7 +55,7 @@ class Recogniser(torch.nn.Module):
 
 
 def spelling():
-    """A language model of letters that knows how digits are spelt, as the beam search asks it."""
+    """A language model of letters that knows the spelling of digits, for the beam search."""
     pairs = ["_".join(pair) for pair in itertools.product(NAMES, NAMES)]
     model = decoding.NGram.train(map(list, pairs), order=5)
     letters = model.ids(LETTERS[1:])

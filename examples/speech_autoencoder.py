@@ -1,8 +1,8 @@
-"""A speech auto-encoder finds recordings by example: a sound becomes a vector, and vectors compare.
+"""A speech auto-encoder finds recordings by example: it turns sounds into vectors to compare.
 
-After Chung et al. 2016, "Audio Word2Vec": an encoder reads a recording of a word, a decoder has to
-make the recording again from the encoder's last state alone. Nobody says what word it is, and yet
-recordings of the same word come to lie together. Baseline: the mean of the features over time.
+After Chung et al. 2016, "Audio Word2Vec": an encoder reads a recording of a word, and a decoder
+reconstructs it from the encoder's last state alone. There are no labels, but recordings of the
+same word get similar vectors. Baseline: the mean of the features over time.
 """
 
 import random
@@ -28,14 +28,14 @@ class AutoEncoder(torch.nn.Module):
         return self.code(last.transpose(0, 1).flatten(1))
 
     def decode(self, code, lengths, frames):
-        """Every step sees the code and how much of the word is over; it never sees the sound."""
+        """Every step gets the code and the share of time that has passed, but not the sound."""
         time = torch.arange(frames)[:, None, None] / lengths[:, None]
         steps = torch.cat([code.expand(frames, -1, -1), time], dim=2)
         return self.head(self.decoder(steps, lengths=lengths)[0])
 
 
 def precision(vectors, labels):
-    """Mean average precision: each recording asks, those of the same word should come first."""
+    """Mean average precision: each recording is a query; those of its word should rank first."""
     similarity = normalize(vectors) @ normalize(vectors).t()
     found = []
     for k, row in enumerate(similarity):

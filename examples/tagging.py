@@ -1,7 +1,7 @@
-"""Finding names in text: a bidirectional LSTM over words and letters, with a CRF on top or none.
+"""Finding names in text: a bidirectional LSTM over words and letters, with and without a CRF.
 
-The CRF (Lample et al. 2016) knows that I-person cannot follow O. Scores are F1 of whole entities,
-by seqeval. Without --data the sentences are made here, with new names in the test.
+The CRF (Lample et al. 2016) learns that I-person cannot follow O. Scores are F1 of whole entities,
+by seqeval. Without --data the sentences are generated, with new names in the test.
 """
 
 import random

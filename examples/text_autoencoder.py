@@ -1,7 +1,7 @@
 """A text auto-encoder: a sentence becomes one vector, and the vector the sentence again.
 
-After Sutskever et al. 2014 and Li et al. 2015. What the vector has kept shows in its neighbours,
-and in sentences decoded from points on the line from one vector to another.
+After Sutskever et al. 2014 and Li et al. 2015. The neighbours of a vector show what it contains,
+and so do sentences decoded from points between two vectors.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Transfer: word vectors from much plain text help where few labels are.
+"""Transfer: word vectors from much plain text help when there are few labels.
 
 A part-of-speech tagger has a few labelled sentences of an invented language. Its vectors are
 random, or from seqfast.Word2Vec on 4,000 sentences without a label: kept as they are (frozen) or
@@ -20,7 +20,7 @@ SIZES = (4, 80, 160, 120, 40)  # words of each kind
 
 
 def language(rng):
-    """Words of two or three syllables, drawn alike for every kind: spelling tells nothing."""
+    """Words of two or three syllables from one distribution, so that spelling does not help."""
     words = set()
     while len(words) < sum(SIZES):
         words.add(

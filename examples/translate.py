@@ -1,7 +1,7 @@
-"""French from English: an encoder, attention, a beam search, BLEU, and whose fault an error is.
+"""English to French: an encoder, attention, beam search, BLEU, and errors of model and search.
 
 Sutskever et al. 2014, Luong et al. 2015. --data takes sentence pairs with a tab between; without it
-the pairs are made here, with the adjectives behind the noun and the gender of the article to learn.
+the pairs are generated. The model must learn the order of adjectives and the gender of articles.
 """
 
 import random
@@ -104,7 +104,7 @@ def main(argv=None):
         print(f"  {' '.join(test[k][0])}\n    -> {said[k]}\n    :: {reference[k]}")
 
     def logprobs(_, sequences, sizes):
-        """What the model itself thinks of translations that end in END."""
+        """The model's log-probabilities of translations that end in END."""
         ids = torch.cat([answers[:, :1], torch.as_tensor(sequences).clamp(min=0)], 1)
         within = torch.arange(ids.shape[1] - 1) < torch.as_tensor(sizes)[:, None]
         with torch.no_grad():

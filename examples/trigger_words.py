@@ -1,8 +1,8 @@
 """Trigger word detection: a network listens to a stream and says when it heard "the word".
 
-The streams are made here: noise, other words, and the trigger, each a short melody of tones. Only
-the instant at which the word ends would be labelled 1, one frame in hundreds; after Andrew Ng's
-exercise the label is stretched over the frames behind it, and the network learns much better.
+The streams are generated: noise, other words, and the trigger, each a short melody of tones. Only
+one frame in hundreds, where the word ends, has the label 1. As in Andrew Ng's exercise, the frames
+after it also get the label 1, and the network learns much better.
 """
 
 import torch
@@ -36,7 +36,7 @@ def draw(batch, steps, stretch):
 
 
 class Listener(torch.nn.Module):
-    """Looks only back, as it must to work while people speak."""
+    """Reads only past frames, so that it works while people speak."""
 
     def __init__(self, hidden):
         super().__init__()

@@ -1,7 +1,7 @@
-"""Why plain recurrent networks are hard to train: gradients vanish, explode, and meet cliffs.
+"""Why plain recurrent networks are hard to train: gradients vanish or explode, errors have cliffs.
 
 Back-propagation multiplies the gradient by the same factor at every step (Hochreiter 1991, Bengio
-et al. 1994). Pascanu et al. 2013 draw what that does to the error surface, and clip the gradient.
+et al. 1994). Pascanu et al. 2013 show the effect on the error surface, and clip the gradient.
 """
 
 import torch
@@ -11,7 +11,7 @@ from common import arguments, pyplot, save
 
 
 def powers():
-    """A linear unit h[t] = w h[t-1]: after 1,000 steps a small change of w is all or nothing."""
+    """A linear unit h[t] = w h[t-1]: 1,000 steps make a small change of w very large."""
     for w in (1.01, 1.0, 0.99, 0.01):
         print(
             f"w = {w:<4}  w^1000 = {w**1000:9.3g}   its gradient 1000 w^999 = {1000 * w**999:.3g}"

@@ -1,7 +1,7 @@
-"""Word vectors from the documentation that every Python has: three losses, neighbours, analogies.
+"""Word vectors from Python's own documentation: three losses, neighbours, analogies.
 
-Skip-gram (Mikolov et al. 2013) asks which words stand near a word. The softmax over all words is
-exact and slow; hierarchical softmax walks a tree, negative sampling asks a few wrong words.
+Skip-gram (Mikolov et al. 2013) predicts which words occur near a word. The softmax over all words
+is exact and slow; hierarchical softmax follows a tree, negative sampling uses a few wrong words.
 """
 
 import re

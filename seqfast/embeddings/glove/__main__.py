@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         PROGRAM,
         description="GloVe (Pennington et al. 2014) with the tools and flags of its authors.",
-        epilog="TOOL without arguments of its own shows its flags with -h. Words are separated by "
-        "white space; bytes that are no UTF-8 become U+FFFD.",
+        epilog="TOOL -h shows the flags of a tool. Words are separated by white space; bytes that "
+        "are not UTF-8 become U+FFFD.",
     )
     tools = parser.add_subparsers(metavar="TOOL", required=True)
 
@@ -66,20 +66,20 @@ def _parser() -> argparse.ArgumentParser:
         return own.add_argument
 
     add = tool("vocab_count", "counts words of a text on standard input", _vocab_count)
-    add("-max-vocab", type=int, default=0, help="at most so many words; 0: all (0)")
+    add("-max-vocab", type=int, default=0, help="largest number of words; 0: all (0)")
     add("-min-count", type=int, default=1, help="rarer words are left out (1)")
 
     add = tool("cooccur", "counts co-occurrences of a text on standard input", _cooccur)
     _add_counting(add)
     add("-vocab-file", default="vocab.txt", help="of vocab_count (vocab.txt)")
     for name in ("-max-product", "-overflow-length"):
-        add(name, type=int, help="taken and not needed")
+        add(name, type=int, help="accepted, without effect")
     add("-overflow-file", default="overflow", help="where its folder has room for large counts")
 
     add = tool("shuffle", "shuffles co-occurrences on standard input", _shuffle)
-    add("-memory", type=float, default=2.0, help="taken and not needed: all are held")
-    add("-array-size", type=int, help="taken and not needed")
-    add("-temp-file", help="taken and not needed")
+    add("-memory", type=float, default=2.0, help="accepted, without effect: all are in memory")
+    add("-array-size", type=int, help="accepted, without effect")
+    add("-temp-file", help="accepted, without effect")
     add("-seed", type=int, default=1, help="of the shuffle (1)")
 
     add = tool("glove", "trains vectors on co-occurrences", _glove)
@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-vocab-file", default="vocab.txt", help="of vocab_count (vocab.txt)")
     _add_training(add)
 
-    add = tool("train", "does all of it: reads a text, counts, trains", _train)
-    add("-train", metavar="FILE", required=True, help="a text, one sentence a line")
+    add = tool("train", "all steps: reads a text, counts, trains", _train)
+    add("-train", metavar="FILE", required=True, help="a text, one sentence per line")
     add("-min-count", type=int, default=5, help="rarer words are left out (5)")
     _add_counting(add)
     _add_training(add)
@@ -96,30 +96,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_counting(add: Callable[..., Any]) -> None:
-    add("-symmetric", type=int, default=1, help="0: words to the right of a word alone (1)")
+    add("-symmetric", type=int, default=1, help="0: only words on the right (1)")
     add("-window-size", type=int, default=15, help="words on each side (15)")
-    add("-distance-weighting", type=int, default=1, help="0: distance does not count (1)")
-    add("-memory", type=float, default=4.0, help="gigabytes, beyond which files are used (4)")
+    add("-distance-weighting", type=int, default=1, help="0: ignore distance (1)")
+    add("-memory", type=float, default=4.0, help="gigabytes; more data goes to files (4)")
 
 
 def _add_training(add: Callable[..., Any]) -> None:
     add("-save-file", default="vectors", help="of vectors, .txt or .bin is appended (vectors)")
-    add("-vector-size", type=int, default=50, help="columns of a vector (50)")
-    add("-threads", type=int, help="threads (8, or as many as there are cores)")
+    add("-vector-size", type=int, default=50, help="size of a vector (50)")
+    add("-threads", type=int, help="threads (8, but at most the number of cores)")
     add("-iter", type=int, default=25, help="epochs (25)")
     add("-eta", type=float, default=0.05, help="learning rate (0.05)")
     add("-alpha", type=float, default=0.75, help="power of the weight (0.75)")
-    add("-x-max", type=float, default=100.0, help="count from which on the weight is 1 (100)")
+    add("-x-max", type=float, default=100.0, help="counts from here on have weight 1 (100)")
     add("-grad-clip", type=float, default=100.0, help="largest component of a gradient (100)")
     add("-binary", type=int, default=0, help="1: all parameters as float64, 2: text as well (0)")
     add("-model", type=int, default=2, help="1: word vectors, 2: plus context vectors (2)")
     add("-write-header", type=int, default=0, help="1: a first line of sizes (0)")
     add("-seed", type=int, default=1, help="of first values and the order (1)")
     add("--device", default="cpu", help="cpu, cuda or cuda:1 (cpu)")
-    add("--checkpoint", metavar="FILE", help="replaced now and then, and at Ctrl-C")
+    add("--checkpoint", metavar="FILE", help="written repeatedly, and at Ctrl-C")
     add("--checkpoint-every", metavar="SECONDS", default=600.0, type=seconds_or_epoch,
         help="or epoch (600)")  # fmt: skip
-    add("--resume", action="store_true", help="go on from --checkpoint, if it is there")
+    add("--resume", action="store_true", help="continue from --checkpoint, if it exists")
 
 
 # ---- the tools ----

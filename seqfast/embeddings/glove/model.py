@@ -54,7 +54,7 @@ class GloVe(WordVectorModel):
         alpha: entries with a smaller count x have the weight (x / x_max)**alpha.
         learning_rate: of AdaGrad.
         epochs: passes over all entries.
-        symmetric: count words on both sides; False: only the words before it are counted.
+        symmetric: count neighbours on both sides; False: only those after the word.
         distance_weighting: False: each neighbour counts 1, at any distance.
         combine: `vectors` is "mean": (word + context) / 2; "sum", as in the authors' program; or
             "words": word vectors only. "mean" and "sum" have the same cosines.

@@ -42,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         PROGRAM,
         description="Trains word vectors (Mikolov et al. 2013) with the arguments of word2vec.c.",
-        epilog="Unlike word2vec.c, a line is one sentence whatever its length, ends of lines are "
-        "no word (</s>), and bytes that are no UTF-8 become U+FFFD.",
+        epilog="Unlike in word2vec.c, a line of any length is one sentence, the end of a line is "
+        "not a word (</s>), and bytes that are not UTF-8 become U+FFFD.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -51,32 +51,33 @@ def _parser() -> argparse.ArgumentParser:
         "-train",
         metavar="FILE",
         required=True,
-        help="text, one sentence a line; .gz, .bz2, .xz, .zst; a folder of them; -: standard input",
+        help="text, one sentence per line; .gz, .bz2, .xz, .zst; a folder of these; -: standard "
+        "input",
     )
     add("-output", metavar="FILE", help="word vectors, or classes of words")
-    add("-size", type=int, default=100, help="columns of a vector (100)")
+    add("-size", type=int, default=100, help="size of a vector (100)")
     add("-window", type=int, default=5, help="words on each side, at most (5)")
     add("-sample", type=float, default=1e-3, help="threshold of subsampling (1e-3)")
     add("-hs", type=int, default=0, help="1: hierarchical softmax (0)")
     add("-negative", type=int, default=5, help="negative samples, 0: none (5)")
-    add("-threads", type=int, help="threads (12, or as many as there are cores)")
+    add("-threads", type=int, help="threads (12, but at most the number of cores)")
     add("-iter", type=int, default=5, help="epochs (5)")
     add("-min-count", type=int, default=5, help="rarer words are left out (5)")
     add("-alpha", type=float, help="learning rate (0.025, with CBOW 0.05)")
-    add("-classes", type=int, default=0, help="write so many classes of words, not vectors (0)")
+    add("-classes", type=int, default=0, help="write this many word classes, not vectors (0)")
     add("-debug", type=int, default=2, help="0: quiet, 1: summary, 2: progress (2)")
     add("-binary", type=int, default=0, help="1: vectors as float32 (0)")
     add("-save-vocab", metavar="FILE", help="write words and counts")
-    add("-read-vocab", metavar="FILE", help="read words and counts, do not count")
+    add("-read-vocab", metavar="FILE", help="read words and counts instead of counting")
     add("-cbow", type=int, default=1, help="1: continuous bag of words, 0: skip-gram (1)")
-    ours = parser.add_argument_group("beyond word2vec.c")
+    ours = parser.add_argument_group("not in word2vec.c")
     add = ours.add_argument
-    add("--seed", type=int, default=1, help="of first vectors and all draws (1)")
+    add("--seed", type=int, default=1, help="of initial vectors and all draws (1)")
     add("--deterministic", action="store_true", help="the same result with any number of threads")
-    add("--mean-cbow", action="store_true", help="CBOW's true gradient (-alpha 0.025)")
+    add("--mean-cbow", action="store_true", help="CBOW's exact gradient (-alpha 0.025)")
     add("--per-pair-negatives", action="store_true", help="draw negatives as word2vec.c does")
     add("--device", default="cpu", help="cpu, cuda or cuda:1 (cpu)")
-    add("--checkpoint", metavar="FILE", help="replaced now and then, and at Ctrl-C")
+    add("--checkpoint", metavar="FILE", help="written repeatedly, and at Ctrl-C")
     add(
         "--checkpoint-every",
         metavar="SECONDS",
@@ -88,10 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--errors",
         choices=("replace", "ignore", "strict"),
-        help="what to do about bytes that are "
-        "none in it: U+FFFD in silence, leave out, stop (U+FFFD and a warning)",
+        help="invalid bytes: U+FFFD without warning, leave out, or stop (default: U+FFFD and a "
+        "warning)",
     )
-    add("--resume", action="store_true", help="go on from --checkpoint, if it is there")
+    add("--resume", action="store_true", help="continue from --checkpoint, if it exists")
     return parser
 
 
