@@ -48,7 +48,7 @@ PYTHON_ROOMS = {
         "embeddings ops",
         outside="numpy torch gensim matplotlib safetensors scipy sklearn tqdm",
     ),
-    "decoding": room("decoding ops", outside="numpy torch sacrebleu transformers"),
+    "decoding": room("decoding ops", outside="kenlm numpy torch sacrebleu transformers"),
 }
 # Intrinsics have one home, so that everything else compiles on any processor.
 HEADERS_WITH_ONE_HOME = {

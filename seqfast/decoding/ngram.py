@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seqfast.decoding import _kenlm
 from seqfast.ops.base.checks import check_whole
 
 PathLike = str | os.PathLike[str]
@@ -23,7 +24,6 @@ UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 _SPECIAL = (UNKNOWN, BEGIN, END)  # ids 0, 1, 2
 _NEVER = -99.0  # what ARPA files write for log10(0)
 _LN10 = math.log(10)
-_KENLM_MAGIC = b"mmap lm http://kheafield.com/code format version"
 
 
 class NGram:
@@ -118,10 +118,12 @@ class NGram:
 
     @classmethod
     def load(cls, path: PathLike) -> NGram:
-        """Reads an ARPA file, plain or .gz.
+        """Reads an ARPA file, plain or .gz, or a binary of KenLM.
 
         Args:
-            path: the file.
+            path: the file. A binary needs the package `kenlm`, which answers questions but lists
+                nothing: such a model has in its `vocabulary` only the words that it has been asked
+                for, cannot be saved, and is slower than the ARPA file is.
 
         Returns:
             An `NGram` with the file's probabilities. Unknown words are `<unk>`; if the file has no
@@ -130,8 +132,11 @@ class NGram:
         Raises:
             OSError: the file cannot be read.
             ValueError: a file that is not ARPA or is truncated, a wrong count, an invalid number,
-                an n-gram without its prefix, and a KenLM binary; it names the line.
+                an n-gram without its prefix; it names the line. And a KenLM binary if `kenlm` is
+                not installed.
         """
+        if _kenlm.is_binary(path):
+            return _KenLm(path)
         return cls(*_read_arpa(Path(path)))
 
     def save(self, path: PathLike) -> None:
@@ -327,6 +332,62 @@ class NGram:
         yield "\n\\end\\\n"
 
 
+class _KenLm(NGram):
+    """A binary of KenLM. A state is the number of one that has been met."""
+
+    def __init__(self, path: PathLike) -> None:
+        self._model = _kenlm.Model(path)
+        self.order = int(self._model.model.order)
+        self.vocabulary = list(_SPECIAL)
+        self._ids = _kenlm.Words(self._model.model, self.vocabulary)
+        self._unknown = 0
+        self._path = path
+
+    def save(self, path: PathLike) -> None:
+        raise self._lists_nothing("save")
+
+    def tables(self) -> Any:
+        raise self._lists_nothing("tables")
+
+    def __len__(self) -> int:
+        raise self._lists_nothing("len")
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"NGram(order={self.order}, a binary of KenLM: {self._path})"
+
+    def start(self) -> int:
+        return self._model.after_begin()
+
+    def state(self, context: Iterable[str]) -> int:
+        state = 0
+        for word in [*context][-self.order :]:
+            state = self.start() if word == BEGIN else self._model.step(state, word)[0]
+        return state
+
+    def step(self, states: ArrayLike, words: ArrayLike) -> tuple[Ids, NDArray[np.float64]]:
+        at, word = np.broadcast_arrays(
+            np.asarray(states, dtype=np.int64), np.asarray(words, dtype=np.int64)
+        )
+        self._check_range("states", at, len(self._model))
+        self._check_range("words", word, len(self.vocabulary))
+        pairs = zip(at.ravel().tolist(), word.ravel().tolist(), strict=True)
+        found = [self._model.step(state, self.vocabulary[id]) for state, id in pairs]
+        new, logprobs = [each[0] for each in found], [each[1] for each in found]
+        return (
+            np.array(new, dtype=np.int64).reshape(at.shape),
+            np.array(logprobs, dtype=np.float64).reshape(at.shape),
+        )
+
+    def _lists_nothing(self, what: str) -> ValueError:
+        return ValueError(
+            f"NGram.{what}: kenlm does not list the n-grams of a binary; load the ARPA file that "
+            f"{self._path} was built from"
+        )
+
+
 class Level(NamedTuple):
     """All n-grams of one length, sorted by their words."""
 
@@ -495,11 +556,6 @@ class _Lines:
         self.path, self.number = path, 0
         with path.open("rb") as file:
             head = file.read(64)
-        if head.startswith(_KENLM_MAGIC):
-            raise ValueError(
-                f"NGram.load: {path} is a binary of KenLM; give the ARPA file that it was "
-                "built from"
-            )
         packed = head.startswith(b"\x1f\x8b")
         self._file = gzip.open(path, "rb") if packed else path.open("rb")  # noqa: SIM115
 

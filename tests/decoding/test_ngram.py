@@ -243,7 +243,7 @@ def test_cut_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "kenlm.bin").write_bytes(
         b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(100)
     )
-    with pytest.raises(ValueError, match="binary of KenLM"):
+    with pytest.raises(ValueError, match=r"kenlm.bin is a binary of KenLM|cannot read"):
         NGram.load(tmp_path / "kenlm.bin")
     (tmp_path / "latin").write_bytes(ARPA.replace("b", "é").encode("latin-1"))
     with pytest.raises(ValueError, match="not UTF-8"):
