@@ -335,7 +335,7 @@ class _PhraseTable:
 
 
 def _of_numbers(met: Host, number: Host) -> Host:
-    """`met` [..., most] at numbers [..., any]; what is no number is met."""
+    """`met` [..., most] at numbers [..., any]; invalid numbers count as met."""
     number = np.broadcast_to(number, (*met.shape[:-1], number.shape[-1]))
     return np.take_along_axis(met, np.maximum(number, 0), -1) | (number < 0)
 

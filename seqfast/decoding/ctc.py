@@ -62,7 +62,7 @@ def ctc_greedy(log_probs: Array, lengths: Array | None = None, *, blank: int = 0
 
     NumPy arrays (torch is not needed), or torch tensors on the CPU or on a CUDA device. On a CUDA
     device the host does not wait to look at values: lengths are clamped there, and a row with NaN
-    or a number above 1e-3, which is no log-probability, has no tokens and the score NaN.
+    or a number above 1e-3, which is not a log-probability, has no tokens and the score NaN.
 
     Args:
         log_probs: [batch, frames, vocab] as `log_softmax` gives them: float32, float64, float16 or
@@ -137,7 +137,7 @@ def ctc_beam_search(
 
     Raises:
         TypeError: a wrong type or dtype.
-        ValueError: a wrong shape, device or value, and what is no log-probability, with row and
+        ValueError: a wrong shape, device or value, and invalid log-probabilities, with row and
             frame.
 
     Example:

@@ -21,10 +21,10 @@ def ctc_greedy(
     """The most probable token of each frame, repeats merged and blanks removed.
 
     `log_probs` [batch, frames, vocab] floating; `lengths` [batch] integers, frames of each row.
-    Equal tokens: the lower one. Returns (tokens [batch, frames] int64, -1 behind the last; lengths
+    Equal tokens: the lower one. Returns (tokens [batch, frames] int64, -1 after the last; lengths
     [batch] int64; scores [batch], the log-probability of that alignment; timesteps [batch, frames]
-    int64, the frame where each token begins, -1 behind the last). NaN or a number above 1e-3, which
-    is no log-probability: ValueError.
+    int64, the frame where each token begins, -1 after the last). NaN or a number above 1e-3, which
+    is not a log-probability: ValueError.
 
     Arguments and results are those of
     `seqfast.ops.ctc.functions.ctc_greedy`.
@@ -80,9 +80,9 @@ def ctc_beam_search(
     prefix that enters the beam. A prefix is ranked by its log-probability plus `lm_weight` times
     the sum of what the language model gave its tokens.
 
-    Returns (tokens [batch, n_best, frames] int64, -1 behind the last; lengths [batch, n_best]
+    Returns (tokens [batch, n_best, frames] int64, -1 after the last; lengths [batch, n_best]
     int64; scores [batch, n_best], what they are ranked by, -inf where there are fewer; timesteps
-    [batch, n_best, frames] int64, -1 behind the last). A timestep is the frame where the token
+    [batch, n_best, frames] int64, -1 after the last). A timestep is the frame where the token
     begins in the most probable alignment that the search has kept of the transcript (equal ones: a
     blank rather than the token before it, and the earlier beginning). NaN or a number above 1e-3:
     ValueError.
@@ -148,8 +148,8 @@ def ctc_align(
     `target_lengths` [batch], tokens of each row. Of equal alignments the one whose last token that
     differs begins, and ends, earlier.
 
-    Returns (paths [batch, frames] int64, the token of each frame, -1 behind the last frame; spans
-    [batch, longest, 2] int64, the first and the last frame of each token, -1 behind the last token;
+    Returns (paths [batch, frames] int64, the token of each frame, -1 after the last frame; spans
+    [batch, longest, 2] int64, the first and the last frame of each token, -1 after the last token;
     token_scores [batch, longest], the mean log-probability of each token over its frames, 0 behind
     the last; scores [batch], the log-probability of the alignment). A row whose alignments all have
     probability 0: paths and spans -1, scores -inf. More tokens than fit the frames, tokens that are

@@ -201,7 +201,7 @@ def gru_backward(
 ) -> tuple[Array | None, Array | None, GradWeights | None]:
     """Gradients of `gru_forward`, by back-propagation through time (docs/equations.md).
 
-    Arguments as of `lstm_backward`. Returns `(grad_input, grad_hidden, grad_weights)`.
+    Arguments as for `lstm_backward`. Returns `(grad_input, grad_hidden, grad_weights)`.
 
     Arguments and results are those of
     `seqfast.ops.rnn.functions.gru_backward`.
@@ -280,7 +280,7 @@ def rnn_backward(
 ) -> tuple[Array | None, Array | None, GradWeights | None]:
     """Gradients of `rnn_forward`, by back-propagation through time (docs/equations.md).
 
-    Arguments as of `lstm_backward`. Returns `(grad_input, grad_hidden, grad_weights)`.
+    Arguments as for `lstm_backward`. Returns `(grad_input, grad_hidden, grad_weights)`.
 
     Arguments and results are those of
     `seqfast.ops.rnn.functions.rnn_backward`.
@@ -461,7 +461,7 @@ def _backward(
     grads: tuple[Array | None, Array | None, Array | None, Array | None],
     saved: _Saved,
 ) -> tuple[Array, Array, Array, GradWeights]:
-    """Gradients of input, hidden state, cell state and weights; `grads` as of `lstm_backward`."""
+    """Gradients of input, hidden state, cell state and weights; `grads` as for `lstm_backward`."""
     batch, dtype, accumulate = layer.batch, layer.dtype, layer.accumulate
 
     def by_direction(x: Array | None, size: int) -> Array:

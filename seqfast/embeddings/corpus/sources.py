@@ -134,7 +134,7 @@ def paths_or_sentences(source: Any) -> tuple[Any, list[Path] | None]:
     if iter(source) is not source:  # a Series, an array, a class of sentences
         return source, None
     first = next(source, _NOTHING)
-    # A str that is no path is a sentence that was not split, as the reader of sentences says.
+    # A str that is not a path is an unsplit sentence; the reader of sentences raises for it.
     if isinstance(first, os.PathLike) or (isinstance(first, str) and _exists(first)):
         return None, [first, *source]
     return (() if first is _NOTHING else _GivenBack(first, source)), None
@@ -190,7 +190,7 @@ class _NumberByWord(dict[Any, int]):
 
 
 def plain_word(word: Any) -> Any:
-    """A word without NumPy's or another library's class. TypeError for what is no word."""
+    """A word without NumPy's or another library's class. TypeError for invalid words."""
     if isinstance(word, str):
         return str(word)
     if isinstance(word, np.generic):

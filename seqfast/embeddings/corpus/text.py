@@ -1,4 +1,4 @@
-"""Text in files: unpacked, decoded, and told apart from what is no text."""
+"""Text in files: decompress it, decode it, and reject files that are not text."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def _answered_rightly(
     form = np.array([index[word] for word in forms])
     predicted = np.where(found >= 0, form[found], -1)
     asked = (predicted[:, :, None] == ids[:, None, :3]).any(2)
-    # The first that is no form of the question's words; the last one where all are.
+    # The first answer that is not a word of the question; the last one if all are.
     usable = (predicted >= 0) & ~asked
     last = np.maximum((predicted >= 0).sum(1) - 1, 0)
     chosen = np.where(usable.any(1), usable.argmax(1), last)

@@ -142,7 +142,7 @@ def _lengths(log_probs: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def _refused(log_probs: Tensor, lengths: Tensor) -> Tensor:
-    """[batch]: each row's first frame with what is no log-probability, -1 without one."""
+    """[batch]: each row's first frame with an invalid log-probability, -1 without one."""
     frames = log_probs.shape[1]
     if frames == 0:
         return torch.full_like(lengths, -1)

@@ -223,8 +223,8 @@ def ctc_align(
         blank: the blank's token.
 
     Returns:
-        paths [batch, frames] int64, the token of each frame, -1 behind the last frame; spans
-        [batch, longest, 2] int64, the first and the last frame of each token, -1 behind the last;
+        paths [batch, frames] int64, the token of each frame, -1 after the last frame; spans
+        [batch, longest, 2] int64, the first and the last frame of each token, -1 after the last;
         token_scores [batch, longest], the mean log-probability of a token over its frames, 0
         behind the last; scores [batch], the log-probability of the alignment, float64 for float64,
         else float32. Where no alignment has a probability above 0 the scores are -inf.
@@ -232,7 +232,7 @@ def ctc_align(
     Raises:
         TypeError: a wrong type or dtype.
         ValueError: a wrong shape, device or value; on the CPU a row with more tokens than frames,
-            with the blank or what is no token among them, NaN or a number above 1e-3.
+            with the blank or invalid tokens among them, NaN or a number above 1e-3.
 
     Example:
         >>> import numpy as np

@@ -98,7 +98,7 @@ _NO_INPUTS = Inputs._make([None] * len(Inputs._fields))
 
 
 class _Cell(NamedTuple):
-    """What of a call is no tensor."""
+    """The arguments of a call that are not tensors."""
 
     name: str
     options: Options
