@@ -64,6 +64,7 @@ class PlainRnn:
     def __init__(
         self,
         api: object,
+        allocator: tuple[Any, ...] | None,
         types: tuple[type, ...],
         is_negated: object,
         threads: object,

@@ -81,9 +81,20 @@ char* scratch(size_t size) {
     return kept.get();
 }
 
-void set_error(void*, const char* kind, const char* message) {
-    py::gil_scoped_acquire gil;
-    PyErr_Format(PyExc_RuntimeError, "%s: %s", kind, message);
+void ignore_error(void*, const char*, const char*) {}
+
+TorchAllocator allocator_of(const py::tuple& fields) {
+    const auto address = [&](size_t k) {
+        return reinterpret_cast<void*>(fields[k].cast<Address>());
+    };
+    TorchAllocator found{};
+    found.empty = reinterpret_cast<decltype(found.empty)>(address(0));
+    found.address = reinterpret_cast<decltype(found.address)>(address(1));
+    found.release = reinterpret_cast<decltype(found.release)>(address(2));
+    found.to_object = reinterpret_cast<decltype(found.to_object)>(address(3));
+    const auto dtypes = fields[4].cast<py::tuple>();
+    for (size_t k = 0; k < 4; ++k) found.dtypes[k] = dtypes[k].cast<int32_t>();
+    return found;
 }
 
 template <class Seen>
@@ -98,9 +109,10 @@ bool is_contiguous(const Seen& seen) {
 
 }  // namespace
 
-PlainRnn::PlainRnn(const py::capsule& api, const py::tuple& types, const py::object& is_negated,
-                   const py::object& threads, const py::tuple& quiet, const py::tuple& levels,
-                   const py::handle& options, const py::dict& always, const py::dict& training)
+PlainRnn::PlainRnn(const py::capsule& api, const py::object& allocator, const py::tuple& types,
+                   const py::object& is_negated, const py::object& threads, const py::tuple& quiet,
+                   const py::tuple& levels, const py::handle& options, const py::dict& always,
+                   const py::dict& training)
     : api_(static_cast<const dlpack::ExchangeApi*>(
           PyCapsule_GetPointer(api.ptr(), dlpack::kApiName))),
       is_negated_(is_negated),
@@ -109,6 +121,7 @@ PlainRnn::PlainRnn(const py::capsule& api, const py::tuple& types, const py::obj
     if (!api_) throw py::error_already_set();
     if (api_->version.major != dlpack::kMajor || !api_->look)
         throw py::value_error("PlainRnn: api must be of DLPack 1 and look at tensors");
+    if (!allocator.is_none()) allocator_ = allocator_of(allocator.cast<py::tuple>());
     for (const py::handle type : types)
         types_.push_back(reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr()));
     for (const py::handle each : quiet) {
@@ -222,8 +235,11 @@ bool PlainRnn::look_at_weights(PyObject* parameters, PyObject* const (&names)[4]
     return true;
 }
 
-PyObject* PlainRnn::make(dlpack::DataType dtype, const int64_t* shape, int dimensions,
-                         void*& data) const {
+py::object PlainRnn::make(dlpack::DataType dtype, const int64_t* shape, int dimensions,
+                          void*& data) const {
+    DType kind{};
+    if (allocator_ && dtype_of(dtype, kind))
+        return py::reinterpret_steal<py::object>(allocator_->make(kind, shape, dimensions, data));
     dlpack::Tensor prototype{};
     prototype.device = {dlpack::kCpu, 0};
     prototype.dtype = dtype;
@@ -231,10 +247,10 @@ PyObject* PlainRnn::make(dlpack::DataType dtype, const int64_t* shape, int dimen
     prototype.shape = const_cast<int64_t*>(shape);
     dlpack::ManagedTensor* made = nullptr;
     void* object = nullptr;
-    if (api_->allocate(&prototype, &made, nullptr, &set_error) != 0) return nullptr;
+    if (api_->allocate(&prototype, &made, nullptr, &ignore_error) != 0) return {};
     data = static_cast<char*>(made->tensor.data) + made->tensor.byte_offset;
-    if (api_->to_object(made, &object) != 0) return nullptr;
-    return static_cast<PyObject*>(object);
+    if (api_->to_object(made, &object) != 0) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object));
 }
 
 bool PlainRnn::run(RnnForwardArgs& args) const {
@@ -294,12 +310,12 @@ py::object PlainRnn::cell(const py::handle& module, const py::handle& input,
     const int64_t shape[2] = {sizes.batch, sizes.hidden_size};
     const int64_t* const outer = batched ? shape : shape + 1;
     void *hidden_n = nullptr, *cell_n = nullptr;
-    auto hidden = py::reinterpret_steal<py::object>(make(dtype, outer, x.dimensions, hidden_n));
-    if (!hidden) throw py::error_already_set();
+    const py::object hidden = make(dtype, outer, x.dimensions, hidden_n);
+    if (!hidden) return py::none();
     py::object cell;
     if (has_cell_state()) {
-        cell = py::reinterpret_steal<py::object>(make(dtype, outer, x.dimensions, cell_n));
-        if (!cell) throw py::error_already_set();
+        cell = make(dtype, outer, x.dimensions, cell_n);
+        if (!cell) return py::none();
     }
     // After one step the output is the state.
     args.output = args.hidden_n = hidden_n;
@@ -375,12 +391,12 @@ py::object PlainRnn::layer(const py::handle& module, const py::handle& input,
     const int64_t state_shape[3] = {rows, sizes.batch, hidden_size};
     std::vector<py::object> outputs;
     void *hidden_n = nullptr, *cell_n = nullptr;
-    auto hidden = py::reinterpret_steal<py::object>(make(dtype, state_shape, 3, hidden_n));
-    if (!hidden) throw py::error_already_set();
+    const py::object hidden = make(dtype, state_shape, 3, hidden_n);
+    if (!hidden) return py::none();
     py::object cell;
     if (has_cell_state()) {
-        cell = py::reinterpret_steal<py::object>(make(dtype, state_shape, 3, cell_n));
-        if (!cell) throw py::error_already_set();
+        cell = make(dtype, state_shape, 3, cell_n);
+        if (!cell) return py::none();
     }
     args.options = options_;
     args.input = {x.data, step, row};
@@ -398,8 +414,8 @@ py::object PlainRnn::layer(const py::handle& module, const py::handle& input,
         args.cell = part(states[1].data, l);
         args.hidden_n = part(hidden_n, l);
         args.cell_n = part(cell_n, l);
-        auto output = py::reinterpret_steal<py::object>(make(dtype, output_shape, 3, args.output));
-        if (!output) throw py::error_already_set();
+        py::object output = make(dtype, output_shape, 3, args.output);
+        if (!output) return py::none();
         args.options.layer = static_cast<int>(l);
         if (!run(args)) return py::none();
         args.input = {args.output, sizes.batch * width, width};
@@ -414,9 +430,9 @@ py::object PlainRnn::layer(const py::handle& module, const py::handle& input,
 
 void register_plain_rnn(py::module_& module) {
     py::class_<PlainRnn>(module, "PlainRnn")
-        .def(py::init<const py::capsule&, const py::tuple&, const py::object&, const py::object&,
-                      const py::tuple&, const py::tuple&, const py::handle&, const py::dict&,
-                      const py::dict&>())
+        .def(py::init<const py::capsule&, const py::object&, const py::tuple&, const py::object&,
+                      const py::object&, const py::tuple&, const py::tuple&, const py::handle&,
+                      const py::dict&, const py::dict&>())
         .def("cell", &PlainRnn::cell)
         .def("layer", &PlainRnn::layer);
     module.def("allow_plain_calls", [](bool allow) { allowed = allow; });

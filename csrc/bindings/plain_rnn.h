@@ -4,9 +4,11 @@
 
 #include <pybind11/pybind11.h>
 
+#include <optional>
 #include <vector>
 
 #include "bindings/dlpack.h"
+#include "bindings/torch_allocator.h"
 #include "core/rnn.h"
 
 namespace seqfast::bindings {
@@ -15,16 +17,17 @@ namespace seqfast::bindings {
 // what it declines, Python checks and runs.
 class PlainRnn {
   public:
-    // api: torch.Tensor.__dlpack_c_exchange_api__; types: of the tensors that are plain;
+    // api: torch.Tensor.__dlpack_c_exchange_api__; allocator: the fields of a TorchAllocator, in
+    // their order, or None for results by DLPack; types: of the tensors that are plain;
     // is_negated: torch.Tensor.is_neg; threads: torch.get_num_threads; quiet: (function, result) of
     // each question about the surroundings; levels: (namespace, name, value) of the others;
     // options: of the kernel; always, training: what a plain module's attributes are, and are in
     // training too.
-    PlainRnn(const pybind11::capsule& api, const pybind11::tuple& types,
-             const pybind11::object& is_negated, const pybind11::object& threads,
-             const pybind11::tuple& quiet, const pybind11::tuple& levels,
-             const pybind11::handle& options, const pybind11::dict& always,
-             const pybind11::dict& training);
+    PlainRnn(const pybind11::capsule& api, const pybind11::object& allocator,
+             const pybind11::tuple& types, const pybind11::object& is_negated,
+             const pybind11::object& threads, const pybind11::tuple& quiet,
+             const pybind11::tuple& levels, const pybind11::handle& options,
+             const pybind11::dict& always, const pybind11::dict& training);
 
     // The states after one step, `hx` as the module takes it.
     pybind11::object cell(const pybind11::handle& module, const pybind11::handle& input,
@@ -46,14 +49,16 @@ class PlainRnn {
     bool look_at_states(PyObject* hx, Seen (&to)[2], dlpack::DataType& dtype) const;
     bool look_at_weights(PyObject* parameters, PyObject* const (&names)[4], RnnWeights& to,
                          int64_t input_size, int64_t& hidden_size, dlpack::DataType& dtype) const;
-    // nullptr with an error of Python where there is no memory.
-    PyObject* make(dlpack::DataType dtype, const int64_t* shape, int dimensions, void*& data) const;
+    // Empty where there is no memory: Python then says so as torch does.
+    pybind11::object make(dlpack::DataType dtype, const int64_t* shape, int dimensions,
+                          void*& data) const;
     bool run(RnnForwardArgs& args) const;
     bool has_cell_state() const;
     int gates() const;
 
     using Wanted = std::vector<std::pair<pybind11::str, pybind11::object>>;
     const dlpack::ExchangeApi* api_;
+    std::optional<TorchAllocator> allocator_;
     std::vector<PyTypeObject*> types_;
     pybind11::object is_negated_, threads_;
     std::vector<std::pair<pybind11::object, pybind11::object>> quiet_;

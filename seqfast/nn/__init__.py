@@ -12,6 +12,7 @@ except ModuleNotFoundError as error:
 
 from seqfast.nn._accelerate import Report, accelerate, restore
 from seqfast.nn._dynamo import let_compile_trace_layers
+from seqfast.nn._torch_tools import teach_torchs_tools
 from seqfast.nn.attention import Attention
 from seqfast.nn.attention_decoder import AttentionDecoder
 from seqfast.nn.crf import CRF
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 let_compile_trace_layers()
+teach_torchs_tools()
 count_layers()
 
 if not TYPE_CHECKING:

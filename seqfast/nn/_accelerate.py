@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar, overload
+from typing import Literal, NamedTuple, TypeVar, overload
 
 import torch
 from torch.nn import Module
 from torch.nn.utils import parametrize
 
-from seqfast.nn._base import Recurrent, is_called_as_ours, kind_on, own_kind
+from seqfast.nn._base import Recurrent, kind_on, own_kind
+from seqfast.nn._torch_tools import all_or_nothing
 from seqfast.nn.attention_decoder import AttentionDecoder
 from seqfast.nn.gru import GRU, GRUCell
 from seqfast.nn.lstm import LSTM, LSTMCell
@@ -140,9 +141,6 @@ def restore(model: _Model, *, return_report: bool = False) -> _Model | tuple[_Mo
     changes, report, refused = [], Report(), []
     of_decoders = {id(part.rnn) for part in model.modules() if isinstance(part, AttentionDecoder)}
     for name, module in _named(model):
-        if is_called_as_ours(module):
-            changes.append(_Change(module, type(module)))
-            report.changed[name] = f"{_full_name(type(module))}, called as seqfast's, -> itself"
         if not isinstance(module, Recurrent):
             continue
         kind, why = _torchs(module)
@@ -229,12 +227,8 @@ def _full_name(kind: type) -> str:
 
 def _apply(changes: list[_Change]) -> None:
     """All of them, or where one fails none."""
-    before: list[tuple[Module, type[Module], dict[str, Any]]] = []
-    try:
+    with all_or_nothing([change.module for change in _once(changes)]):
         for module, kind in _once(changes):
-            before.append((module, type(module), vars(module).copy()))
-            if is_called_as_ours(module):
-                del vars(module)["_compiled_call_impl"]
             if isinstance(module, Recurrent):
                 module._leave()
             object.__setattr__(module, "__class__", kind)
@@ -242,21 +236,18 @@ def _apply(changes: list[_Change]) -> None:
                 module._become()
             elif isinstance(module, torch.nn.RNNBase):
                 module.flatten_parameters()
-    except BaseException:
-        for module, kind, attributes in reversed(before):
-            object.__setattr__(module, "__class__", kind)
-            vars(module).clear()
-            vars(module).update(attributes)
-        raise
 
 
-def _named(model: Module) -> Iterator[tuple[str, Module]]:
-    """Every module by every name that it is registered under."""
-    yield "", model
-    for prefix, module in model.named_modules():
-        for name, child in module._modules.items():
-            if child is not None:
-                yield f"{prefix}.{name}" if prefix else name, child
+def _named(
+    module: Module, name: str = "", above: frozenset[Module] = frozenset()
+) -> Iterator[tuple[str, Module]]:
+    """Every module by every name that there is for it, but none by way of itself."""
+    yield name, module
+    if module in above:
+        return
+    for own, child in module._modules.items():
+        if child is not None:
+            yield from _named(child, f"{name}.{own}" if name else own, above | {module})
 
 
 def _once(changes: list[_Change]) -> Iterator[_Change]:

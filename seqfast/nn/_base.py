@@ -216,26 +216,17 @@ class Recurrent(Module, metaclass=StandIn):
                 f"out the option, or do not quantize {self._name}"
             )
         self.__dict__["qconfig"] = value
-        if value is not None and isinstance(self, torch.nn.RNNCellBase):
-            # A cell is asked whether it is torch's very own; it is about to be replaced anyway.
-            self._leave()
-            object.__setattr__(self, "__class__", kind_on(self, self._stands_for))
 
     @qconfig.deleter
     def qconfig(self) -> None:
         self.__dict__.pop("qconfig", None)
 
     def __prepare_scriptable__(self) -> Module:
-        """For torch.jit.script: torch's layer with the same Parameters.
-
-        torch.jit.script puts it into the model that it is given, too; called there, outside of
-        compiled code, it still runs this module.
-        """
-        kind = type(self)
+        """For torch.jit.script: torch's layer with the same Parameters."""
         own = own_kind(self)
         if "_stands_for" not in vars(own):
             raise TypeError(
-                f"torch.jit.script: cannot compile {kind.__name__}, a subclass of "
+                f"torch.jit.script: cannot compile {type(self).__name__}, a subclass of "
                 f"seqfast.nn.{self._name}: derive from torch.nn's class, or use torch.export"
             )
         if options := self._options_beyond_torch():
@@ -243,13 +234,15 @@ class Recurrent(Module, metaclass=StandIn):
                 f"torch.jit.script: torch.nn.{self._name} has no {', '.join(options)}: use "
                 "torch.export or torch.compile, or leave the option out"
             )
+        return self._as_torchs()
+
+    def _as_torchs(self) -> Module:
+        """Another module, of torch's class, with the same attributes."""
+        kind = type(self)
         module = kind.__new__(kind)
         vars(module).update(vars(self))
         module._leave()
         object.__setattr__(module, "__class__", kind_on(self, self._stands_for))
-        if "_slots" in vars(self):
-            vars(module)["_slots"] = vars(self)["_slots"]
-        vars(module)["_compiled_call_impl"] = EagerCall(kind, module)
         return module
 
     @property
@@ -323,24 +316,6 @@ class Recurrent(Module, metaclass=StandIn):
             if value != getattr(type(self), name):
                 changed.append(f"{name}={value}")
         return changed
-
-
-class EagerCall:
-    """Calls a module of torch's class as one of ours: both have the same attributes."""
-
-    def __init__(self, kind: type[Recurrent], module: Module) -> None:
-        self._kind = kind
-        self._module = module  # not its dict, which a copy of the module has not
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        ours = self._kind.__new__(self._kind)
-        object.__setattr__(ours, "__dict__", vars(self._module))
-        return ours._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-
-def is_called_as_ours(module: Module) -> bool:
-    """Whether it has the class of torch's layer only since torch.jit.script has seen it."""
-    return isinstance(vars(module).get("_compiled_call_impl"), EagerCall)
 
 
 def own_kind(module: Module) -> type[Module]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -114,6 +116,83 @@ def test_results_are_ordinary_tensors(kind: str) -> None:
             assert torch.equal(result, kept)
     with torch.inference_mode():
         assert all(result.is_inference() for result in tensors(cell(input)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the names that its compiler gives")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_have_memory_of_torchs(kind: str, dtype: torch.dtype) -> None:
+    cell = getattr(seqfast.nn, f"{kind}Cell")(INPUT, HIDDEN, dtype=dtype)
+    layer = getattr(seqfast.nn, kind)(INPUT, HIDDEN, 2, dtype=dtype)
+    with torch.no_grad():
+        found = [by_native(cell, torch.randn(3, INPUT, dtype=dtype))]
+        found.append(by_native(layer, torch.randn(4, 3, INPUT, dtype=dtype)))
+    for result in tensors(found):
+        values = result.clone()
+        assert result.untyped_storage().resizable()
+        assert result.untyped_storage().nbytes() == result.numel() * result.element_size()
+        assert result._version == 0
+        assert weakref.ref(result)() is result
+        result.resize_(2 * HIDDEN, *result.shape)
+        assert torch.equal(result.flatten()[: values.numel()], values.flatten())
+        result.untyped_storage().resize_(0)
+        result.set_(values)
+        other = torch.zeros(3)
+        torch.utils.swap_tensors(result, other)
+        assert torch.equal(other.share_memory_(), values)
+
+
+def test_results_are_freed() -> None:
+    resource = pytest.importorskip("resource")
+    cell = seqfast.nn.LSTMCell(30, 500)
+    input = torch.randn(100, 30)
+    with torch.no_grad():
+        held = [weakref.ref(result) for result in tensors(by_native(cell, input))]
+        assert not any(ref() is not None for ref in held)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(200):
+            cell(input)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # of 80 MB
+
+
+def hand_over(queue: Any, taken: Any, cell: Any) -> None:
+    with torch.no_grad():
+        queue.put(cell(torch.ones(2, INPUT)))
+    taken.wait(60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_results_go_to_another_process() -> None:
+    cell = seqfast.nn.GRUCell(INPUT, HIDDEN)
+    context = torch.multiprocessing.get_context("fork")
+    queue, taken = context.Queue(), context.Event()
+    process = context.Process(target=hand_over, args=(queue, taken, cell))
+    process.start()
+    found = queue.get(timeout=60)
+    taken.set()
+    process.join()
+    with torch.no_grad():
+        torch.testing.assert_close(found, cell(torch.ones(2, INPUT)))
+
+
+class OfStates(torch.utils.data.Dataset[Tensor]):
+    def __init__(self) -> None:
+        self.cell = seqfast.nn.RNNCell(INPUT, HIDDEN)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        with torch.no_grad():
+            return self.cell(torch.full((INPUT,), float(index)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_results_in_a_data_loader(workers: int) -> None:
+    """Batches that workers stack are made in memory that they resize."""
+    data = OfStates()
+    (batch,) = torch.utils.data.DataLoader(data, batch_size=4, num_workers=workers)
+    torch.testing.assert_close(batch, torch.stack([data[k] for k in range(4)]))
 
 
 def written_by_optimiser(cell: Any) -> None:

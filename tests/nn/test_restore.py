@@ -277,6 +277,18 @@ def test_modules_that_hold_each_other() -> None:
 
 
 @pytest.mark.parametrize("which", ["accelerate", "restore"])
+def test_every_name_of_what_is_shared(which: str) -> None:
+    """A layer of two parents, and one of a parent that itself has two names."""
+    home, derived = (nn, Derived) if which == "accelerate" else (seqfast.nn, DerivedOurs)
+    shared = nn.ModuleDict({"layer": home.LSTM(4, 5), "left": derived(4, 5)})
+    model = nn.ModuleDict({"one": shared, "two": nn.Sequential(shared, shared["layer"])})
+    with pytest.warns(UserWarning, match="one.left: .*two.0.left: "):
+        _, report = getattr(seqfast, which)(model, return_report=True)
+    assert set(report.changed) == {"one.layer", "two.0.layer", "two.1"}
+    assert set(report.left) == {"one.left", "two.0.left"}
+
+
+@pytest.mark.parametrize("which", ["accelerate", "restore"])
 def test_not_a_module(which: str) -> None:
     with pytest.raises(TypeError, match=rf"{which}: model must be a torch.nn.Module, got list"):
         getattr(seqfast, which)([])

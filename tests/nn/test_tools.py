@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 import subprocess
 import sys
 import textwrap
@@ -78,43 +76,53 @@ def test_script(ours: Tagger, x: Tensor) -> None:
     assert ours.lstm.weight_hh_l0.grad.any()  # the same Parameters
 
 
-@SCRIPT
-def test_script_leaves_the_model_fast(ours: Tagger, x: Tensor) -> None:
-    """torch.jit.script puts torch's layers into the model itself; called there, ours run."""
-    torch.jit.script(ours)
-    with torch.no_grad(), torch.profiler.profile() as profile:
-        ours(x)
-    assert {"seqfast.nn.LSTM", "seqfast.nn.GRUCell"} <= {e.key for e in profile.key_averages()}
-    ours.lstm.dropout = 0.9
-    ours.eval()
-    torch.testing.assert_close(ours(x), ours(x))
-    ours.double()(x.double()).sum().backward()
-    assert type(seqfast.accelerate(ours).lstm) is seqfast.nn.LSTM
-    assert type(seqfast.restore(ours).lstm) is nn.LSTM
-    ours(x.double())
+def snapshot(model: nn.Module) -> list[Any]:
+    """Modules by name, with classes, attributes and the modules that they hold."""
+    return [
+        (name, id(part), type(part), {k: id(v) for k, v in vars(part).items()}, [*part._modules])
+        for name, part in model.named_modules(remove_duplicate=False)
+    ]
+
+
+class WithHidden(nn.Module):
+    """Of modules that refer to each other beside where they are registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = seqfast.nn.GRU(4, 4)
+        self.again = self.gru
+        self.__dict__["first"] = self.gru
+
+    def forward(self, x: Tensor) -> Tensor:
+        output, _ = self.again(self.gru(x)[0])
+        return output
 
 
 @SCRIPT
-@pytest.mark.parametrize("how", ["deepcopy", "pickle"])
-def test_copies_of_a_scripted_model_go_their_own_way(ours: Tagger, x: Tensor, how: str) -> None:
-    ours.lstm.dropout = 0.9
-    torch.jit.script(ours)
-    other = copy.deepcopy(ours) if how == "deepcopy" else pickle.loads(pickle.dumps(ours))
-    other.eval()
-    torch.testing.assert_close(other(x), other(x))
-    other.lstm.weight_hh_l0 = nn.Parameter(torch.zeros(20, 5))
-    ours.load_state_dict(other.state_dict())
-    torch.testing.assert_close(ours.eval()(x), other(x))
+@pytest.mark.parametrize("hidden", [False, True])
+def test_script_leaves_the_model_as_it_was(ours: Tagger, x: Tensor, hidden: bool) -> None:
+    model = WithHidden() if hidden else ours
+    before, wanted = snapshot(model), model(x)
+    scripted = torch.jit.script(model)
+    torch.testing.assert_close(scripted(x), wanted)
+    assert snapshot(model) == before
+    again = torch.jit.script(model.eval())
+    torch.testing.assert_close(again(x), model(x))
+
+
+class Uncompilable(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * eval("2")
 
 
 @SCRIPT
-def test_restore_ends_the_calls_of_ours(ours: Tagger, x: Tensor) -> None:
-    torch.jit.script(ours)
-    _, report = seqfast.restore(ours, return_report=True)
-    assert set(report.changed) == {name for name, _ in ours.named_children()} - {"head"}
-    with torch.no_grad(), torch.profiler.profile() as profile:
-        ours(x)
-    assert not [e.key for e in profile.key_averages() if "seqfast" in e.key]
+@pytest.mark.parametrize("last", [seqfast.nn.LSTM(4, 5, peephole=True), Uncompilable()])
+def test_script_that_fails_leaves_the_model_as_it_was(last: nn.Module) -> None:
+    model = nn.Sequential(seqfast.nn.GRUCell(4, 4), nn.Sequential(seqfast.nn.RNNCell(4, 4)), last)
+    before = snapshot(model)
+    with pytest.raises((ValueError, RuntimeError)):
+        torch.jit.script(model)
+    assert snapshot(model) == before
 
 
 @SCRIPT
@@ -303,6 +311,53 @@ def test_quantize_dynamic_refuses_what_it_would_get_wrong(kind: str) -> None:
         torch.ao.quantization.quantize_dynamic(model)
     # Who quantizes something else is not disturbed.
     torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+
+
+class Unquantizable(nn.Module):
+    @classmethod
+    def from_float(cls, *args: Any, **kwargs: Any) -> nn.Module:
+        raise RuntimeError("cannot")
+
+
+@QUANTIZE
+@pytest.mark.parametrize("fails", ["option", "bias", "conversion", "qconfig"])
+@pytest.mark.parametrize("home", [torch.ao.quantization, torch.quantization])
+def test_quantize_dynamic_that_fails_leaves_the_model_as_it_was(fails: str, home: Any) -> None:
+    last: nn.Module = nn.Bilinear(4, 4, 4)
+    options: dict[str, Any] = {"inplace": True}
+    if fails == "option":
+        last = seqfast.nn.LSTM(4, 5, zoneout=0.1)
+    elif fails == "bias":
+        last = seqfast.nn.GRU(4, 5, bias=False)
+    elif fails == "conversion":
+        qconfig = torch.ao.quantization.default_dynamic_qconfig
+        options["qconfig_spec"] = dict.fromkeys([nn.LSTM, nn.GRUCell, nn.Bilinear], qconfig)
+        mapping = torch.ao.quantization.get_default_dynamic_quant_module_mappings()
+        options["mapping"] = {**mapping, nn.Bilinear: Unquantizable}
+    else:
+        options["qconfig_spec"] = {
+            nn.GRUCell: torch.ao.quantization.default_dynamic_qconfig,
+            "2": 3,
+        }
+    inner = nn.Sequential(seqfast.nn.LSTM(4, 4))
+    model = nn.Sequential(seqfast.nn.GRUCell(4, 4), inner, last, nn.Linear(4, 4))
+    before = snapshot(model)
+    with pytest.raises((ValueError, RuntimeError, AssertionError, AttributeError)):
+        home.quantize_dynamic(model, **options)
+    assert snapshot(model) == before
+    assert model.training
+    model[0](torch.randn(2, 4))
+
+
+@QUANTIZE
+def test_quantize_dynamic_in_place(ours: Tagger, theirs: Tagger, x: Tensor) -> None:
+    held = [*ours.children()]
+    torch.ao.quantization.quantize_dynamic(ours, inplace=True)
+    wanted = torch.ao.quantization.quantize_dynamic(theirs)
+    torch.testing.assert_close(ours(x), wanted(x))
+    # What is replaced stays what it was for who holds it; what is not stays in the model.
+    assert [type(part).__module__.split(".")[0] for part in held[:6]] == ["seqfast"] * 6
+    assert ours.rnn is held[2]
 
 
 # Tools from elsewhere.

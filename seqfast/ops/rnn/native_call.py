@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,6 +37,32 @@ else:
 
 NativeCall = _C.PlainRnn
 
+# Of torch's C interface; the last, of its Python bindings, by the name that compilers of C++ other
+# than Microsoft's give it.
+_ALLOCATION = (
+    "aoti_torch_empty_strided",
+    "aoti_torch_get_data_ptr",
+    "aoti_torch_delete_tensor_object",
+    "_Z16THPVariable_WrapRKN2at10TensorBaseE",
+)
+_DTYPES = ("float32", "float64", "bfloat16", "float16")  # in the kernels' order
+
+
+@cache
+def _torch_allocator() -> tuple[Any, ...] | None:
+    """What makes tensors by torch's own allocator, for C++; None where torch has it otherwise.
+
+    DLPack makes tensors too, but torch takes those for memory of somebody else's, which it cannot
+    resize.
+    """
+    try:
+        library = ctypes.PyDLL(torch._C.__file__)  # finds what is in the libraries that it needs
+        addresses = [ctypes.cast(library[name], ctypes.c_void_p).value for name in _ALLOCATION]
+        dtypes = tuple([library[f"aoti_torch_dtype_{name}"]() for name in _DTYPES])
+    except (AttributeError, OSError):
+        return None
+    return *addresses, dtypes
+
 
 def native_call(
     cell: str, options: Options, always: Mapping[str, Any], training: Mapping[str, Any]
@@ -51,6 +79,7 @@ def native_call(
     try:
         return NativeCall(
             api,
+            _torch_allocator(),
             (torch.Tensor, torch.nn.Parameter),
             torch.Tensor.is_neg,
             torch.get_num_threads,
