@@ -42,6 +42,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.alone)
 
 
+def _process_state() -> dict[str, object]:
+    """What a test may change for its own time only; all later tests of the process would feel it."""
+    from seqfast.ops.base.backend import _Switches
+
+    state = {"on_host": _Switches.on_host, "strategy": _Switches.strategy}
+    return {**state, "cpu_isa": seqfast.build_info()["cpu_isa"]}
+
+
+_STATE_AT_START = _process_state()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """A test that leaves a switch on is an error of that test, not of some later one."""
+    from seqfast.ops.base.backend import _Switches
+
+    yield
+    state = _process_state()
+    if state == _STATE_AT_START:
+        return
+    _Switches.on_host = bool(_STATE_AT_START["on_host"])
+    _Switches.strategy = int(str(_STATE_AT_START["strategy"]))
+    _C.set_cpu_isa(str(_STATE_AT_START["cpu_isa"]))
+    _C.allow_plain_calls(True)
+    pytest.fail(f"{item.nodeid} leaves {state}, found {_STATE_AT_START}")
+
+
 def _isa_params() -> list[object]:
     return [
         pytest.param(

@@ -393,8 +393,9 @@ def test_no_time_is_lost_before_the_loop() -> None:
 
 def test_the_cuda_kernel_trains_it(cuda_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     found = small(SENTENCES[:60], epochs=2, device=cuda_backend.device)
-    monkeypatch.setattr(backend._Switches, "on_host", False)
-    with torch.device("cpu"):
+    # Undone here: `monkeypatch` outlives the backend, and would leave the host executor on.
+    with monkeypatch.context() as patched, torch.device("cpu"):
+        patched.setattr(backend._Switches, "on_host", False)
         wanted = small(SENTENCES[:60], epochs=2)
     # A GPU has other blocks, and so another order.
     tolerance = 0.2 if cuda_backend.name == "cuda" else 1e-3

@@ -403,8 +403,6 @@ def test_saving_to_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(Word2Vec.load(path).vectors, vectors)
 
 
-# After thousands of other tests in one process a last bit has differed; the cause is not known.
-@pytest.mark.alone
 def test_a_full_disk_does_not_stop_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,8 +109,6 @@ def test_one_worker_is_the_twin(sg: int, how: dict[str, int], deterministic: boo
     np.testing.assert_allclose(model.loss_per_epoch, losses, rtol=1e-5)
 
 
-# After thousands of other tests in one process a last bit has differed; the cause is not known.
-@pytest.mark.alone
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_spans_make_no_difference(
     deterministic: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
