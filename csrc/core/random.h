@@ -38,7 +38,7 @@ struct ScalarWords {
 
 // What a number is drawn for; part of its counter, so that no two uses share one.
 enum class Draw : uint32_t {
-    hidden_dropout = 0,  // step 0: one mask per sequence
+    hidden_dropout = 0,  // of h, or of c instead; step 0: one mask per sequence
     update_dropout = 1,
     zoneout_hidden = 2,
     zoneout_cell = 3,

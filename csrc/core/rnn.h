@@ -26,6 +26,9 @@ struct RnnOptions {
     const int64_t* seed;  // one number, where the other arrays are; nullptr: evaluation, zoneout by
                           // its expectation and no dropout
     int layer;            // part of what masks are drawn by
+    Activation cell_activation;  // of lstm, of the cell state in its output: tanh or identity
+    bool peephole_previous;      // of lstm: the output gate's peephole sees c[t-1], not c[t]
+    double dropout_cell;         // recurrent dropout of c[t]; evaluation: its expectation
 };
 template <class F>
 void visit(RnnOptions& options, F&& f) {
@@ -42,11 +45,15 @@ void visit(RnnOptions& options, F&& f) {
     f("dropout_update", options.dropout_update);
     f("seed", options.seed);
     f("layer", options.layer);
+    f("cell_activation", options.cell_activation);
+    f("peephole_previous", options.peephole_previous);
+    f("dropout_cell", options.dropout_cell);
 }
 // Whether a layer is more than its plain cell, by its options alone.
 SEQFAST_INLINE bool has_options(const RnnOptions& o) {
     return o.layer_norm || o.gate_clip > 0 || o.cell_clip > 0 || o.zoneout_hidden > 0 ||
-           o.zoneout_cell > 0 || (o.seed && (o.dropout_hidden > 0 || o.dropout_update > 0));
+           o.zoneout_cell > 0 || (o.seed && (o.dropout_hidden > 0 || o.dropout_update > 0)) ||
+           o.dropout_cell > 0 || o.cell_activation == Activation::identity;
 }
 // What a cell has to know of them.
 template <class Real>
@@ -54,9 +61,12 @@ SEQFAST_INLINE CellOptions<Real> cell_options(const RnnOptions& o, bool peephole
     CellOptions<Real> result;
     result.activation = o.activation;
     result.peephole = peephole;
+    result.peephole_previous = o.peephole_previous;
+    result.linear_cell = o.cell_activation == Activation::identity;
     result.coupled = o.coupled;
     result.zoneout_cell = o.zoneout_cell > 0;
     result.update_dropout = o.seed && o.dropout_update > 0;
+    result.cell_dropout = o.dropout_cell > 0;
     result.gate_clip = Real(o.gate_clip);
     result.cell_clip = Real(o.cell_clip);
     return result;

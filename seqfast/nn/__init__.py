@@ -18,7 +18,12 @@ from seqfast.nn.attention_decoder import AttentionDecoder
 from seqfast.nn.crf import CRF
 from seqfast.nn.gru import GRU, GRUCell
 from seqfast.nn.lstm import LSTM, LSTMCell
-from seqfast.nn.regularisers import EmbeddingDropout, LockedDropout, activation_regularization
+from seqfast.nn.regularisers import (
+    DropConnectLinear,
+    EmbeddingDropout,
+    LockedDropout,
+    activation_regularization,
+)
 from seqfast.nn.rnn import RNN, RNNCell
 from seqfast.ops.rnn.flops import count_layers
 
@@ -29,6 +34,7 @@ __all__ = [
     "RNN",
     "Attention",
     "AttentionDecoder",
+    "DropConnectLinear",
     "EmbeddingDropout",
     "GRUCell",
     "LSTMCell",

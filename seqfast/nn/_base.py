@@ -15,6 +15,7 @@ from torch.nn import Module
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
+from seqfast.nn._random import MASKS
 from seqfast.ops.base.checks import PROBABILITY, check_choice, check_flag, check_number
 from seqfast.ops.rnn.arguments import RnnWeights
 from seqfast.ops.rnn.native_call import NativeCall, native_call
@@ -56,6 +57,7 @@ class RecurrentOptions:
     recurrent_dropout_on: str = "hidden"
     input_dropout: float = 0.0
     weight_dropout: float = 0.0
+    weight_dropout_on: str = "element"
     layer_norm: bool = False
     residual: bool = False
     dense: bool = False
@@ -80,8 +82,10 @@ class RecurrentOptions:
     def check(self, operation: str, bias: bool) -> None:
         """Raises TypeError or ValueError for an option that cannot be; `bias`: as of the module."""
         for option in fields(self):
-            if isinstance(option.default, bool):
-                check_flag(operation, option.name, getattr(self, option.name))
+            value = getattr(self, option.name)
+            is_place = (option.name, value) == ("peephole", "previous")
+            if isinstance(option.default, bool) and not is_place:
+                check_flag(operation, option.name, value)
         for name in ("recurrent_dropout", "input_dropout", "weight_dropout"):
             check_number(operation, name, getattr(self, name), PROBABILITY)
         zoneout = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,) * self.states
@@ -93,6 +97,7 @@ class RecurrentOptions:
         check_choice(
             operation, "recurrent_dropout_on", self.recurrent_dropout_on, self.dropout_places
         )
+        check_choice(operation, "weight_dropout_on", self.weight_dropout_on, MASKS)
 
 
 class StandIn(ABCMeta):
@@ -123,12 +128,13 @@ class Recurrent(Module, metaclass=StandIn):
     _cell: ClassVar[str]  # what the operation calls it
     _Options: ClassVar[type[RecurrentOptions]]  # of its kind; each one is an attribute
     _option_names: ClassVar[tuple[str, ...]]
-    _kernel_names: ClassVar[tuple[str, ...]]  # those that the operation takes as they are
+    _kernel_names: ClassVar[tuple[str, ...]]  # those that the operation takes
     _native: ClassVar[NativeCall | None]  # the native way in
 
     # What is asked of every module; other options are known to their kind of cell alone.
     nonlinearity: str = "tanh"
-    peephole: bool = False
+    peephole: bool | str = False
+    output_activation: str = "tanh"
     forget_bias: float | None = None
     reset_gate: bool = True
     feedback: str = "hidden"
@@ -139,6 +145,7 @@ class Recurrent(Module, metaclass=StandIn):
     recurrent_dropout_on: str
     input_dropout: float
     weight_dropout: float
+    weight_dropout_on: str
     layer_norm: bool
     residual: bool
     dense: bool
@@ -159,18 +166,21 @@ class Recurrent(Module, metaclass=StandIn):
         own = {*cls._option_names} - {"zoneout"}
         if cls._cell == "rnn":
             own.add("nonlinearity")  # an argument of torch.nn's
-        cls._kernel_names = tuple(name for name in Options._fields if name in own)
+        cls._kernel_names = tuple(n for n in (*Options._fields, "peephole") if n in own)
         cls._native = native_call(cls._cell, PLAIN, *cls._plain_attributes())
 
     @classmethod
     def _plain_attributes(cls) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the attributes of a module are that is a plain cell, and are in training too."""
         always = {option.name: option.default for option in fields(cls._Options)}
-        for name in ("forget_bias", "output_size", "recurrent_dropout_on"):
+        for name in ("forget_bias", "output_size", "weight_dropout_on"):
             always.pop(name, None)  # of no account without what else they go with
+        always.pop("recurrent_dropout_on")  # the same, but "cell" counts in evaluation too
         if cls._cell == "rnn":
             always["nonlinearity"] = PLAIN.nonlinearity
         training = {name: always.pop(name) for name in [*always] if "dropout" in name}
+        if cls._cell == "lstm":
+            always["recurrent_dropout_on"] = cls.recurrent_dropout_on
         if hasattr(cls, "num_layers") or issubclass(cls, torch.nn.RNNBase):
             always["proj_size"] = 0
             training["dropout"] = 0.0
@@ -189,6 +199,8 @@ class Recurrent(Module, metaclass=StandIn):
             idle.add("zoneout")
         if self.recurrent_dropout == 0:
             idle.add("recurrent_dropout_on")
+        if self.weight_dropout == 0:
+            idle.add("weight_dropout_on")
         return [text for text in self._options_repr() if text.partition("=")[0] not in idle]
 
     # Ways between our class and torch's, for a module that stays the same object.
@@ -343,6 +355,8 @@ def _made_options(
 ) -> Options:
     # 0 is the operation's word for none.
     given: dict[str, Any] = {n: 0.0 if v is None else v for n, v in zip(names, values, strict=True)}
+    if given.pop("peephole", False) == "previous":
+        given["peephole_on"] = "previous"
     return Options(layer=layer, zoneout=zoneout, **given)
 
 

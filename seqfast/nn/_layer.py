@@ -34,7 +34,7 @@ from seqfast.nn._checks import (
     requires_grad,
 )
 from seqfast.nn._padding import Compaction, Packing, running
-from seqfast.nn._random import draw_seed, dropout
+from seqfast.nn._random import draw_seed, drop_weight, dropout
 from seqfast.nn._torch_face import TorchFace
 from seqfast.nn._tracing import fx_is_on, node_of, profiler_is_on, recorded
 from seqfast.ops.base.checks import is_number
@@ -437,16 +437,16 @@ class RecurrentLayer(TorchFace):
     def _drop_weights(self, rows: list[Weights], seed: Tensor, layer: int) -> list[Weights]:
         dropped = []
         for direction, row in enumerate(rows):
-            masked = dropout(
-                row.recurrence.weight_hh[None],
+            weight = drop_weight(
+                row.recurrence.weight_hh,
                 self.weight_dropout,
+                self.weight_dropout_on,
                 seed,
                 WEIGHT_DROPOUT,
                 layer,
                 direction,
             )
-            recurrence = row.recurrence._replace(weight_hh=masked.squeeze(0))
-            dropped.append(row._replace(recurrence=recurrence))
+            dropped.append(row._replace(recurrence=row.recurrence._replace(weight_hh=weight)))
         return dropped
 
     def _pass_highway(self, output: Tensor, below: Tensor, layer: int) -> Tensor:

@@ -72,7 +72,7 @@ def native_weights(decoder: DecoderModules) -> operation.Decoder | None:
     if combine is not None and combine._parameters["bias"] is not None:
         return None
     options = rnn._kernel_options()._replace(nonlinearity=PLAIN.nonlinearity)
-    if not rnn.training:
+    if not rnn.training and options.recurrent_dropout_on != "cell":
         options = options._replace(recurrent_dropout=0.0, recurrent_dropout_on="hidden")
     drawn = rnn.training and rnn._draws()
     if drawn or options != PLAIN or rnn.feedback != "hidden" or embedding.max_norm is not None:

@@ -16,6 +16,9 @@ def draw_seed(like: Tensor) -> Tensor:
     return seed.to(like.device, non_blocking=True)
 
 
+MASKS = "element", "row"  # of a weight: what is dropped together
+
+
 def dropout(
     input: Tensor,
     probability: float,
@@ -32,3 +35,20 @@ def dropout(
     """
     stream = torch_random.stream_of(draw, layer, direction)
     return torch_random.dropout(input, probability, seed, stream=stream, per_step=per_step)
+
+
+def drop_weight(
+    weight: Tensor,
+    probability: float,
+    on: str,
+    seed: Tensor,
+    draw: int,
+    layer: int = 0,
+    direction: int = 0,
+) -> Tensor:
+    """DropConnect of `weight` [rows, columns]; `on`: one of MASKS."""
+    if on == "element":
+        return dropout(weight[None], probability, seed, draw, layer, direction).squeeze(0)
+    # One mask for all steps: the columns are the steps, the rows their units.
+    columns = weight.T[:, None]
+    return dropout(columns, probability, seed, draw, layer, direction)[:, 0].T

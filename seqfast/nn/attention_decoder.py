@@ -560,8 +560,8 @@ class AttentionDecoder(Module):
         """Masks of a whole sequence are drawn by a call, and here a call is a step."""
         rnn = self.rnn
         per_sequence = [name for name in ("input_dropout", "weight_dropout") if getattr(rnn, name)]
-        if rnn.recurrent_dropout and rnn.recurrent_dropout_on == "hidden":
-            per_sequence.append("recurrent_dropout on 'hidden'")
+        if rnn.recurrent_dropout and rnn.recurrent_dropout_on in ("hidden", "cell"):
+            per_sequence.append(f"recurrent_dropout on {rnn.recurrent_dropout_on!r}")
         if per_sequence:
             raise ValueError(
                 f"AttentionDecoder: with {why} the rnn runs step by step and must draw its masks "

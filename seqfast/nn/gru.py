@@ -69,8 +69,9 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
       with `weight_norm_ih`, `weight_norm_hh` [gates * hidden_size]; not with `reset_after=False`.
 
     All other options (`hidden_size` as a sequence, `residual`, `dense`, `highway`, `dropout`,
-    `input_dropout`, `recurrent_dropout`, `recurrent_dropout_on`, `zoneout`, `weight_dropout`),
-    masks, autocast and errors: as for `LSTM`. There is no cell state, so `zoneout` is one number.
+    `input_dropout`, `recurrent_dropout`, `recurrent_dropout_on`, `zoneout`, `weight_dropout`,
+    `weight_dropout_on`), masks, autocast and errors: as for `LSTM`. There is no cell state, so
+    `zoneout` is one number.
     """
 
     _stands_for = torch.nn.GRU
@@ -97,6 +98,7 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
         recurrent_dropout_on: str = "hidden",
         input_dropout: float = 0.0,
         weight_dropout: float = 0.0,
+        weight_dropout_on: str = "element",
         layer_norm: bool = False,
         residual: bool = False,
         dense: bool = False,
@@ -122,6 +124,7 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
             recurrent_dropout_on: "hidden" (one mask per sequence) or "update" (the candidate).
             input_dropout: probability that an input feature is dropped, one mask per sequence.
             weight_dropout: probability that an element of weight_hh is dropped.
+            weight_dropout_on: "element", or "row": its rows are dropped whole.
             layer_norm: both products are normalised.
             residual: each layer's input is added to its output.
             dense: each layer also reads the outputs of all layers below.
@@ -153,6 +156,7 @@ class GRU(RecurrentLayer, torch.nn.GRU):  # type: ignore[misc]
                 recurrent_dropout_on=recurrent_dropout_on,
                 input_dropout=input_dropout,
                 weight_dropout=weight_dropout,
+                weight_dropout_on=weight_dropout_on,
                 layer_norm=layer_norm,
                 residual=residual,
                 dense=dense,

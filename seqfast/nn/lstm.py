@@ -14,7 +14,7 @@ from seqfast.nn._base import RecurrentOptions
 from seqfast.nn._cell import RecurrentCell
 from seqfast.nn._layer import HiddenSize, Lengths, RecurrentLayer, State
 from seqfast.nn._tracing import fx_is_on, node_of
-from seqfast.ops.base.checks import FINITE, POSITIVE, check_number
+from seqfast.ops.base.checks import FINITE, POSITIVE, check_choice, check_number
 
 States = tuple[Tensor, Tensor]
 
@@ -24,8 +24,10 @@ class LSTMOptions(RecurrentOptions):
     """Beyond torch.nn's arguments; `LSTM` documents each of them."""
 
     states: ClassVar[int] = 2
+    dropout_places: ClassVar[tuple[str, ...]] = ("hidden", "update", "cell")
 
-    peephole: bool = False
+    peephole: bool | str = False
+    output_activation: str = "tanh"
     coupled_gates: bool = False
     forget_gate: bool = True
     forget_bias: float | None = None
@@ -37,7 +39,12 @@ class LSTMOptions(RecurrentOptions):
         return 4 if self.forget_gate and not self.coupled_gates else 3
 
     def check(self, operation: str, bias: bool) -> None:
+        if isinstance(self.peephole, str) and self.peephole != "previous":
+            raise ValueError(
+                f"{operation}: peephole must be True, False or 'previous', got {self.peephole!r}"
+            )
         super().check(operation, bias)
+        check_choice(operation, "output_activation", self.output_activation, ("tanh", "identity"))
         for name in ("cell_clip", "gate_clip"):
             if getattr(self, name) is not None:
                 check_number(operation, name, getattr(self, name), POSITIVE, ", or None")
@@ -98,7 +105,9 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
     Options of the cell:
 
     - `peephole`: i and f also read c[t-1], and o reads c[t] (Gers & Schmidhuber 2000). The weights
-      `weight_peephole_l{k}{_reverse}` [3, hidden_size] are in the order i f o.
+      `weight_peephole_l{k}{_reverse}` [3, hidden_size] are in the order i f o. With "previous" o
+      also reads c[t-1] instead of c[t].
+    - `output_activation`: "tanh", h = o * tanh(c), or "identity", h = o * c.
     - `coupled_gates`: f = 1 - i (Greff et al. 2017; gates i g o); `forget_gate=False`: f = 1, the
       LSTM of 1997 (gates i g o).
     - `forget_bias`: added to the forget gate's bias_ih by `reset_parameters` (Gers et al. 2000).
@@ -122,12 +131,15 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
     - `dropout` between layers (Zaremba et al. 2014).
     - `input_dropout`: variational, one mask per sequence on each layer's input, the same for both
       directions. `recurrent_dropout` with `recurrent_dropout_on="hidden"`: one mask per sequence on
-      h[t-1] where it enters the gates (Gal & Ghahramani 2016; Moon et al. 2015); with "update" one
-      mask per step on the candidate (Semeniuta et al. 2016).
+      h[t-1] where it enters the gates (Gal & Ghahramani 2016); with "update" one mask per step on
+      the candidate (Semeniuta et al. 2016); with "cell" one mask per sequence on c[t] (Moon et al.
+      2015): a dropped unit's cell is 0 for the whole sequence, the others are not scaled, and in
+      evaluation every c[t] is multiplied by 1 - p.
     - `zoneout`, p or (p_hidden, p_cell): units keep their old state, with this probability at each
       step in training, by expectation in evaluation (Krueger et al. 2017).
     - `weight_dropout`: DropConnect on weight_hh, one mask per forward pass (Wan et al. 2013; Merity
-      et al. 2018). The Parameter itself is not changed, and its gradient is the raw weight's.
+      et al. 2018). The Parameter itself is not changed, and its gradient is the raw weight's. With
+      `weight_dropout_on="row"` whole rows are dropped, as by fastai's variational WeightDrop.
 
     Each forward pass draws one seed from torch's CPU generator, so `torch.manual_seed` decides
     every mask: the same on every device and for any number of threads. Masks depend on the row of
@@ -164,7 +176,8 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
         device: Any = None,
         dtype: Any = None,
         *,
-        peephole: bool = False,
+        peephole: bool | str = False,
+        output_activation: str = "tanh",
         coupled_gates: bool = False,
         forget_gate: bool = True,
         forget_bias: float | None = None,
@@ -175,6 +188,7 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
         recurrent_dropout_on: str = "hidden",
         input_dropout: float = 0.0,
         weight_dropout: float = 0.0,
+        weight_dropout_on: str = "element",
         layer_norm: bool = False,
         residual: bool = False,
         dense: bool = False,
@@ -193,7 +207,9 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
             proj_size: features that the hidden state is projected to; 0: no projection.
             device: of the parameters.
             dtype: of the parameters, default torch's.
-            peephole: the gates also read the cell state.
+            peephole: the gates also read the cell state, the output gate c[t]; "previous": all of
+                them c[t-1].
+            output_activation: of the cell state in the output, "tanh" or "identity".
             coupled_gates: the forget gate is 1 - the input gate.
             forget_gate: False: no forget gate, as in the LSTM of 1997.
             forget_bias: added to the forget gate's bias by `reset_parameters`.
@@ -201,9 +217,11 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
             gate_clip: bound of every gate's pre-activation; None: no bound.
             zoneout: probability that a unit keeps its old state; a pair for hidden and cell state.
             recurrent_dropout: probability that a recurrent unit is dropped.
-            recurrent_dropout_on: "hidden" (one mask per sequence) or "update" (the candidate).
+            recurrent_dropout_on: "hidden" or "cell" (one mask per sequence) or "update" (the
+                candidate, one mask per step).
             input_dropout: probability that an input feature is dropped, one mask per sequence.
             weight_dropout: probability that an element of weight_hh is dropped.
+            weight_dropout_on: "element", or "row": its rows are dropped whole.
             layer_norm: products and cell state are normalised.
             residual: each layer's input is added to its output.
             dense: each layer also reads the outputs of all layers below.
@@ -227,6 +245,7 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
             dtype,
             LSTMOptions(
                 peephole=peephole,
+                output_activation=output_activation,
                 coupled_gates=coupled_gates,
                 forget_gate=forget_gate,
                 forget_bias=forget_bias,
@@ -237,6 +256,7 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
                 recurrent_dropout_on=recurrent_dropout_on,
                 input_dropout=input_dropout,
                 weight_dropout=weight_dropout,
+                weight_dropout_on=weight_dropout_on,
                 layer_norm=layer_norm,
                 residual=residual,
                 dense=dense,
@@ -363,7 +383,8 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
         device: Any = None,
         dtype: Any = None,
         *,
-        peephole: bool = False,
+        peephole: bool | str = False,
+        output_activation: str = "tanh",
         coupled_gates: bool = False,
         forget_gate: bool = True,
         forget_bias: float | None = None,
@@ -381,7 +402,9 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
             bias: whether there are biases.
             device: of the parameters.
             dtype: of the parameters, default torch's.
-            peephole: the gates also read the cell state.
+            peephole: the gates also read the cell state, the output gate c[t]; "previous": all of
+                them c[t-1].
+            output_activation: of the cell state in the output, "tanh" or "identity".
             coupled_gates: the forget gate is 1 - the input gate.
             forget_gate: False: no forget gate, as in the LSTM of 1997.
             forget_bias: added to the forget gate's bias by `reset_parameters`.
@@ -397,6 +420,7 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
         """
         options = LSTMOptions(
             peephole=peephole,
+            output_activation=output_activation,
             coupled_gates=coupled_gates,
             forget_gate=forget_gate,
             forget_bias=forget_bias,

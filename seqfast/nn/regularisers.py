@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import Embedding, Module
 
 from seqfast.nn._checks import check_lengths, check_mask, check_tensor
 from seqfast.nn._padding import running
-from seqfast.nn._random import draw_seed, dropout
-from seqfast.ops.base.checks import PROBABILITY, check_number, check_type
+from seqfast.nn._random import MASKS, draw_seed, drop_weight, dropout
+from seqfast.ops.base.checks import PROBABILITY, check_choice, check_number, check_type
 from seqfast.ops.dropout.torch import OTHER
 
 
@@ -127,6 +129,65 @@ class EmbeddingDropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class DropConnectLinear(torch.nn.Linear):
+    """A fully connected layer that drops weights in training: DropConnect.
+
+    Wan et al. 2013. In training a call is
+
+        input @ (W * M)^T + b,   M = 0 with probability p, else 1 / (1 - p),
+
+    with one number of M for each weight or, with `on="row"`, for each output (the variational mask
+    of fastai's WeightDrop); one M for each call, the bias is kept. In evaluation it is the plain
+    layer. Parameters, their names and initialisation are torch.nn.Linear's, and a weight's gradient
+    is that of the raw weight. Masks come from torch's CPU generator, as for `LockedDropout`.
+
+    Args:
+        in_features: of the input, its last dimension.
+        out_features: of the result.
+        p: probability that a weight, or a row of weights, is dropped, from 0 to 1.
+        bias: whether there is one.
+        on: "element" or "row".
+        device: of the parameters.
+        dtype: of the parameters, default torch's.
+
+    Raises:
+        ValueError: `p` outside 0 to 1, another `on`.
+
+    Example:
+        >>> import torch, seqfast
+        >>> layer = seqfast.nn.DropConnectLinear(8, 3, p=0.5)
+        >>> layer(torch.ones(4, 8)).shape
+        torch.Size([4, 3])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        p: float = 0.5,
+        bias: bool = True,
+        *,
+        on: str = "element",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        check_number("DropConnectLinear", "p", p, PROBABILITY)
+        check_choice("DropConnectLinear", "on", on, MASKS)
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self.p = p
+        self.on = on
+
+    def forward(self, input: Tensor) -> Tensor:
+        check_tensor("DropConnectLinear", "input", input)
+        weight: Tensor = self.weight
+        if self.training and self.p > 0:
+            weight = drop_weight(weight, self.p, self.on, draw_seed(weight), OTHER)
+        return torch.nn.functional.linear(input, weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, p={self.p}" + (", on='row'" if self.on == "row" else "")
 
 
 def activation_regularization(

@@ -80,9 +80,9 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
       `weight_norm_hh` [hidden_size]; not with `feedback="output"`.
 
     All other options (`hidden_size` as a sequence, `residual`, `dense`, `highway`, `dropout`,
-    `input_dropout`, `recurrent_dropout`, `zoneout`, `weight_dropout`), masks, autocast and errors:
-    as for `LSTM`. There is no cell state, so `zoneout` is one number, and no candidate, so
-    `recurrent_dropout_on` is always "hidden".
+    `input_dropout`, `recurrent_dropout`, `zoneout`, `weight_dropout`, `weight_dropout_on`), masks,
+    autocast and errors: as for `LSTM`. There is no cell state, so `zoneout` is one number, and no
+    candidate, so `recurrent_dropout_on` is always "hidden".
     """
 
     _stands_for = torch.nn.RNN
@@ -111,6 +111,7 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
         recurrent_dropout_on: str = "hidden",
         input_dropout: float = 0.0,
         weight_dropout: float = 0.0,
+        weight_dropout_on: str = "element",
         layer_norm: bool = False,
         residual: bool = False,
         dense: bool = False,
@@ -138,6 +139,7 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
             recurrent_dropout_on: "hidden" (one mask per sequence).
             input_dropout: probability that an input feature is dropped, one mask per sequence.
             weight_dropout: probability that an element of weight_hh is dropped.
+            weight_dropout_on: "element", or "row": its rows are dropped whole.
             layer_norm: both products are normalised.
             residual: each layer's input is added to its output.
             dense: each layer also reads the outputs of all layers below.
@@ -182,6 +184,7 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
                 recurrent_dropout_on=recurrent_dropout_on,
                 input_dropout=input_dropout,
                 weight_dropout=weight_dropout,
+                weight_dropout_on=weight_dropout_on,
                 layer_norm=layer_norm,
                 residual=residual,
                 dense=dense,

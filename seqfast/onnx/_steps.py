@@ -50,6 +50,9 @@ def needs_steps(call: ForwardCall) -> bool:
         or weights.weight_norm_hh is not None
         or options.cell_clip > 0
         or any(options.zoneout)
+        or options.output_activation != "tanh"
+        or options.peephole_on != "current"
+        or (options.recurrent_dropout_on == "cell" and options.recurrent_dropout > 0)
         or not options.forget_gate
         or not options.reset_gate
     )
@@ -300,6 +303,8 @@ class _Step:
             seen_by = dict(zip("ifo", map(self.here, of.peepholes), strict=True))
             i = i + seen_by["i"] * c
             f = None if f is None else f + seen_by["f"] * c
+            if options.peephole_on == "previous":
+                o = o + seen_by["o"] * c
         i, g = self.clipped(i).apply("Sigmoid"), self.clipped(g).apply("Tanh")
         kept = c
         if f is not None:
@@ -307,9 +312,11 @@ class _Step:
         elif options.coupled_gates:
             kept = (self.number(1) - i) * c
         new = kept + i * g
+        if options.recurrent_dropout_on == "cell" and options.recurrent_dropout > 0:
+            new = self.number(1 - options.recurrent_dropout) * new
         if options.cell_clip > 0:
             new = self.clamped(new, options.cell_clip)
-        if seen_by:
+        if seen_by and options.peephole_on == "current":
             o = o + seen_by["o"] * new
         o = self.clipped(o).apply("Sigmoid")
         seen = new
@@ -319,7 +326,7 @@ class _Step:
         _, zoneout_cell = options.zoneout
         if zoneout_cell > 0:
             new = new + self.number(zoneout_cell) * (c - new)
-        return o * seen.apply("Tanh"), new
+        return o * seen.apply(_ACTIVATIONS[options.output_activation]), new
 
     def gru(self, x: Term, h: Term) -> Term:
         of, size = self.of, self.of.hidden_size

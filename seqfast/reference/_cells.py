@@ -37,6 +37,7 @@ class At(NamedTuple):
     c: Array  # c[t-1], of no width in cells without a cell state
     m: Array  # h[t-1] as the recurrent product sees it, after dropout
     update_scale: Array  # 0 or 1 / (1 - p), of the candidate
+    cell_scale: Array  # 0 or 1, of c[t]; in evaluation 1 - p
     zoneout_cell: Array  # the share of c[t-1] that stays
 
 
@@ -322,6 +323,8 @@ class LstmCell(Cell):
         )
         self.gate_clip = accumulate.type(options.gate_clip or np.inf)
         self.cell_clip = accumulate.type(options.cell_clip or np.inf)
+        self.activate, self.slope = ACTIVATIONS[options.output_activation]
+        self.sees_previous = options.peephole_on == "previous"
 
     def forward(self, x: Array, at: At) -> Moved:
         product = self._recurrent(at.m)
@@ -330,34 +333,38 @@ class LstmCell(Cell):
         g = np.tanh(self._clip(z[-2]))
         f = self._forget(z, i, at)
         c_new = self._new_cell(i, f, g, at)
-        o = sigmoid(self._clip(self._peep(z[-1], self.p_o, c_new)))
+        o = sigmoid(self._clip(self._peep(z[-1], self.p_o, self._seen_by_o(at.c, c_new))))
         norm_cell = norm(c_new)[1:] if self.layer_norm else no_norm(c_new)
-        result = o * np.tanh(self._normalised_cell(c_new, norm_cell))
+        result = o * self.activate(self._normalised_cell(c_new, norm_cell))
         c = zoned(c_new, at.c, at.zoneout_cell)
         return Moved(result, c, self._saved(i, f, g, o), product, norm_cell)
 
     def backward(self, grad: Array, grad_c: Array, at: At, kept: Kept) -> Gradients:
         i, f, g, o = self._gates(kept)
         c_new = self._kept_new_cell(at, kept)
-        tanh_c = np.tanh(self._normalised_cell(c_new, kept.norm_cell))
+        a = self.activate(self._normalised_cell(c_new, kept.norm_cell))
 
-        do = grad * tanh_c * self._sigmoid_slope(o)
-        dc = grad_c * (1 - at.zoneout_cell) + do * self.p_o
-        dc = dc + self._normalised_cell_backward(grad * o * (1 - tanh_c**2), c_new, kept.norm_cell)
+        do = grad * a * self._sigmoid_slope(o)
+        through_o = do * self.p_o
+        dc = grad_c * (1 - at.zoneout_cell) + (0 if self.sees_previous else through_o)
+        dc = dc + self._normalised_cell_backward(grad * o * self.slope(a), c_new, kept.norm_cell)
         if self.options.cell_clip:
             dc = dc * (np.abs(c_new) < self.cell_clip)
+        dc = dc * at.cell_scale
         di, df = self._input_and_forget_backward(dc, i, f, g, at)
         dg = dc * at.update_scale * i * self._tanh_slope(g)
 
         dx = np.concatenate(self._saved(di, df, dg, do), axis=-1)
-        self.add("weight_peephole", np.stack([di * at.c, df * at.c, do * c_new]).sum(1))
+        seen = self._seen_by_o(at.c, c_new)
+        self.add("weight_peephole", np.stack([di * at.c, df * at.c, do * seen]).sum(1))
         to_c = dc * f + di * self.p_i + df * self.p_f + grad_c * at.zoneout_cell
+        to_c = to_c + (through_o if self.sees_previous else 0)
         return Gradients(dx, self._recurrent_backward(dx, at, kept), np.zeros_like(at.h), to_c)
 
     def result(self, at: At, kept: Kept) -> Array:
         *_, o = self._gates(kept)
         c_new = self._kept_new_cell(at, kept)
-        return np.asarray(o * np.tanh(self._normalised_cell(c_new, kept.norm_cell)))
+        return np.asarray(o * self.activate(self._normalised_cell(c_new, kept.norm_cell)))
 
     # ---- what differs with three gates ----
 
@@ -379,7 +386,7 @@ class LstmCell(Cell):
     # ---- the cell ----
 
     def _new_cell(self, i: Array, f: Array, g: Array, at: At) -> Array:
-        c = f * at.c + i * (at.update_scale * g)
+        c = at.cell_scale * (f * at.c + i * (at.update_scale * g))
         return np.asarray(np.clip(c, -self.cell_clip, self.cell_clip))
 
     def _kept_new_cell(self, at: At, kept: Kept) -> Array:
@@ -404,6 +411,9 @@ class LstmCell(Cell):
         self.add("weight_norm_cell", (grad * normalised).sum(0))
         self.add("bias_norm_cell", grad.sum(0))
         return norm_backward(grad * self.weights.weight_norm_cell, normalised, rstd)
+
+    def _seen_by_o(self, c: Array, c_new: Array) -> Array:
+        return c if self.sees_previous else c_new
 
     def _peep(self, z: Array, p: Array, c: Array) -> Array:
         # An infinite cell and no peephole do not make NaN.

@@ -38,9 +38,13 @@ class Options(NamedTuple):
     recurrent_dropout: float = 0.0
     """Probability of dropout inside the recurrence, in training alone."""
     recurrent_dropout_on: str = "hidden"
-    """"hidden" (Gal & Ghahramani 2016, Moon et al. 2015) or "update" (Semeniuta et al. 2016)."""
+    """"hidden" (Gal & Ghahramani 2016), "update" (Semeniuta et al. 2016), "cell" (Moon 2015)."""
     layer: int = 0
     """The layer's number in its stack, by which its random numbers differ from other layers'."""
+    output_activation: str = "tanh"
+    """lstm: what the output gate lets through of the cell state: its "tanh", or "identity"."""
+    peephole_on: str = "current"
+    """lstm with peepholes: whether the output gate sees the "current" or the "previous" c."""
 
 
 PLAIN = Options()

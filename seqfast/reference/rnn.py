@@ -311,6 +311,7 @@ class _Masks(NamedTuple):
 
     hidden: Array  # [1, batch, output_size], 0 or 1 / (1 - p)
     update: Array  # [steps, batch, hidden_size], likewise
+    cell: Array  # [1, batch, hidden_size], 0 or 1, in evaluation 1 - p
     zoneout_hidden: Array  # [steps, batch, output_size], the share of the old state that stays
     zoneout_cell: Array  # [steps, batch, hidden_size], likewise
 
@@ -393,6 +394,13 @@ class _Layer:
             scales = np.where(drawn(draw, p, steps, size), 0, kept_scale(p))
             return scales.astype(self.accumulate)
 
+        def cell_dropout() -> Array:
+            p = options.recurrent_dropout if options.recurrent_dropout_on == "cell" else 0.0
+            if self.seed is None or p == 0:
+                return np.full((1, self.batch, self.cell_size), 1 - p, self.accumulate)
+            dropped = drawn(Draw.HIDDEN_DROPOUT, p, None, self.cell_size)
+            return (1 - dropped).astype(self.accumulate)
+
         def zoneout(draw: Draw, p: float, size: int) -> Array:
             if self.seed is None:
                 return np.full((self.steps, self.batch, size), p, self.accumulate)
@@ -401,6 +409,7 @@ class _Layer:
         return _Masks(
             dropout(Draw.HIDDEN_DROPOUT, "hidden", None, self.output_size),
             dropout(Draw.UPDATE_DROPOUT, "update", self.steps, self.hidden_size),
+            cell_dropout(),
             zoneout(Draw.ZONEOUT_HIDDEN, options.zoneout[0], self.output_size),
             zoneout(Draw.ZONEOUT_CELL, options.zoneout[1], self.cell_size),
         )
@@ -409,7 +418,7 @@ class _Layer:
         """Step t, out of the states before it."""
         h, c = np.where(self.fresh[t], 0, h), np.where(self.fresh[t], 0, c)
         m = cell.rounded(h * masks.hidden[0])
-        return At(h, c, m, masks.update[t], masks.zoneout_cell[t])
+        return At(h, c, m, masks.update[t], masks.cell[0], masks.zoneout_cell[t])
 
 
 def _forward(

@@ -60,6 +60,7 @@ def step(
     drop_update: Tensor | None = None,
     keep_hidden: Any = None,
     keep_cell: Any = None,
+    cell_scale: Any = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """h[t] and c[t] of rows x [..., input_size]; keep_*: the share of the old state that stays."""
     kind, gates, hh = module._cell, module._options.gates, weights["weight_hh"]
@@ -110,14 +111,14 @@ def step(
             forget: Any = clipped(f[0] + p_f * c).sigmoid()
         else:
             forget = 1 - i if module.coupled_gates else 1.0
-        c_next = forget * c + i * (update * clipped(g).tanh())
+        c_next = cell_scale * (forget * c + i * (update * clipped(g).tanh()))
         if module.cell_clip is not None:
             c_next = c_next.clamp(-module.cell_clip, module.cell_clip)
-        o = clipped(o + p_o * c_next).sigmoid()
+        o = clipped(o + p_o * (c if module.peephole == "previous" else c_next)).sigmoid()
         inner = c_next
         if module.layer_norm:
             inner = norm(c_next) * weights["weight_norm_cell"] + weights["bias_norm_cell"]
-        h_next = o * inner.tanh()
+        h_next = o * (inner.tanh() if module.output_activation == "tanh" else inner)
     if "weight_hr" in weights:
         h_next = h_next @ weights["weight_hr"].T
         if "bias_hr" in weights:
@@ -181,13 +182,22 @@ def run(
             }
             hh = weights["weight_hh"]
             dropped = scale(seed, "weight", module.weight_dropout, (layer, d), (1, *hh.shape))
+            if module.weight_dropout_on == "row":
+                dropped = scale(seed, "weight", module.weight_dropout, (layer, d), (1, 1, len(hh)))
+                dropped = None if dropped is None else dropped[0].T[None]
             if dropped is not None:
                 weights["weight_hh"] = hh * dropped[0]
             at = (layer, d)
             p = module.recurrent_dropout
             on_hidden = p if module.recurrent_dropout_on == "hidden" else 0.0
+            on_update = p if module.recurrent_dropout_on == "update" else 0.0
             drop_hidden = scale(seed, "hidden", on_hidden, at, (1, batch, out))
-            drop_update = scale(seed, "update", p - on_hidden, at, (steps, batch, size))
+            drop_update = scale(seed, "update", on_update, at, (steps, batch, size))
+            cell_scale = torch.ones(batch, size, dtype=x.dtype)
+            if module.recurrent_dropout_on == "cell":
+                cell_scale = cell_scale - p  # its expectation
+                if seed is not None:
+                    cell_scale = (~events(seed, "hidden", p, *at, (1, batch, size)))[0].double()
             zoneout = module.zoneout
             zone_h, zone_c = zoneout if isinstance(zoneout, tuple) else (zoneout, zoneout)
             keep_h = stays(seed, "zoneout_hidden", zone_h, at, (steps, batch, out))
@@ -217,6 +227,7 @@ def run(
                         None if drop_update is None else drop_update[j, n],
                         None if keep_h is None else keep_h[j, n],
                         None if keep_c is None else keep_c[j, n],
+                        cell_scale[n],
                     )
                     h_all[t][n], c_all[t][n] = h, c
                 if reset is not None and bool(reset[before : ends[n], n].any()):

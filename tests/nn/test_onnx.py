@@ -130,6 +130,11 @@ LSTM_BY_STEPS = {
     "layer-norm": Case(nn.LSTM, 0, "lengths", layer_norm=True, num_layers=2, bidirectional=True),
     "projection": Case(nn.LSTM, 0, "hx", "lengths", proj_size=2, num_layers=2, bidirectional=True),
     "no-forget-gate": Case(nn.LSTM, 0, forget_gate=False, bias=False, peephole=True),
+    "peephole-previous": Case(nn.LSTM, 0, "hx", peephole="previous", bidirectional=True),
+    "output-activation": Case(nn.LSTM, 0, "lengths", output_activation="identity"),
+    "cell-dropout": Case(
+        nn.LSTM, 0, "hx", recurrent_dropout=0.3, recurrent_dropout_on="cell", zoneout=(0.0, 0.2)
+    ),
     "reset": Case(nn.LSTM, 0, "reset", "lengths", "hx", batch_first=True, num_layers=2),
     "mask-reset": Case(nn.LSTM, 0, "reset", "mask"),
     "cells": Case(nn.LSTM, 0, "return_cells", "lengths", bidirectional=True, num_layers=2),

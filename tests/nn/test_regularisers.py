@@ -31,6 +31,8 @@ CASES = [
     *((kind, options) for kind in ("LSTM", "GRU", "RNN") for options in REGULARISERS),
     ("LSTM", {"recurrent_dropout": 0.4, "recurrent_dropout_on": "update"}),
     ("GRU", {"recurrent_dropout": 0.4, "recurrent_dropout_on": "update"}),
+    ("LSTM", {"recurrent_dropout": 0.4, "recurrent_dropout_on": "cell"}),
+    ("LSTM", {"weight_dropout": 0.4, "weight_dropout_on": "row"}),
 ]
 
 
@@ -203,6 +205,35 @@ def test_weight_dropout_is_a_mask_on_the_raw_weight(backend_once: Backend) -> No
     assert torch.equal(raw.grad == 0, dropped)
     assert 0.3 < dropped.double().mean() < 0.7
     assert not torch.equal(layer.eval()(x)[0], output)
+
+
+@pytest.mark.parametrize("on", ["element", "row"])
+def test_drop_connect_linear(on: str, backend_once: Backend) -> None:
+    torch.manual_seed(3)
+    layer = seqfast.nn.DropConnectLinear(6, 40, 0.5, on=on).to(DTYPE)
+    plain_layer = nn.Linear(6, 40).to(DTYPE)
+    plain_layer.load_state_dict(layer.state_dict())
+    x = torch.randn(5, 6, dtype=DTYPE)
+    torch.testing.assert_close(layer.eval()(x), plain_layer(x))
+    torch.manual_seed(5)
+    output = layer.train()(x)
+    output.sum().backward()
+    shape = (1, *layer.weight.shape) if on == "element" else (1, 1, 40)
+    kept = ~plain.events(plain.seed_of(5), "other", 0.5, 0, 0, shape)[0]
+    mask = (kept if on == "element" else kept.T).double().expand(40, 6) * 2
+    torch.testing.assert_close(output, x @ (layer.weight * mask).T + layer.bias)
+    torch.testing.assert_close(layer.weight.grad, mask * x.sum(0))
+    assert 0.2 < kept.double().mean() < 0.8
+
+
+def test_drop_connect_linear_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match=r"DropConnectLinear: p must be .* got 2"):
+        seqfast.nn.DropConnectLinear(2, 3, 2)
+    with pytest.raises(ValueError, match="'element' or 'row', got 'column'"):
+        seqfast.nn.DropConnectLinear(2, 3, on="column")
+    with pytest.raises(TypeError, match="input must be a torch tensor, got list"):
+        seqfast.nn.DropConnectLinear(2, 3)([1.0, 2.0])
+    assert "p=0.25, on='row'" in repr(seqfast.nn.DropConnectLinear(2, 3, 0.25, on="row"))
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])

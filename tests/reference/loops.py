@@ -80,6 +80,10 @@ def masks(problem: Problem, direction: int) -> dict[str, Tensor]:
         result["hidden"] = (1 - drawn(0, p, "hidden", once=True)) * scale
     if seed is not None and options.recurrent_dropout_on == "update":
         result["update"] = (1 - drawn(1, p, "cell")) * scale
+    result["dropped_cell"] = ones["cell"]
+    if options.recurrent_dropout_on == "cell":
+        kept = (1 - p) * ones["cell"]
+        result["dropped_cell"] = kept if seed is None else 1 - drawn(0, p, "cell", once=True)
     for draw, of, p in zip((2, 3), ("hidden", "cell"), options.zoneout, strict=True):
         result[f"zoneout_{of}"] = p * ones[of] if seed is None else drawn(draw, p, of)
     return result
@@ -133,15 +137,16 @@ def step(
             f = torch.ones_like(i)
         else:
             f = torch.sigmoid((z[1] + p_f * c).clamp(-clip, clip))
-        c = f * c + i * (mask["update"] * g)
+        c = mask["dropped_cell"] * (f * c + i * (mask["update"] * g))
         if options.cell_clip:
             c = c.clamp(-options.cell_clip, options.cell_clip)
-        o = torch.sigmoid((z[-1] + p_o * c).clamp(-clip, clip))
+        seen_by_o = c_old if options.peephole_on == "previous" else c
+        o = torch.sigmoid((z[-1] + p_o * seen_by_o).clamp(-clip, clip))
         seen = c
         if norm_cell is not None:
             seen, statistics[2], statistics[3] = normalised(c)
             seen = norm_cell * seen + norm_bias
-        new = o * torch.tanh(seen)
+        new = o * ACTIVATIONS[options.output_activation](seen)
         c = c + mask["zoneout_cell"] * (c_old - c)
         saved = [i, f, g, o] if len(z) == 4 else [i, g, o]
 

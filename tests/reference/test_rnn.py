@@ -44,6 +44,9 @@ class Variant:
 ZONEOUT = Options(zoneout=(0.4, 0.3))
 ON_HIDDEN = Options(recurrent_dropout=0.4)
 ON_UPDATE = Options(recurrent_dropout=0.4, recurrent_dropout_on="update")
+ON_CELL = Options(recurrent_dropout=0.4, recurrent_dropout_on="cell")
+PREVIOUS = Options(peephole_on="previous")
+LINEAR = Options(output_activation="identity")
 CLIPS = Options(gate_clip=0.7, cell_clip=0.4)
 COUPLED = Options(coupled_gates=True)
 FORGETLESS = Options(forget_gate=False)
@@ -107,6 +110,20 @@ VARIANTS: dict[str, Variant] = {
     ),
     "lstm-proj-everything": Variant(
         "lstm", _with(CLIPS, ZONEOUT, ON_HIDDEN), proj=2, peephole=True, training=True
+    ),
+    "lstm-previous": Variant("lstm", PREVIOUS, peephole=True),
+    "lstm-linear": Variant("lstm", LINEAR),
+    "lstm-on_cell": Variant("lstm", ON_CELL, training=True),
+    "lstm-on_cell-evaluation": Variant("lstm", ON_CELL),
+    "lstm-new-everything": Variant(
+        "lstm",
+        _with(PREVIOUS, LINEAR, ON_CELL, CLIPS, ZONEOUT),
+        peephole=True,
+        norm=True,
+        training=True,
+    ),
+    "lstm-coupled-new-everything": Variant(
+        "lstm", _with(PREVIOUS, LINEAR, ON_CELL, COUPLED, CLIPS), peephole=True, proj=2
     ),
     "gru": Variant("gru"),
     "gru-bare": Variant("gru", bias=False, states=False),

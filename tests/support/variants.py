@@ -50,6 +50,9 @@ def _variant(operation: str, gates: int, changes: dict[str, Any]) -> Variant:
 
 _ON_HIDDEN = {"recurrent_dropout": 0.3, "training": True}
 _ON_UPDATE = {**_ON_HIDDEN, "recurrent_dropout_on": "update"}
+_ON_CELL = {**_ON_HIDDEN, "recurrent_dropout_on": "cell"}
+_PREVIOUS = {"peephole": True, "peephole_on": "previous"}
+_LINEAR = {"output_activation": "identity"}
 _CLIPS = {"gate_clip": 0.875, "cell_clip": 0.625}  # exact in every dtype
 _ZONEOUT = {"zoneout": (0.3, 0.2)}
 _ZONEOUT_HIDDEN = {"zoneout": (0.3, 0.0)}
@@ -79,6 +82,13 @@ VARIANTS = {
     "lstm-projection-everything": _lstm(
         **_CLIPS, **_ZONEOUT, **_ON_HIDDEN, peephole=True, proj_size=3
     ),
+    "lstm-new": _lstm(**_PREVIOUS, **_LINEAR, **_ON_CELL),
+    "lstm-on_cell-evaluated": _lstm(recurrent_dropout=0.3, recurrent_dropout_on="cell"),
+    "lstm-new-everything": _lstm(
+        **_PREVIOUS, **_LINEAR, **_CLIPS, **_ZONEOUT, **_ON_CELL, **_NORM, layer=2
+    ),
+    "lstm-coupled-new": _lstm(3, coupled_gates=True, **_PREVIOUS, **_LINEAR, **_ON_CELL, **_CLIPS),
+    "lstm-projection-new": _lstm(**_PREVIOUS, **_LINEAR, **_ON_CELL, proj_size=3),
     "gru": _gru(),
     "gru-nobias": _gru(bias=False),
     "gru-norm": _gru(**_NORM),

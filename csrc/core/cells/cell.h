@@ -42,11 +42,14 @@ template <class Real>
 struct CellOptions {
     Activation activation = Activation::tanh;  // of rnn
     bool peephole = false;
-    bool coupled = false;         // lstm_three_gates: f = 1 - i; else f = 1
-    bool zoneout_cell = false;    // StepInputs::zoneout_cell counts
-    bool update_dropout = false;  // StepInputs::update_scale counts
-    Real gate_clip = 0;           // 0: none
-    Real cell_clip = 0;           // 0: none
+    bool peephole_previous = false;  // the output gate's sees c[t-1] too, not c[t]
+    bool linear_cell = false;        // lstm: the output is o * c[t], without the tanh
+    bool coupled = false;            // lstm_three_gates: f = 1 - i; else f = 1
+    bool zoneout_cell = false;       // StepInputs::zoneout_cell counts
+    bool update_dropout = false;     // StepInputs::update_scale counts
+    bool cell_dropout = false;       // StepInputs::cell_scale counts
+    Real gate_clip = 0;              // 0: none
+    Real cell_clip = 0;              // 0: none
     // What clipped gates look like once saved: the sigmoid of -gate_clip and gate_clip, the tanh of
     // gate_clip, rounded as saved gates are; what lies between was not clipped.
     Real sigmoid_low = 0, sigmoid_high = 0, tanh_high = 0;
@@ -58,6 +61,7 @@ struct StepInputs {
     V previous_cell{};    // c[t-1] after a reset
     V zoneout_cell{};     // the share of the old cell that stays: 0 or 1, in evaluation p
     V update_scale{};     // of the candidate: 0 or 1 / (1 - p)
+    V cell_scale{};       // of c[t]: 0 or 1, in evaluation 1 - p
     V peephole[3]{};      // i f o
 };
 

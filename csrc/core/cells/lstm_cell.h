@@ -25,6 +25,7 @@ struct LstmCell {
             if (options.peephole) {
                 gate[I] += at.peephole[0] * previous;
                 if constexpr (!three_gates) gate[F] += at.peephole[1] * previous;
+                if (options.peephole_previous) gate[O] += at.peephole[2] * previous;
             }
             if (options.gate_clip > 0) {
                 for (int k = 0; k < O; ++k) gate[k] = Math::clamp(gate[k], options.gate_clip);
@@ -39,8 +40,9 @@ struct LstmCell {
         }
         V next = forget(options, gate) * previous + candidate;
         if constexpr (general) {
+            if (options.cell_dropout) next *= at.cell_scale;
             if (options.cell_clip > 0) next = Math::clamp(next, options.cell_clip);
-            if (options.peephole) gate[O] += at.peephole[2] * next;
+            if (sees_next(options)) gate[O] += at.peephole[2] * next;
             if (options.gate_clip > 0) gate[O] = Math::clamp(gate[O], options.gate_clip);
         }
         gate[O] = Math::sigmoid(gate[O]);
@@ -51,21 +53,36 @@ struct LstmCell {
         return next;
     }
 
-    // `cell`: what move_cell returned, or with layer normalisation what became of it.
-    static SEQFAST_INLINE V output(const V (&gate)[gates], V cell) {
-        return gate[O] * Math::tanh(cell);
+    // What the output gate lets through. `cell`: what move_cell returned, or with layer
+    // normalisation what became of it.
+    static SEQFAST_INLINE V activated(const Options& options, V cell) {
+        if constexpr (general) {
+            if (options.linear_cell) return cell;
+        }
+        return Math::tanh(cell);
+    }
+    static SEQFAST_INLINE V output(const Options& options, const V (&gate)[gates], V cell) {
+        return gate[O] * activated(options, cell);
     }
 
-    // The same with the tanh at hand; how it changes with that tanh's argument; and the gradient
-    // that reaches the cell this way.
-    static SEQFAST_INLINE V output_of_tanh(const V (&gate)[gates], V tanh_cell) {
-        return gate[O] * tanh_cell;
+    // The same with `activated` at hand; how it changes with the cell; and the gradient that
+    // reaches the cell this way.
+    static SEQFAST_INLINE V output_of_activated(const V (&gate)[gates], V activated_cell) {
+        return gate[O] * activated_cell;
     }
-    static SEQFAST_INLINE V output_slope(const V (&gate)[gates], V tanh_cell) {
-        return gate[O] * (1 - tanh_cell * tanh_cell);
+    static SEQFAST_INLINE V output_slope(const Options& options, const V (&gate)[gates],
+                                         V activated_cell) {
+        if constexpr (general) {
+            if (options.linear_cell) return gate[O];
+        }
+        return gate[O] * (1 - activated_cell * activated_cell);
     }
-    static SEQFAST_INLINE V grad_of_cell(const V (&gate)[gates], V tanh_cell, V grad_hidden) {
-        return grad_hidden * gate[O] * (1 - tanh_cell * tanh_cell);
+    static SEQFAST_INLINE V grad_of_cell(const Options& options, const V (&gate)[gates],
+                                         V activated_cell, V grad_hidden) {
+        if constexpr (general) {
+            if (options.linear_cell) return grad_hidden * gate[O];
+        }
+        return grad_hidden * gate[O] * (1 - activated_cell * activated_cell);
     }
 
     // What move_cell returned, out of what was kept: the cell after zoneout, the activated gates.
@@ -76,22 +93,23 @@ struct LstmCell {
                 V candidate = gate[I] * gate[G];
                 if (options.update_dropout) candidate *= at.update_scale;
                 cell = forget(options, gate) * at.previous_cell + candidate;
+                if (options.cell_dropout) cell *= at.cell_scale;
                 if (options.cell_clip > 0) cell = Math::clamp(cell, options.cell_clip);
             }
         }
         return cell;
     }
 
-    // unzoned: as above; tanh_cell: the tanh in `output`; grad_hidden: of `output`'s result;
-    // grad_unzoned: what reaches the unzoned cell through that tanh. grad_cell comes in as what
+    // unzoned: as above; activated_cell: as in `output`; grad_hidden: of `output`'s result;
+    // grad_unzoned: what reaches the unzoned cell through it. grad_cell comes in as what
     // reaches c[t] from outside this step and leaves as dL/dc[t-1]. grad receives the gradients of
     // the pre-activations, grad_peephole those of the peephole weights by this row and step.
     static SEQFAST_INLINE void backward(const Options& options, const Inputs& at,
-                                        const V (&gate)[gates], V unzoned, V tanh_cell,
+                                        const V (&gate)[gates], V unzoned, V activated_cell,
                                         V grad_hidden, V grad_unzoned, V& grad_cell,
                                         V (&grad)[gates], V (&grad_peephole)[3]) {
         const V previous = at.previous_cell;
-        grad[O] = grad_hidden * tanh_cell * gate[O] * (1 - gate[O]);
+        grad[O] = grad_hidden * activated_cell * gate[O] * (1 - gate[O]);
         V direct{};  // to c[t-1] by zoneout
         if constexpr (general) {
             if (options.gate_clip > 0) grad[O] *= sigmoid_inside(options, gate[O]);
@@ -99,7 +117,7 @@ struct LstmCell {
                 direct = grad_cell * at.zoneout_cell;
                 grad_cell -= direct;
             }
-            if (options.peephole) grad_unzoned += grad[O] * at.peephole[2];
+            if (sees_next(options)) grad_unzoned += grad[O] * at.peephole[2];
         }
         grad_cell += grad_unzoned;
         V scaled_candidate = gate[G], scaled_input = gate[I];
@@ -107,6 +125,7 @@ struct LstmCell {
             if (options.cell_clip > 0) {
                 grad_cell *= Math::between(unzoned, -options.cell_clip, options.cell_clip);
             }
+            if (options.cell_dropout) grad_cell *= at.cell_scale;
             if (options.update_dropout) {
                 scaled_candidate *= at.update_scale;
                 scaled_input *= at.update_scale;
@@ -136,12 +155,19 @@ struct LstmCell {
                     grad_peephole[1] = grad[F] * previous;
                 }
                 grad_peephole[2] = grad[O] * unzoned;
+                if (options.peephole_previous) {
+                    grad_cell += grad[O] * at.peephole[2];
+                    grad_peephole[2] = grad[O] * previous;
+                }
             }
             if (options.zoneout_cell) grad_cell += direct;
         }
     }
 
   private:
+    static SEQFAST_INLINE bool sees_next(const Options& options) {
+        return options.peephole && !options.peephole_previous;
+    }
     static SEQFAST_INLINE V forget(const Options& options, const V (&gate)[gates]) {
         if constexpr (three_gates) {
             return options.coupled ? 1 - gate[I] : V{} + 1;

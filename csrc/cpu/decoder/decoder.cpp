@@ -510,7 +510,7 @@ class Decoder {
                     Vector<Real> c = inputs.previous_cell = load(layer.cell[now] + from);
                     const Vector<Real> seen = Cell::move_cell(options, inputs, gate, c);
                     store(layer.cell[then] + to, c);
-                    h = Cell::output(gate, seen);
+                    h = Cell::output(options, gate, seen);
                 } else {
                     if constexpr (Kind::traits().carries_hidden) {
                         inputs.previous_hidden = load(layer.hidden[now] + from);

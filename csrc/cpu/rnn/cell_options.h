@@ -60,6 +60,7 @@ SEQFAST_INLINE StepInputs<Vector<Real>> step_inputs(const Masks<Real>& masks,
     StepInputs<Vector<Real>> inputs;
     if constexpr (general) {
         if (masks.update) inputs.update_scale = masks.of_unit(masks.update, j, unit);
+        if (masks.cell) inputs.cell_scale = masks.of_unit(masks.cell, j, unit);
         if (masks.zoneout_cell) inputs.zoneout_cell = masks.of_unit(masks.zoneout_cell, j, unit);
         if (peephole) {
             for (int k = 0; k < 3; ++k) {

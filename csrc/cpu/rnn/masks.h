@@ -6,11 +6,11 @@
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
-// The masks of one thread's rows: of a step, but for `hidden`, which is the sequence's. Each
+// The masks of one thread's rows: of a step, but for `hidden` and `cell`, the sequence's. Each
 // [rows, stride], nullptr where there is none.
 template <class Real>
 struct Masks {
-    Real *hidden, *update, *zoneout_hidden, *zoneout_cell;
+    Real *hidden, *update, *cell, *zoneout_hidden, *zoneout_cell;
     Range units, outputs;                // of the cells and of the states this thread writes
     int64_t units_begin, outputs_begin;  // where a row's masks of them begin
     int64_t stride;
@@ -55,11 +55,13 @@ class MaskDrawer {
         };
         masks.hidden = take(hidden());
         masks.update = take(update());
+        masks.cell = take(options_.dropout_cell > 0);
         masks.zoneout_hidden = take(options_.zoneout_hidden > 0);
         masks.zoneout_cell = take(options_.zoneout_cell > 0);
         if (!options_.seed) {
-            // Evaluation: what zoneout keeps in expectation.
+            // Evaluation: what zoneout and the cell's dropout keep in expectation.
             for (int64_t i = 0; i < rows * stride_; ++i) {
+                if (masks.cell) masks.cell[i] = static_cast<Real>(1 - options_.dropout_cell);
                 if (masks.zoneout_hidden) {
                     masks.zoneout_hidden[i] = static_cast<Real>(options_.zoneout_hidden);
                 }
@@ -93,15 +95,22 @@ class MaskDrawer {
 
     // What holds for the whole sequence.
     void draw_sequence(const Masks<Real>& masks, int64_t j, int64_t row, int64_t direction) const {
-        if (!masks.hidden) return;
-        draw_units(masks.hidden + j * masks.stride, where(Draw::hidden_dropout, row, 0, direction),
-                   masks.outputs, options_.dropout_hidden, Real(0),
-                   kept_scale<Real>(options_.dropout_hidden));
+        const int64_t at = j * masks.stride;
+        if (masks.hidden) {
+            draw_units(masks.hidden + at, where(Draw::hidden_dropout, row, 0, direction),
+                       masks.outputs, options_.dropout_hidden, Real(0),
+                       kept_scale<Real>(options_.dropout_hidden));
+        }
+        if (masks.cell && options_.seed) {
+            draw_units(masks.cell + at, where(Draw::hidden_dropout, row, 0, direction), masks.units,
+                       options_.dropout_cell, Real(0), Real(1));
+        }
     }
 
   private:
     int64_t kinds() const {
-        return hidden() + update() + (options_.zoneout_hidden > 0) + (options_.zoneout_cell > 0);
+        return hidden() + update() + (options_.dropout_cell > 0) + (options_.zoneout_hidden > 0) +
+               (options_.zoneout_cell > 0);
     }
     DrawAt where(Draw draw, int64_t row, int64_t time, int64_t direction) const {
         return {*options_.seed, static_cast<uint32_t>(row), static_cast<uint32_t>(time),

@@ -102,7 +102,7 @@ struct BackwardCell : CellOf<BackwardParams> {
         Acc cell, hidden;  // what reaches the states of the step before past the product
         Acc unprojected;
     };
-    // What the tanh of the cell sees, and what reaches the cell through it; with layer
+    // What the output's activation sees, and what reaches the cell through it; with layer
     // normalisation another pair takes its place.
     struct Plain {
         SEQFAST_DEVICE Acc operator()(Acc unzoned) const { return unzoned; }
@@ -161,12 +161,11 @@ struct BackwardCell : CellOf<BackwardParams> {
             if constexpr (Family::has_cell) {
                 // result.cell comes in as what reaches c[t] from outside the step.
                 const Acc unzoned = Unit::unzoned_cell(options, inputs, gate, ahead.cell);
-                const Acc tanh_cell = Math::tanh(normalise(unzoned));
-                result.unprojected = Unit::output_of_tanh(gate, tanh_cell);
-                const Acc output_gate = gate[Unit::output_gate];
+                const Acc activated = Unit::activated(options, normalise(unzoned));
+                result.unprojected = Unit::output_of_activated(gate, activated);
                 const Acc grad_unzoned =
-                    through(unzoned, grad_hidden * output_gate * (1 - tanh_cell * tanh_cell));
-                Unit::backward(options, inputs, gate, unzoned, tanh_cell, grad_hidden, grad_unzoned,
+                    through(unzoned, Unit::grad_of_cell(options, gate, activated, grad_hidden));
+                Unit::backward(options, inputs, gate, unzoned, activated, grad_hidden, grad_unzoned,
                                result.cell, grad, result.peephole);
             } else {
                 const Acc direct = Unit::backward(options, inputs, gate, grad_hidden, grad);
@@ -243,15 +242,15 @@ struct BackwardCell : CellOf<BackwardParams> {
         inputs.previous_cell = ahead.previous_cell;
         if (options.update_dropout)
             inputs.update_scale = update_scale<Acc>(p.variant, ahead.events);
+        if (options.cell_dropout) inputs.cell_scale = cell_scale<Acc>(p.variant, ahead.events);
         return Family::with_cell(p.variant.kind, [&](auto cell) {
             using Unit = typename decltype(cell)::template Cell<Math, Family::general>;
             Acc gate[Unit::gates];
             SEQFAST_UNROLL
             for (int k = 0; k < Unit::gates; ++k) gate[k] = Acc(to_float(ahead.gate[k]));
             const Acc unzoned = Unit::unzoned_cell(options, inputs, gate, ahead.cell);
-            const Acc tanh_cell = Math::tanh(normalise(unzoned));
-            return ThroughCell{unzoned,
-                               grad_hidden * gate[Unit::output_gate] * (1 - tanh_cell * tanh_cell)};
+            const Acc activated = Unit::activated(options, normalise(unzoned));
+            return ThroughCell{unzoned, Unit::grad_of_cell(options, gate, activated, grad_hidden)};
         });
     }
 

@@ -147,7 +147,8 @@ struct ForwardCell : CellOf<ForwardParams> {
                 gate[gates] = sum.at[last] + weights.bias->at[gates];
             }
             if constexpr (Family::has_cell)
-                value = Unit::output(gate, Unit::move_cell(options, inputs, gate, result.cell));
+                value = Unit::output(options, gate,
+                                     Unit::move_cell(options, inputs, gate, result.cell));
             else
                 value = Unit::forward(options, inputs, gate);
             SEQFAST_UNROLL

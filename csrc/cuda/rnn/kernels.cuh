@@ -72,6 +72,7 @@ struct RealVariant {
     CellOptions<Real> cell;
     Real kept_hidden, kept_update;      // 1 / (1 - p) of the recurrent dropouts, 0 of p = 1
     Real zoneout_hidden, zoneout_cell;  // by expectation
+    Real kept_cell;                     // the same: 1 - p of the cell's dropout
 };
 
 // What a layer does beyond its sizes.
@@ -86,6 +87,7 @@ struct Variant {
     int layer;
     bool drops_hidden, zones_hidden;
     uint32_t hidden_dropout, update_dropout, zoneout_hidden, zoneout_cell;  // thresholds
+    uint32_t cell_dropout;
     RealVariant<float> narrow;
     RealVariant<double> wide;
 
@@ -115,11 +117,22 @@ struct Variant {
 };
 
 // What is drawn for a unit at a step, and whether its states become zeros there.
-enum Event : uint32_t { update_dropped = 1, hidden_kept = 2, cell_kept = 4, cleared = 8 };
+enum Event : uint32_t {
+    update_dropped = 1,
+    hidden_kept = 2,
+    cell_kept = 4,
+    cleared = 8,
+    cell_dropped = 16,
+};
 
 template <class Real>
 SEQFAST_DEVICE Real update_scale(const Variant& v, uint32_t events) {
     return events & update_dropped ? Real(0) : v.real<Real>().kept_update;
+}
+// Of c[t], the same in all steps of a sequence.
+template <class Real>
+SEQFAST_DEVICE Real cell_scale(const Variant& v, uint32_t events) {
+    return !v.seed ? v.real<Real>().kept_cell : events & cell_dropped ? Real(0) : Real(1);
 }
 // The share of the old state that stays.
 template <class Real>
@@ -268,6 +281,9 @@ struct CellOf {
         if (v.narrow.cell.zoneout_cell &&
             v.event(Draw::zoneout_cell, direction, unit, row, t, v.zoneout_cell))
             events |= cell_kept;
+        if (v.narrow.cell.cell_dropout &&
+            v.event(Draw::hidden_dropout, direction, unit, row, 0, v.cell_dropout))
+            events |= cell_dropped;
         return events;
     }
     // i f o of the unit.
@@ -372,6 +388,7 @@ template <class Acc>
 SEQFAST_DEVICE void set_inputs(const Variant& v, const CellOptions<Acc>& options, uint32_t events,
                                const Gates4<Acc>* peephole, StepInputs<Acc>& inputs) {
     if (options.update_dropout) inputs.update_scale = update_scale<Acc>(v, events);
+    if (options.cell_dropout) inputs.cell_scale = cell_scale<Acc>(v, events);
     if (options.zoneout_cell) inputs.zoneout_cell = cell_share<Acc>(v, events);
     if (options.peephole) {
         SEQFAST_UNROLL

@@ -203,10 +203,10 @@ layer_norm_forward_kernel(SEQFAST_GRID_CONSTANT LayerNormForwardParams q, int pa
                 typename Cell::Ahead ahead;
                 ahead.events = cell.events_of(of.at);
                 const Acc normal = (state[unzoned_plane] - of_cell.mean) * of_cell.rstd;
-                const Acc hidden =
-                    state[gate_plane] *
-                    GpuMath<Acc>::tanh(normal * weight_at<T, Acc>(q.weights.cell[direction], unit) +
-                                       weight_at<T, Acc>(q.weights.cell_bias[direction], unit));
+                const Acc seen = normal * weight_at<T, Acc>(q.weights.cell[direction], unit) +
+                                 weight_at<T, Acc>(q.weights.cell_bias[direction], unit);
+                const bool linear = v.template real<Acc>().cell.linear_cell;
+                const Acc hidden = state[gate_plane] * (linear ? seen : GpuMath<Acc>::tanh(seen));
                 typename Cell::Result result{};
                 result.hidden = cell.zoned(ahead, hidden, state[Family::hidden_plane]);
                 static_cast<T*>(p.output)[cell.at(t, row, size) + unit] = result.hidden;

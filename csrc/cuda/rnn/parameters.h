@@ -26,6 +26,7 @@ RealVariant<Real> real_of(const RnnOptions& o, bool peephole) {
     v.kept_update = kept(o.dropout_update);
     v.zoneout_hidden = Real(o.zoneout_hidden);
     v.zoneout_cell = Real(o.zoneout_cell);
+    v.kept_cell = Real(1 - o.dropout_cell);
     return v;
 }
 
@@ -44,6 +45,7 @@ inline Variant variant_of(const RnnOptions& o, const RnnWeights& weights, const 
     v.zones_hidden = o.zoneout_hidden > 0;
     v.hidden_dropout = event_threshold(o.dropout_hidden);
     v.update_dropout = event_threshold(o.dropout_update);
+    v.cell_dropout = event_threshold(o.dropout_cell);
     v.zoneout_hidden = event_threshold(o.zoneout_hidden);
     v.zoneout_cell = event_threshold(o.zoneout_cell);
     v.narrow = real_of<float>(o, weights.weight_peephole);
@@ -57,6 +59,7 @@ inline Variant before_projection(Variant v) {
 }
 inline Variant of_projection(Variant v) {
     v.narrow.cell.update_dropout = v.narrow.cell.zoneout_cell = false;
+    v.narrow.cell.cell_dropout = false;
     return v;
 }
 

@@ -144,6 +144,11 @@ def _check_combinations(operation: str, options: Options) -> None:
         raise ValueError(
             f"{operation}: zoneout[1] must be 0 without a cell state, got {zoneout_cell!r}"
         )
+    if operation != "lstm" and options.recurrent_dropout_on == "cell":
+        raise ValueError(
+            f"{operation}: recurrent_dropout_on must not be 'cell' where there is no cell state: "
+            "it is an option of lstm alone"
+        )
     if operation == "rnn" and options.recurrent_dropout_on == "update":
         raise ValueError(
             "rnn: recurrent_dropout_on must be 'hidden', got 'update': an RNN has no candidate"

@@ -21,9 +21,13 @@ class Options(NamedTuple):
         output_nonlinearity: of a projection's result: "identity", "tanh", "relu" or "sigmoid".
         zoneout: probabilities for the hidden and for the cell state.
         recurrent_dropout: probability.
-        recurrent_dropout_on: "hidden" (one mask a sequence on h[t-1]) or "update" (one each step on
-            the candidate).
+        recurrent_dropout_on: "hidden" (one mask a sequence on h[t-1]), "update" (one each step on
+            the candidate) or, of an LSTM, "cell" (one a sequence on c[t], without scale; in
+            evaluation c[t] times 1 - p).
         layer: the layer's number in its stack; masks of different layers differ.
+        output_activation: of an LSTM, what is done to c[t] in the output: "tanh" or "identity".
+        peephole_on: of an LSTM with peepholes, which cell state the output gate sees: the "current"
+            or the "previous" one.
 
     Example:
         >>> from seqfast.ops.rnn import Options
@@ -52,9 +56,13 @@ class Options(NamedTuple):
     recurrent_dropout: float = 0.0
     """Probability of dropout inside the recurrence, in training alone."""
     recurrent_dropout_on: str = "hidden"
-    """"hidden" (Gal & Ghahramani 2016, Moon et al. 2015) or "update" (Semeniuta et al. 2016)."""
+    """"hidden" (Gal & Ghahramani 2016), "update" (Semeniuta et al. 2016), "cell" (Moon 2015)."""
     layer: int = 0
     """The layer's number in its stack, by which its random numbers differ from other layers'."""
+    output_activation: str = "tanh"
+    """lstm: what the output gate lets through of the cell state: its "tanh", or "identity"."""
+    peephole_on: str = "current"
+    """lstm with peepholes: whether the output gate sees the "current" or the "previous" c."""
 
 
 PLAIN = Options()
@@ -71,13 +79,17 @@ OWNERS = {
     "reset_gate": "gru",
     "nonlinearity": "rnn",
     "output_nonlinearity": "rnn",
+    "output_activation": "lstm",
+    "peephole_on": "lstm",
 }
 FLAGS = ("coupled_gates", "forget_gate", "reset_after", "reset_gate")
 CLIPS = ("gate_clip", "cell_clip")
 CHOICES = {
     "nonlinearity": ("tanh", "relu"),
     "output_nonlinearity": ACTIVATIONS,
-    "recurrent_dropout_on": ("hidden", "update"),
+    "recurrent_dropout_on": ("hidden", "update", "cell"),
+    "output_activation": ("tanh", "identity"),
+    "peephole_on": ("current", "previous"),
 }
 
 
@@ -97,13 +109,16 @@ class RnnOptions(NamedTuple):
     dropout_update: float
     seed: Address
     layer: int
+    cell_activation: int = ACTIVATIONS.index("tanh")
+    peephole_previous: bool = False
+    dropout_cell: float = 0.0
 
     @classmethod
     def of(cls, kind: int, options: Options, layer_norm: bool) -> RnnOptions:
         """Of a cell and its checked options; in evaluation, without a seed."""
         zoneout_hidden, zoneout_cell = options.zoneout
         dropout = float(options.recurrent_dropout)
-        on_hidden = options.recurrent_dropout_on == "hidden"
+        on = options.recurrent_dropout_on
         return cls(
             cell=kind,
             coupled=options.coupled_gates,
@@ -114,8 +129,11 @@ class RnnOptions(NamedTuple):
             cell_clip=float(options.cell_clip),
             zoneout_hidden=float(zoneout_hidden),
             zoneout_cell=float(zoneout_cell),
-            dropout_hidden=dropout if on_hidden else 0.0,
-            dropout_update=0.0 if on_hidden else dropout,
+            dropout_hidden=dropout if on == "hidden" else 0.0,
+            dropout_update=dropout if on == "update" else 0.0,
             seed=0,
             layer=options.layer,
+            cell_activation=ACTIVATIONS.index(options.output_activation),
+            peephole_previous=options.peephole_on == "previous",
+            dropout_cell=dropout if on == "cell" else 0.0,
         )

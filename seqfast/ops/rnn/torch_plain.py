@@ -107,17 +107,23 @@ class _Direction:
         """Masks of all steps: scales of dropout, shares of the old state in zoneout."""
         options, steps, batch = self.options, *self.input.shape[:2]
         self.hidden_scale = self.update_scale = self.zoneout_hidden = self.zoneout_cell = None
-        on_hidden = options.recurrent_dropout_on == "hidden"
+        self.cell_scale = None
+        on = options.recurrent_dropout_on
 
         def drawn(draw: int, probability: float, steps: int | None, units: int) -> Tensor:
             assert seed is not None
             stream = torch_random.stream_of(draw, options.layer, self.direction)
             return events(probability, seed, stream, steps, batch, units)
 
-        if seed is not None and options.recurrent_dropout > 0:
-            p = options.recurrent_dropout
+        p = options.recurrent_dropout
+        if on == "cell" and p > 0:
+            self.cell_scale = torch.full((), 1 - p, dtype=self.dtype, device=self.device)
+            if seed is not None:
+                dropped = drawn(torch_random.HIDDEN_DROPOUT, p, None, self.hidden_size)
+                self.cell_scale = 1 - dropped[0].to(self.dtype)
+        elif seed is not None and p > 0:
             scale = torch.full((), kept_scale(p), dtype=self.dtype, device=seed.device)
-            if on_hidden:
+            if on == "hidden":
                 dropped = drawn(torch_random.HIDDEN_DROPOUT, p, None, self.output_size)
                 self.hidden_scale = torch.where(dropped[0], 0, scale)
             else:
@@ -206,6 +212,8 @@ class _Direction:
             of_i, of_f, of_o = self.peephole
             i = i + of_i * c
             maybe_f = [f + of_f * c for f in maybe_f]
+            if self.options.peephole_on == "previous":
+                o = o + of_o * c
         i, g = self.clipped(i).sigmoid(), self.clipped(g).tanh()
         if maybe_f:
             (f,) = maybe_f
@@ -213,9 +221,11 @@ class _Direction:
         else:
             kept = (1 - i) * c if self.options.coupled_gates else c
         new = kept + i * self.candidate(t, g)
+        if self.cell_scale is not None:
+            new = self.cell_scale * new
         if self.options.cell_clip > 0:
             new = new.clamp(-self.options.cell_clip, self.options.cell_clip)
-        if self.peephole is not None:
+        if self.peephole is not None and self.options.peephole_on == "current":
             o = o + of_o * new
         o = self.clipped(o).sigmoid()
         seen = new
@@ -223,7 +233,7 @@ class _Direction:
             seen = F.layer_norm(new, new.shape[-1:], self.norm_cell, self.bias_cell, _EPSILON)
         if self.zoneout_cell is not None:
             new = new + self.zoneout_cell[t] * (c - new)
-        return o * seen.tanh(), new
+        return o * _ACTIVATIONS[self.options.output_activation](seen), new
 
     def gru(self, t: int, x: Tensor, m: Tensor, h: Tensor) -> Tensor:
         size = self.hidden_size

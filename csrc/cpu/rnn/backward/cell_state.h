@@ -8,7 +8,7 @@ namespace seqfast::cpu::SEQFAST_ISA {
 // Of a normalised cell, what its own normalisation adds up over the row.
 template <class Real>
 struct NormalisedGradient {
-    Vector<Real> tanh_cell, grad_unzoned;
+    Vector<Real> activated_cell, grad_unzoned;
 };
 
 template <class Kind, bool general, class Real, class Storage, class Count>
@@ -35,12 +35,14 @@ SEQFAST_INLINE void run_cell_state(const BackwardPlan<Real, Storage>& plan,
             static_cast<const Real*>(plan.args.grad_cells) + at.index * units + unit, count);
     }
     const Vector<Real> unzoned = Cell::unzoned_cell(plan.cell_options, inputs, gates, cell);
-    const Vector<Real> tanh_cell = normalised ? normalised->tanh_cell : Math<Real>::tanh(unzoned);
+    const Vector<Real> activated_cell =
+        normalised ? normalised->activated_cell : Cell::activated(plan.cell_options, unzoned);
     const Vector<Real> grad_unzoned =
-        normalised ? normalised->grad_unzoned : Cell::grad_of_cell(gates, tanh_cell, grad_hidden);
+        normalised ? normalised->grad_unzoned
+                   : Cell::grad_of_cell(plan.cell_options, gates, activated_cell, grad_hidden);
     Vector<Real> grads[saved], grad_peephole[3] = {};
-    Cell::backward(plan.cell_options, inputs, gates, unzoned, tanh_cell, grad_hidden, grad_unzoned,
-                   grad_cell, grads, grad_peephole);
+    Cell::backward(plan.cell_options, inputs, gates, unzoned, activated_cell, grad_hidden,
+                   grad_unzoned, grad_cell, grads, grad_peephole);
     store(carried, grad_cell);
     store_columns(plan, chunk, at, unit, grads, count);
     if constexpr (general) {
@@ -52,17 +54,17 @@ SEQFAST_INLINE void run_cell_state(const BackwardPlan<Real, Storage>& plan,
         }
         if (plan.sizes.proj_size) {
             store(chunk.cell_output + at.item * units + unit,
-                  Cell::output_of_tanh(gates, tanh_cell), count);
+                  Cell::output_of_activated(gates, activated_cell), count);
         }
         if (plan.options.layer_norm) add_product_sums(plan, chunk, own, j, at, unit, grads, count);
     }
 }
 
-// x: the normalised cell; tanh_cell: the tanh of what became of it; slope: from the tanh's
-// argument to the output.
+// x: the normalised cell; activated_cell: what the output gate lets through of it; slope:
+// from its scaled value to the output.
 template <class Real>
 struct NormalisedCell {
-    Vector<Real> x, tanh_cell, slope;
+    Vector<Real> x, activated_cell, slope;
 };
 
 template <class Kind, class Real, class Storage, class Count>
@@ -85,10 +87,11 @@ SEQFAST_INLINE NormalisedCell<Real> normalised_cell(const BackwardPlan<Real, Sto
     result.x =
         (Cell::unzoned_cell(plan.cell_options, inputs, gates, cell) - statistics[mean_cell]) *
         statistics[rstd_cell];
-    result.tanh_cell = Math<Real>::tanh(
+    result.activated_cell = Cell::activated(
+        plan.cell_options,
         result.x * load<Real>(static_cast<const Storage*>(weights.weight_norm_cell) + unit, count) +
-        load<Real>(static_cast<const Storage*>(weights.bias_norm_cell) + unit, count));
-    result.slope = Cell::output_slope(gates, result.tanh_cell);
+            load<Real>(static_cast<const Storage*>(weights.bias_norm_cell) + unit, count));
+    result.slope = Cell::output_slope(plan.cell_options, gates, result.activated_cell);
     return result;
 }
 
@@ -130,8 +133,8 @@ void run_normalised_cells(const BackwardPlan<Real, Storage>& plan, const Backwar
             const Vector<Real> grad = load(own.waiting + j * plan.cell_stride + unit);
             const Vector<Real> of_x = grad * cell.slope * load<Real>(weight + unit, count);
             const NormalisedGradient<Real> normalised{
-                cell.tanh_cell, (of_x - sums.sum / units - cell.x * (sums.product / units)) *
-                                    plan.statistics_of(at)[rstd_cell]};
+                cell.activated_cell, (of_x - sums.sum / units - cell.x * (sums.product / units)) *
+                                         plan.statistics_of(at)[rstd_cell]};
             run_cell_state<Kind, true>(plan, chunk, own, j, at, unit, grad, count, &normalised);
         });
     }

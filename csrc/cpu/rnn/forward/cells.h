@@ -70,7 +70,8 @@ SEQFAST_INLINE void move_cell(const ForwardPlan<Real, Storage>& plan, const Forw
         plan.moments_of(own, j, of_cell)[unit / lanes] =
             Moments<Real>::of(1, lane_mask<Real>(count), count, [&](int) { return unzoned; });
     } else {
-        write_cell_output<general>(plan, own, step, j, unit, Cell::output(gates, unzoned), count);
+        write_cell_output<general>(plan, own, step, j, unit,
+                                   Cell::output(plan.cell_options, gates, unzoned), count);
     }
     if (plan.args.cells) {
         store(static_cast<Real*>(plan.args.cells) + own.steps[j].index * plan.sizes.hidden_size +

@@ -94,7 +94,8 @@ void add_normalised(const ForwardPlan<Real, Storage>& plan, const ForwardShare<R
     }
 }
 
-// The output gate times the tanh of the normalised cell, for one row; the cells left both.
+// The output gate times the tanh of the normalised cell, or the normalised cell itself, for one
+// row; the cells left both.
 template <class Real, class Storage>
 void write_normalised(const ForwardPlan<Real, Storage>& plan, const ForwardShare<Real>& own,
                       int64_t step, int64_t j, int64_t first) {
@@ -114,8 +115,10 @@ void write_normalised(const ForwardPlan<Real, Storage>& plan, const ForwardShare
                             (v * plan.columns.columns + plan.columns.gates - 1) * kLanes<Real>;
             const Vector<Real> c = load(plan.between + own.steps[j].row * plan.cell_stride + unit);
             const Vector<Real> x = (c - mean) * rstd;
-            const Vector<Real> h = load(o) * Math<Real>::tanh(x * load<Real>(weight + unit, count) +
-                                                              load<Real>(bias + unit, count));
+            const Vector<Real> seen =
+                x * load<Real>(weight + unit, count) + load<Real>(bias + unit, count);
+            const Vector<Real> h =
+                load(o) * (plan.cell_options.linear_cell ? seen : Math<Real>::tanh(seen));
             write_hidden<true>(plan, own, step, j, unit, h, count);
         });
     }
