@@ -16,6 +16,7 @@ from benchmarks import harness
 PACKAGES = {
     "beam_generate": ("transformers", "numpy", "torch"),
     "ctc": ("flashlight-text", "numpy", "torch"),
+    "ctc_align": ("torchaudio", "torch"),
     "glove": ("numpy",),
     "word2vec": ("gensim", "numpy", "scipy", "torch"),
 }

@@ -47,6 +47,7 @@ SUITES = (
     "beam_decoder",
     "beam_generate",
     "ctc",
+    "ctc_align",
     "beam_search_cuda",
 )
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"

@@ -107,6 +107,7 @@ def summary_text(results: list[Result]) -> str:
         ("beam_decoder", searches_text),
         ("beam_generate", searches_text),
         ("ctc", searches_text),
+        ("ctc_align", searches_text),
     )
     for suite, text in others:
         if result := newest(results, suite):

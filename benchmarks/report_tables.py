@@ -31,6 +31,7 @@ HEADS = {
     "beam_decoder": ("Beam search over an attention decoder", "`benchmarks/beam_loops.py`"),
     "beam_generate": ("Beam search around transformers", "`model.generate(num_beams=5)`"),
     "ctc": ("CTC prefix beam search", "flashlight-text and pyctcdecode"),
+    "ctc_align": ("CTC alignment", "`torchaudio.functional.forced_align`"),
     "beam_search_cuda": ("Beam search on a GPU", "as each row says"),
 }
 LARGE = "100x64x512x512"  # the shape whose part of the peak stands in the summary
@@ -161,6 +162,8 @@ def modes(result: Result) -> tuple[str, ...]:
         return ("search",)
     if result["suite"] == "ctc":
         return ("flashlight-text", "pyctcdecode")
+    if result["suite"] == "ctc_align":
+        return ("torchaudio",)
     return WORD2VEC_MODES if result["suite"] in ("word2vec", "word2vec_cuda") else MODES
 
 
@@ -215,7 +218,7 @@ COLUMNS["beam_search"] = [
     COMMON[4],
 ]
 COLUMNS["word2vec_cuda"] = COLUMNS["word2vec"][:6]
-for suite in ("beam_decoder", "beam_generate", "ctc"):
+for suite in ("beam_decoder", "beam_generate", "ctc", "ctc_align"):
     COLUMNS[suite] = [*COMMON[:3], ("ratio", lambda _, row: goal_text(row)), COMMON[4]]
 COLUMNS["beam_search_cuda"] = [*COMMON, ("times the roofline", lambda _, row: roofline_text(row))]
 

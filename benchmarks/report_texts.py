@@ -204,6 +204,13 @@ CTC prefix beam search:
 - **The peers** are flashlight-text 0.0.7 (C++, returning only its best hypothesis) and pyctcdecode
   0.5.0 (Python), both without a language model.
 """,
+    "ctc_align": """
+CTC alignment of a known transcript:
+
+- One row at a time, as the peer takes them, on one thread; random log-probabilities. Both sides
+  must find the same alignment.
+- seqfast adds up in float64, torchaudio in the type of the log-probabilities.
+""",
     "beam_generate": """
 Around `transformers`:
 

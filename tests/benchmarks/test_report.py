@@ -414,14 +414,18 @@ def test_whole_searches_have_goals(root: Path) -> None:
     ctc.append(row("pyctcdecode", 2.0, case="b", goal=3.0))
     harness.write_results("beam_decoder", decoder, ENVIRONMENT, root / "results")
     harness.write_results("ctc", ctc, ENVIRONMENT | {"threads": 1}, root / "results")
+    align = [row("torchaudio", 5.0, case="c", goal=3.0)]
+    harness.write_results("ctc_align", align, ENVIRONMENT | {"threads": 1}, root / "results")
     files = render(root)
     index, page = files["docs/performance.md"], files[PAGE]
     assert "| B32 | 3 | **2.50, below 3** |" in index
     assert "B1 " not in index
     assert "| a, flashlight-text | 3 | 9.00 |" in index
     assert "| b, pyctcdecode | 3 | **2.00, below 3** |" in index
+    assert "| c | 3 | 5.00 |" in index
     assert "CPU, 1 thread, avx2 kernels, 2030-01-01." in index
     assert "| flashlight-text, pyctcdecode | 4.24 | 2.00 |" in files["README.md"]
     assert "| B1 | 20 | 70 | 3.50 | 3.50 - 3.50 |" in page
     assert "| all cases: the worst | 2.50 |" in page
     assert "### Flashlight-text" in page
+    assert "## CTC alignment" in page

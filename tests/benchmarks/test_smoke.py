@@ -37,7 +37,7 @@ def test_measures_and_renders(tmp_path: Path) -> None:
         assert {"cpu_isa", "cpu_flags", "versions", "commit", "date", "copy_gbs"} <= set(result)
         assert all(row["ratio"] > 0 for row in result["rows"])
         suites[result["suite"]] = result["rows"]
-    for suite in ("beam_generate", "ctc"):  # only where their peers are
+    for suite in ("beam_generate", "ctc", "ctc_align"):  # only where their peers are
         suites.pop(suite, None)
     layers = {"rnn", "rnn_variants", "rnn_loops", "rnn_steps"}
     assert set(suites) == layers | {"beam_decoder", "beam_search", "word2vec"}
@@ -72,7 +72,11 @@ def test_measures_and_renders(tmp_path: Path) -> None:
     titles = ["LSTM", "GRU", "RNN", "Variants", "Against loops in Python", "Single steps"]
     titles += ["Word vectors", "Beam search", "Beam search over an attention decoder"]
     written = [line[3:] for line in page.splitlines() if line.startswith("## ")]
-    with_their_peers = {"Beam search around transformers", "CTC prefix beam search"}
+    with_their_peers = {
+        "Beam search around transformers",
+        "CTC prefix beam search",
+        "CTC alignment",
+    }
     assert [title for title in written if title not in with_their_peers] == titles
     for rows in suites.values():
         assert all(report_tables.case_text(row) in page for row in rows)
