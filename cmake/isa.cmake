@@ -9,6 +9,7 @@ set(seqfast_isa_sources
   csrc/cpu/decoder/decoder.cpp
   csrc/cpu/ctc/ctc.cpp
   csrc/cpu/ctc/align.cpp
+  csrc/cpu/ctc_decoder/ctc_decoder.cpp
   csrc/cpu/glove/glove.cpp
   csrc/cpu/top_k/top_k.cpp
   csrc/cpu/dropout/dropout.cpp

@@ -90,6 +90,7 @@ TORCH_FREE = [
     "seqfast.embeddings.word2vec",
     "seqfast.ops.corpus",
     "seqfast.ops.ctc",
+    "seqfast.ops.ctc_decoder",
     "seqfast.ops.glove",
     "seqfast.ops.rnn",
     "seqfast.ops.top_k",

@@ -14,6 +14,7 @@ PYBIND11_MODULE(_C, module) {
     seqfast::bindings::register_structs(module);
     seqfast::bindings::register_corpus(module);
     seqfast::bindings::register_ctc(module);
+    seqfast::bindings::register_ctc_decoder(module);
     seqfast::bindings::register_decoder(module);
     seqfast::bindings::register_glove(module);
     seqfast::bindings::register_top_k(module);

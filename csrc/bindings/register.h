@@ -11,6 +11,7 @@ void register_build_info(pybind11::module_& module);
 void register_rnn(pybind11::module_& module);
 void register_corpus(pybind11::module_& module);
 void register_ctc(pybind11::module_& module);
+void register_ctc_decoder(pybind11::module_& module);
 void register_dropout(pybind11::module_& module);
 void register_plain_rnn(pybind11::module_& module);
 void register_structs(pybind11::module_& module);

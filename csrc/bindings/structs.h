@@ -5,6 +5,7 @@
 #include "core/corpus.h"
 #include "core/ctc.h"
 #include "core/ctc_align.h"
+#include "core/ctc_decoder.h"
 #include "core/decoder.h"
 #include "core/glove.h"
 #include "core/gpu.h"
@@ -21,8 +22,12 @@
     X(CooccurrenceArgs)          \
     X(CtcAlignArgs)              \
     X(CtcBeamArgs)               \
+    X(CtcDecodeArgs)             \
     X(CtcGreedyArgs)             \
     X(CtcInput)                  \
+    X(CtcLanguage)               \
+    X(CtcNgram)                  \
+    X(CtcTree)                   \
     X(DecoderArgs)               \
     X(DecoderLayer)              \
     X(DropoutArgs)               \

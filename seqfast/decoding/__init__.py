@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from seqfast.decoding.alignment import CtcAlignment, ctc_align
     from seqfast.decoding.analysis import ErrorAnalysis, error_analysis
     from seqfast.decoding.beam_search import BeamSearch
-    from seqfast.decoding.ctc import CtcResult, ctc_beam_search, ctc_greedy
+    from seqfast.decoding.ctc import (
+        CtcDecoder,
+        CtcResult,
+        CtcStream,
+        CtcTranscript,
+        CtcTranscripts,
+        Timed,
+        ctc_beam_search,
+        ctc_greedy,
+    )
+    from seqfast.decoding.ctc.pyctcdecode import build_ctcdecoder, provide_pyctcdecode
     from seqfast.decoding.exact import exact_search
     from seqfast.decoding.ngram import NGram
     from seqfast.decoding.options import Sampler, TopK, TopP
@@ -51,7 +61,11 @@ _HOMES = {
     "Bleu": "_bleu",
     "Constraint": "strategies",
     "CtcAlignment": "alignment",
+    "CtcDecoder": "ctc",
     "CtcResult": "ctc",
+    "CtcStream": "ctc",
+    "CtcTranscript": "ctc",
+    "CtcTranscripts": "ctc",
     "ErrorAnalysis": "analysis",
     "Exact": "strategies",
     "FirstK": "strategies",
@@ -74,11 +88,13 @@ _HOMES = {
     "StepError": "_model",
     "StopAt": "strategies",
     "StopRule": "strategies",
+    "Timed": "ctc",
     "TopBeam": "strategies",
     "TopK": "options",
     "TopP": "options",
     "along": "state",
     "bleu": "_bleu",
+    "build_ctcdecoder": "ctc.pyctcdecode",
     "ctc_align": "alignment",
     "ctc_beam_search": "ctc",
     "ctc_greedy": "ctc",
@@ -87,6 +103,7 @@ _HOMES = {
     "greedy": "sampling",
     "mbr": "_mbr",
     "per_sequence": "_masks",
+    "provide_pyctcdecode": "ctc.pyctcdecode",
     "register_state": "state",
     "sample": "sampling",
     "score": "sampling",
@@ -103,7 +120,11 @@ __all__ = [
     "Bleu",
     "Constraint",
     "CtcAlignment",
+    "CtcDecoder",
     "CtcResult",
+    "CtcStream",
+    "CtcTranscript",
+    "CtcTranscripts",
     "ErrorAnalysis",
     "Exact",
     "FirstK",
@@ -126,11 +147,13 @@ __all__ = [
     "StepError",
     "StopAt",
     "StopRule",
+    "Timed",
     "TopBeam",
     "TopK",
     "TopP",
     "along",
     "bleu",
+    "build_ctcdecoder",
     "ctc_align",
     "ctc_beam_search",
     "ctc_greedy",
@@ -139,6 +162,7 @@ __all__ = [
     "greedy",
     "mbr",
     "per_sequence",
+    "provide_pyctcdecode",
     "register_state",
     "sample",
     "score",

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqfast.decoding import _kenlm
 from seqfast.ops.base.checks import check_whole
+from seqfast.ops.ctc_decoder.language import Ngram, Tree
 
 PathLike = str | os.PathLike[str]
 Ids = NDArray[np.int64]
@@ -62,6 +63,7 @@ class NGram:
         # Sorted, for parents come before their children and both are in order.
         self._keys = np.full(int(starts[-1]) - 1, np.iinfo(np.int64).max)
         self._suffixes = np.zeros(int(starts[-1]), dtype=np.int64)
+        self._tables: Ngram | None = None
         for n, level in enumerate(levels, 1):
             here = slice(int(starts[n]), int(starts[n + 1]))
             parents = self._nodes(level.words[:, :-1])
@@ -268,6 +270,28 @@ class NGram:
         for start, stop in itertools.pairwise([0, *ends]):
             total += self.score(words[start:stop])
         return math.exp(-total / (len(words) + len(ends)))
+
+    def tables(self) -> Ngram:
+        """The arrays that native decoders read; made once, of 32 bits where numbers are.
+
+        Returns:
+            The tree of n-grams, and the numbers of its nodes. A state is a node.
+
+        Raises:
+            ValueError: for 2**31 n-grams or more.
+        """
+        if self._tables is None:
+            if len(self._logprobs) >= 2**31:
+                raise ValueError(f"NGram.tables: must have less than 2**31 n-grams, got {self!r}")
+            parents = np.arange(len(self._logprobs) + 1) * len(self.vocabulary)
+            tree = Tree(
+                np.searchsorted(self._keys, parents).astype(np.int32),
+                (self._keys % len(self.vocabulary)).astype(np.int32),
+            )
+            self._tables = Ngram(
+                tree, self._logprobs, self._backoffs, self._suffixes, self._first_of_last_level
+            )
+        return self._tables
 
     # --- the tree -----------------------------------------------------------------------------
 

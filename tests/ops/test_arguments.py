@@ -14,7 +14,8 @@ from seqfast.ops.rnn.arguments import RnnSizes
 from seqfast.ops.rnn.options import RnnOptions
 
 HOMES = [
-    "base.arguments", "beam_search.arguments", "corpus", "ctc.arguments", "decoder",
+    "base.arguments", "beam_search.arguments", "corpus", "ctc.arguments",
+    "ctc_decoder.arguments", "decoder",
     "dropout.arguments", "glove.arguments", "rnn.arguments", "rnn.options", "top_k.arguments",
     "word2vec.arguments",
 ]  # fmt: skip

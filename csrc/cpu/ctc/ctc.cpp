@@ -1,118 +1,14 @@
 // CTC decoding by the kernels of one instruction set: best alignments, and prefix beam search.
 #include "core/ctc.h"
 
-#include "cpu/base/selection.h"
-#include "cpu/base/simd.h"
-#include "cpu/base/storage.h"
-#include "cpu/base/team.h"
+#include "cpu/ctc/frame.h"
 #include "cpu/ctc/log_add.h"
 #include "cpu/ctc/table.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
 namespace {
 
-using V = Vector<double>;
-constexpr int kLanesOf = kLanes<double>;
-constexpr double kInfinity = __builtin_inf();
-// Tokens whose largest is known, so that most of them need no look of their own.
-constexpr int64_t kBlock = 16;
-
-int64_t blocks_of(int64_t vocab) { return (vocab + kBlock - 1) / kBlock; }
-
-// A frame's log-probabilities in float64.
-class Frame {
-  public:
-    Frame(double* values, double* largest, int64_t vocab)
-        : values_(values), largest_(largest), vocab_(vocab) {}
-
-    // False where one is NaN or above kCtcMost.
-    bool read(const CtcInput& input, int64_t row, int64_t frame) {
-        bool fine = true;
-        with_storage(input.dtype, [&](auto storage) {
-            using Storage = decltype(storage);
-            fine = read(static_cast<const Storage*>(input.log_probs) + row * input.row_stride +
-                        frame * input.frame_stride);
-        });
-        return fine;
-    }
-
-    double operator[](int64_t token) const { return values_[token]; }
-    double block_largest(int64_t block) const { return largest_[block]; }
-    int64_t blocks() const { return blocks_of(vocab_); }
-    double largest() const { return largest_[block_of_largest()]; }
-
-    // The lowest of the most probable tokens.
-    int64_t most_probable() const {
-        const int64_t block = block_of_largest();
-        int64_t token = block * kBlock;
-        while (values_[token] != largest_[block]) ++token;
-        return token;
-    }
-
-    // f(token) of those above the limit, or at it where `reaching`, by rising token.
-    template <bool reaching, class F>
-    SEQFAST_INLINE void for_each_above(double limit, F&& f) const {
-        for (int64_t block = 0; block < blocks(); ++block) {
-            if (!is_above<reaching>(largest_[block], limit)) continue;
-            const int64_t begin = block * kBlock;
-            const int64_t end = begin + kBlock < vocab_ ? begin + kBlock : vocab_;
-            for (int64_t token = begin; token < end; ++token) {
-                if (is_above<reaching>(values_[token], limit)) f(token);
-            }
-        }
-    }
-
-  private:
-    template <bool reaching>
-    static SEQFAST_INLINE bool is_above(double value, double limit) {
-        return reaching ? value >= limit : value > limit;
-    }
-
-    template <class Storage>
-    SEQFAST_INLINE bool read(const Storage* from) {
-        using Mask = typename VectorTypes<double>::Int;
-        Mask fine = ~Mask{};
-        int64_t token = 0;
-        for (; token + kBlock <= vocab_; token += kBlock) {
-            V largest = broadcast(-kInfinity);
-#pragma GCC unroll 8
-            for (int64_t at = token; at < token + kBlock; at += kLanesOf) {
-                const V value = load<double>(from + at, kLanesOf);
-                store(values_ + at, value);
-                fine &= value <= broadcast(kCtcMost);
-                largest = value > largest ? value : largest;
-            }
-            largest_[token / kBlock] = horizontal_max<double>(largest);
-        }
-        bool all_fine = true;
-        for (int l = 0; l < kLanesOf; ++l) all_fine &= fine[l] != 0;
-        if (token < vocab_) {
-            double largest = -kInfinity;
-            for (int64_t at = token; at < vocab_; ++at) {
-                const double value = widen(from[at]);
-                values_[at] = value;
-                all_fine &= value <= kCtcMost;
-                largest = value > largest ? value : largest;
-            }
-            largest_[token / kBlock] = largest;
-        }
-        return all_fine;
-    }
-
-    int64_t block_of_largest() const {
-        int64_t best = 0;
-        for (int64_t block = 1; block < blocks(); ++block) {
-            if (largest_[block] > largest_[best]) best = block;
-        }
-        return best;
-    }
-
-    double* values_;
-    double* largest_;  // [blocks]
-    const int64_t vocab_;
-};
-
-using Ranked = CtcRanked;
+using namespace ctc_search;
 
 struct Scratch {
     int64_t frame, largest, tokens, candidates, arriving, size;
@@ -178,6 +74,7 @@ class Search {
           frame_(reinterpret_cast<double*>(scratch + in.frame),
                  reinterpret_cast<double*>(scratch + in.largest), args.input.vocab),
           tokens_(reinterpret_cast<Ranked*>(scratch + in.tokens)),
+          cut_(frame_, tokens_, args.input.vocab, args.top_n, args.min_log_prob),
           candidates_(reinterpret_cast<Ranked*>(scratch + in.candidates)),
           arriving_(reinterpret_cast<double*>(scratch + in.arriving)) {}
 
@@ -200,50 +97,12 @@ class Search {
 
     void step(int32_t t) {
         now_ = beam(state_.half);
-        limit_tokens();
+        cut_.update();
         stay();
         offer_stays();
         rank_tokens();
         offer_extensions();
         choose(t);
-    }
-
-    // ---- tokens ----
-
-    // Tokens below `cutoff_` do not count in this frame; `ranked_` of them stand in tokens_.
-    void limit_tokens() {
-        const double largest = frame_.largest(), least = args_.min_log_prob;
-        if (largest >= least) {
-            cutoff_ = {least, args_.input.vocab};
-        } else {
-            cutoff_ = {largest, frame_.most_probable()};
-        }
-        if (args_.top_n >= args_.input.vocab) return;
-        int64_t count = 0;
-        frame_.for_each_above<true>(
-            limit_of_top_n(), [&](int64_t token) { tokens_[count++] = {frame_[token], token}; });
-        if (count < args_.top_n) return;
-        select_keys(tokens_, count, args_.top_n);
-        const Ranked last = tokens_[args_.top_n - 1];
-        if (last > cutoff_) cutoff_ = last;
-    }
-
-    // A limit that `top_n` tokens reach: the largest ones of that many blocks.
-    double limit_of_top_n() {
-        const int64_t blocks = frame_.blocks();
-        if (blocks <= args_.top_n) return cutoff_.score;
-        for (int64_t block = 0; block < blocks; ++block)
-            tokens_[block] = {frame_.block_largest(block), block};
-        select_keys(tokens_, blocks, args_.top_n);
-        const double limit = tokens_[args_.top_n - 1].score;
-        return limit > cutoff_.score ? limit : cutoff_.score;
-    }
-
-    SEQFAST_INLINE bool counts(int64_t token) const {
-        return !(cutoff_ > Ranked{frame_[token], token});
-    }
-    SEQFAST_INLINE double log_prob(int64_t token) const {
-        return counts(token) ? frame_[token] : -kInfinity;
     }
 
     // Those that can get a prefix into the new beam, the most probable first.
@@ -263,7 +122,7 @@ class Search {
         const int64_t blank = args_.input.blank;
         frame_.for_each_above<false>(limit, [&](int64_t token) {
             tokens_[token_count_] = {frame_[token], token};
-            token_count_ += (token != blank) & counts(token);
+            token_count_ += (token != blank) & cut_.counts(token);
         });
         const int64_t most = ctc_extensions(beam_size_, 0);
         if (!args_.lm && token_count_ > most) {
@@ -276,10 +135,10 @@ class Search {
     // ---- candidates ----
 
     void stay() {
-        const double blank = log_prob(args_.input.blank);
+        const double blank = cut_.log_prob(args_.input.blank);
         for (int64_t k = 0; k < state_.count; ++k) {
             const int32_t last = nodes_[now_.node[k]].token;
-            const double again = last < 0 ? -kInfinity : log_prob(last);
+            const double again = last < 0 ? -kInfinity : cut_.log_prob(last);
             arriving_[k] = ctc_stay(now_, nodes_, k, blank, again, stays_);
         }
         for (int64_t k = 0; k < state_.count; k += kLanesOf) {
@@ -448,27 +307,12 @@ class Search {
     CtcBeams now_{};
     Frame frame_;
     Ranked* const tokens_;
+    Cut cut_;
     Ranked* const candidates_;
     double* const arriving_;  // from the parent
     int64_t token_count_ = 0, candidate_count_ = 0;
-    Ranked cutoff_{};
     double limit_ = 0, floor_ = 0;  // candidates must be above the one and reach the other
 };
-
-// f(row, thread): each row once, to whichever thread is free.
-template <class F>
-void for_each_row(int64_t rows, int threads, F&& f) {
-    int64_t next = 0;
-    const auto work = [&](int thread) {
-        for (;;) {
-            const int64_t row = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-            if (row >= rows) return;
-            f(row, thread);
-        }
-    };
-    // Threads that the runtime does not grant leave their work to this one.
-    if (!run_team(threads, work)) work(0);
-}
 
 size_t beam_workspace(const CtcBeamArgs& args) {
     return static_cast<size_t>(rows_kept(args) * row_size_of(args) +

@@ -25,12 +25,12 @@ from seqfast.ops.base.checks import (
     check_whole,
 )
 from seqfast.ops.ctc.arguments import (
-    MOST_LOG_PROB,
     CtcAlignArgs,
     CtcBeamArgs,
     CtcGreedyArgs,
     CtcInput,
 )
+from seqfast.ops.ctc.refusals import no_log_probs
 
 Result = tuple[Array, Array, Array, Array]
 LanguageModel = Callable[[Array, Array], Array]
@@ -310,7 +310,7 @@ class _Results:
         refused = self.refused.tolist()
         for row, frame in enumerate(refused):
             if frame >= 0:
-                raise ValueError(_no_log_probs(operation, self.like, row, frame))
+                raise ValueError(no_log_probs(operation, self.like, row, frame))
         return self.result()
 
 
@@ -505,7 +505,7 @@ def _refusal(
     """Why the kernel could not align a row."""
     operation, (_, frames, vocab) = "ctc_align", log_probs.shape
     if code >= 0:
-        return _no_log_probs(operation, log_probs, row, code)
+        return no_log_probs(operation, log_probs, row, code)
     count = targets.shape[1] if target_lengths is None else int(target_lengths[row])
     tokens = targets[row, :count].tolist()
     if code <= -3:
@@ -518,22 +518,6 @@ def _refusal(
     return (
         f"{operation}: row {row} has {has} frames, but its {count} tokens, {repeats} of them "
         f"repeated at once, need {count + repeats}; leave the row out, or shorten its targets"
-    )
-
-
-def _no_log_probs(operation: str, log_probs: Array, row: int, frame: int) -> str:
-    """What is wrong with a frame that a kernel has refused."""
-    values = log_probs[row, frame]
-    if not isinstance(values, np.ndarray):
-        values = values.detach().double().cpu().numpy()
-    values = values.astype(np.float64)
-    value = float(values[~(values <= MOST_LOG_PROB)][0])
-    place = f"got {value:g} in row {row}, frame {frame}"
-    if not value < math.inf:
-        return f"{operation}: log_probs must hold numbers below infinity, {place}"
-    return (
-        f"{operation}: log_probs must be logarithms of probabilities, at most 0, {place}; "
-        "of logits pass .log_softmax(-1), of probabilities their logarithm (np.log, torch.log)"
     )
 
 

@@ -1,0 +1,184 @@
+// The language beside a CTC search, as an automaton over tokens: n-grams, words and hotwords.
+#pragma once
+
+#include "core/ctc_decoder.h"
+
+#include "cpu/base/selection.h"
+
+namespace seqfast::cpu::SEQFAST_ISA {
+
+// The child by that label; -1 where there is none.
+SEQFAST_INLINE int32_t child_of(const CtcTree& tree, int32_t node, int32_t label) {
+    const int64_t begin = tree.starts[node], end = tree.starts[node + 1];
+    const int64_t at =
+        begin + count_while(end - begin, [&](int64_t i) { return tree.labels[begin + i] < label; });
+    return at < end && tree.labels[at] == label ? static_cast<int32_t>(at + 1) : -1;
+}
+
+class Language {
+  public:
+    Language(const CtcLanguage& from, int64_t row)
+        : in_(from),
+          hot_root_(from.hot_roots ? from.hot_roots[row] : -1),
+          by_tokens_(from.token_words != nullptr),
+          by_words_(from.ngram.tree.starts && !from.token_words) {}
+
+    CtcContext begin() const {
+        return {0,
+                0,
+                __builtin_nan(""),
+                0,
+                static_cast<int32_t>(in_.ngram.start),
+                0,
+                in_.words.starts ? 0 : -1,
+                hot_root_,
+                0,
+                0};
+    }
+
+    // The prefix with one token more; false where that must not be.
+    bool extend(CtcContext& from, int64_t token, CtcContext& to) const {
+        const bool ends = token == in_.boundary;
+        if (ends || (in_.begins && in_.begins[token])) {
+            if (from.length == 0) {
+                to = from;
+            } else if (!end_word(from, to)) {
+                return false;
+            }
+        } else {
+            to = from;
+        }
+        to.end_gain = __builtin_nan("");
+        to.depth = from.depth + 1;
+        if (by_tokens_) {
+            to.settled += weighted(ngram(to.state, in_.token_words[token], to.state)) + in_.beta;
+        }
+        if (ends) return true;
+        for (int32_t i = in_.letter_starts[token]; i < in_.letter_starts[token + 1]; ++i) {
+            const int32_t letter = in_.letters[i];
+            if (to.word >= 0) to.word = child_of(in_.words, to.word, letter);
+            if (to.hot >= 0) to.hot = child_of(in_.hotwords, to.hot, letter);
+            to.text = mixed(to.text, letter + 1);
+            ++to.length;
+        }
+        if (in_.lexicon && !has(to.word, kCtcWordPart)) return false;
+        to.part = part_of(to);
+        return true;
+    }
+
+    // After the last frame: the score of all words, with the end of the sentence; -inf where a word
+    // must not end here. `text` becomes the hash of the whole.
+    double finish(CtcContext& from, uint64_t& text) const {
+        CtcContext to = from;
+        if (from.length > 0 && !end_word(from, to)) return -__builtin_inf();
+        text = to.text;
+        double score = to.settled;
+        int32_t unused;
+        if (in_.ngram.tree.starts && in_.ngram.end >= 0)
+            score += weighted(ngram(to.state, static_cast<int32_t>(in_.ngram.end), unused));
+        return score;
+    }
+
+    // No token gains more, where it goes on with the word and where it ends it.
+    double most_inside(const CtcContext& from) const {
+        return most_of_part(from.word, from.hot) - from.part + (by_tokens_ ? in_.beta : 0.0);
+    }
+    double most_at_end(const CtcContext& from) const {
+        if (from.length == 0) return most_inside(from);
+        const double part = most_of_part(in_.words.starts ? 0 : -1, hot_root_) - from.part;
+        double gain = from.end_gain;
+        if (!(gain == gain)) {
+            gain = from.hot >= 0 ? in_.best_word : 0.0;
+            if (by_words_) gain += in_.beta + unknown_of(from);
+        }
+        return gain + part + (by_tokens_ ? in_.beta : 0.0);
+    }
+
+  private:
+    bool has(int32_t word, uint8_t flag) const { return word >= 0 && (in_.flags[word] & flag); }
+    double unknown_of(const CtcContext& from) const {
+        return has(from.word, kCtcKnown) ? 0.0 : in_.unknown_word;
+    }
+    // No -inf from a weight of 0.
+    double weighted(double logprob) const { return in_.alpha == 0 ? 0.0 : in_.alpha * logprob; }
+
+    static uint64_t mixed(uint64_t hash, int64_t letter) {
+        hash = (hash ^ static_cast<uint64_t>(letter)) * 0x9E3779B97F4A7C15u;
+        return hash ^ hash >> 29;
+    }
+
+    double part_of(const CtcContext& at) const {
+        if (at.length == 0) return 0;
+        if (at.hot >= 0) return in_.hot_parts[at.hot];
+        if (!by_words_ || has(at.word, kCtcKnownPart)) return 0;
+        return in_.unknown_part * (at.length > in_.part_length ? at.length / in_.part_length : 1.0);
+    }
+
+    // The most that a part can be worth with letters more, by where it stands in the trees.
+    double most_of_part(int32_t word, int32_t hot) const {
+        double most = 0;
+        if (by_words_ && in_.unknown_part > 0) return __builtin_inf();
+        // What begins no known word never will.
+        if (by_words_ && !has(word, kCtcKnownPart)) most = in_.unknown_part;
+        if (hot < 0) return most;
+        for (int32_t child = in_.hotwords.starts[hot]; child < in_.hotwords.starts[hot + 1];
+             ++child)
+            most = in_.hot_parts[child + 1] > most ? in_.hot_parts[child + 1] : most;
+        return in_.best_part > most ? in_.best_part : most;
+    }
+
+    // The part ends as a word; false where it must not.
+    bool end_word(CtcContext& from, CtcContext& to) const {
+        if (!(from.end_gain == from.end_gain)) ask_end(from);
+        if (from.end_gain == -__builtin_inf()) return false;
+        to = from;
+        to.settled += from.end_gain;
+        to.part = 0;
+        to.text = mixed(from.text, 0);
+        to.state = from.end_state;
+        to.word = in_.words.starts ? 0 : -1;
+        to.hot = hot_root_;
+        to.length = 0;
+        return true;
+    }
+
+    void ask_end(CtcContext& from) const {
+        from.end_state = from.state;
+        from.end_gain = 0;
+        if (in_.lexicon && !has(from.word, kCtcWord)) {
+            from.end_gain = -__builtin_inf();
+            return;
+        }
+        if (by_words_) {
+            const int32_t word = from.word < 0 ? -1 : in_.word_of[from.word];
+            const int32_t asked = word < 0 ? static_cast<int32_t>(in_.ngram.unknown) : word;
+            from.end_gain =
+                weighted(ngram(from.state, asked, from.end_state)) + in_.beta + unknown_of(from);
+        }
+        if (from.hot >= 0) from.end_gain += in_.hot_words[from.hot];
+    }
+
+    // Natural logarithm of the word's probability, and the state after it (Katz 1987).
+    double ngram(int32_t state, int32_t word, int32_t& next) const {
+        const CtcNgram& model = in_.ngram;
+        double total = 0;
+        int32_t found = child_of(model.tree, state, word);
+        while (found < 0) {
+            total += model.backoffs[state];
+            if (state == 0) {
+                next = 0;
+                return -__builtin_inf();
+            }
+            state = static_cast<int32_t>(model.suffixes[state]);
+            found = child_of(model.tree, state, word);
+        }
+        next = found >= model.first_longest ? static_cast<int32_t>(model.suffixes[found]) : found;
+        return total + model.logprobs[found];
+    }
+
+    const CtcLanguage& in_;
+    const int32_t hot_root_;
+    const bool by_tokens_, by_words_;
+};
+
+}  // namespace seqfast::cpu::SEQFAST_ISA

@@ -1,0 +1,145 @@
+"""CtcDecoder against its twin, against brute force over all paths, and against itself in chunks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seqfast.decoding import CtcDecoder, CtcTranscripts, NGram
+from seqfast.reference.ctc_decoder import Words, ctc_decode
+
+LETTERS = ["", " ", "a", "b", "c"]
+PIECES = ["", "▁", "▁a", "a", "b", "▁ab", "ab"]
+SENTENCES = ["ab a b", "a b ab", "ba ab", "b b a", "cab a", "ab ab a"]
+
+
+def drawn(rng: np.random.Generator, *shape: int, scale: float = 2.0) -> np.ndarray:
+    logits = scale * rng.standard_normal(shape)
+    return logits - np.logaddexp.reduce(logits, -1, keepdims=True)
+
+
+def setting(seed: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], Words]:
+    """Arguments of the constructor, of a call, of the twin, and its words."""
+    rng = np.random.default_rng(seed)
+    pieces = bool(seed % 3 == 0)
+    vocabulary = PIECES if pieces else LETTERS
+    lm = NGram.train(SENTENCES, order=int(rng.integers(1, 4))) if rng.random() < 0.7 else None
+    words = sorted({w for s in SENTENCES for w in s.split() if not pieces or "c" not in w})
+    lexicon = words[: int(rng.integers(1, len(words) + 1))] if rng.random() < 0.4 else None
+    known = words[::2] if lm is not None and rng.random() < 0.3 else None
+    hotwords = {"ab": 3.0, "abba": 5.0, "b": -1.0} if rng.random() < 0.5 else {}
+    ends = bool(rng.random() < 0.7)
+    weights = {
+        "alpha": float(rng.uniform(0, 1)),
+        "beta": float(rng.uniform(-1, 2)),
+        "unknown_score": float(rng.uniform(-4, 1)),
+    }
+    search: dict[str, Any] = {
+        "beam_size": int(rng.choice([2, 5, 12])),
+        "n_best": 2,
+        "top_n": [None, 3][int(rng.integers(2))],
+        "min_log_prob": [None, -2.5][int(rng.integers(2))],
+        "beam_threshold": [None, 4.0][int(rng.integers(2))],
+    }
+    made = {
+        "vocabulary": vocabulary,
+        "lm": lm,
+        "lexicon": lexicon,
+        "known_words": known,
+        "sentence_ends": ends,
+        **weights,
+        **search,
+    }
+    model_words = {w for s in SENTENCES for w in s.split()}
+    twin = Words(
+        vocabulary,
+        boundary="" if pieces else " ",
+        mark="▁" if pieces else "",
+        lm=lm,
+        known=frozenset(model_words if known is None else known),
+        lexicon=None if lexicon is None else frozenset(lexicon),
+        hotwords=hotwords,
+        sentence_ends=ends,
+        **weights,
+    )
+    return made, {"hotwords": hotwords or None}, search, twin
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_against_the_twin(seed: int) -> None:
+    made, called, search, words = setting(seed)
+    rng = np.random.default_rng(1000 + seed)
+    log_probs = drawn(rng, 2, int(rng.integers(0, 14)), len(words.vocabulary))
+    lengths = [log_probs.shape[1], int(rng.integers(0, log_probs.shape[1] + 1))]
+    found = CtcDecoder(**made)(log_probs, lengths, **called)
+    expected = ctc_decode(log_probs, lengths, words=words, **search)
+    for mine, theirs in zip(found.n_best, expected, strict=True):
+        assert [t.text for t in mine] == [t.text for t in theirs]
+        for one, other in zip(mine, theirs, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-9)
+            assert one.language_score == pytest.approx(other.language_score, abs=1e-9)
+            assert " ".join(w.text for w in one.words) == one.text
+            spans = [
+                span
+                for token, span in zip(other.tokens, other.spans, strict=True)
+                if words.vocabulary[token] != words.boundary
+            ]
+            assert [(t.first_frame, t.last_frame) for t in one.tokens] == spans
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_against_all_paths(seed: int) -> None:
+    made, called, search, words = setting(100 + seed)
+    search |= {"beam_size": 4000, "n_best": 5}
+    search |= dict.fromkeys(("top_n", "min_log_prob", "beam_threshold"))
+    log_probs = drawn(np.random.default_rng(seed), 1, 4, len(words.vocabulary))
+    sums: dict[str, float] = defaultdict(float)
+    language: dict[str, list[float]] = defaultdict(list)
+    for path in itertools.product(range(len(words.vocabulary)), repeat=4):
+        tokens = tuple(token for token, _ in itertools.groupby(path) if token)
+        worth = words.score(tokens, finished=True)
+        alignment = sum(log_probs[0, frame, token] for frame, token in enumerate(path))
+        sums[words.text(tokens)] += math.exp(alignment + worth)
+        language[words.text(tokens)].append(worth)
+    best = sorted(((p, text) for text, p in sums.items() if p > 0), reverse=True)[:5]
+    found = CtcDecoder(**(made | search))(log_probs, **called).n_best[0]
+    assert [t.text for t in found] == [text for _, text in best]
+    np.testing.assert_allclose([t.score for t in found], np.log([p for p, _ in best]), atol=1e-9)
+    assert all(t.language_score == pytest.approx(language[t.text][0]) for t in found)
+    twin = ctc_decode(log_probs, words=words, **search)[0]
+    assert [t.text for t in twin] == [text for _, text in best]
+
+
+def same(one: CtcTranscripts, other: CtcTranscripts) -> None:
+    assert one.texts == other.texts
+    assert repr(one.n_best) == repr(other.n_best)
+    for name in ("scores", "acoustic_scores", "tokens", "lengths", "timesteps"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_chunks_give_the_same_bits(seed: int) -> None:
+    made, called, _, words = setting(200 + seed)
+    rng = np.random.default_rng(seed)
+    batch, frames = 3, 200
+    log_probs = drawn(rng, batch, frames, len(words.vocabulary), scale=3.0).astype(np.float32)
+    lengths = np.array([frames, 57, 0])
+    decoder = CtcDecoder(**(made | {"beam_threshold": None}))
+    whole = decoder(log_probs, lengths, **called)
+    stream = decoder.stream(batch, **called)
+    at = 0
+    while at < frames:
+        size = int(rng.integers(0, 40))
+        here = np.clip(lengths - at, 0, log_probs[:, at : at + size].shape[1])
+        stream.step(log_probs[:, at : at + size], here)
+        at += size
+    same(stream.finish(), whole)
+    alone = decoder(torch.from_numpy(log_probs[1:2, :57]), **called)
+    np.testing.assert_array_equal(alone.scores[0], whole.scores[1])
+    assert alone.texts[0] == whole.texts[1]
