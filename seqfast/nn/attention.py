@@ -179,6 +179,22 @@ class Attention(Module):
         memory_lengths: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
+        """Attends to a memory.
+
+        Args:
+            query: [rows, query_size] or [rows, steps, query_size].
+            memory: [batch, memory_steps, memory_size], or what `prepare` made of it.
+            memory_lengths: integers [batch], the valid rows of each memory; None: all.
+            mask: bool [batch, memory_steps], True for valid rows; None: all.
+
+        Returns:
+            `context` [rows, (steps,) memory_size] and `weights` [rows, (steps,) memory_steps].
+
+        Raises:
+            TypeError: a wrong type or dtype.
+            ValueError: a wrong rank, size or length.
+            RuntimeError: tensors on different devices.
+        """
         if not isinstance(memory, Memory):
             memory = self.prepare(memory, memory_lengths, mask)
         elif memory_lengths is not None or mask is not None:

@@ -64,8 +64,8 @@ class AttentionDecoder(Module):
     sampling_probability=0.)` returns `logits, weights, state`:
 
     - `target_ids`: integers [batch, steps]: the start token, then the target without its last
-    token. - `memory` [batch, memory_steps, memory_size] and `memory_lengths` as for `Attention`, or
-    what
+      token.
+    - `memory` [batch, memory_steps, memory_size] and `memory_lengths` as for `Attention`, or what
       `attention.prepare` made of them.
     - `hx`: the rnn's first state in its own form ([layers, batch, ...], a pair for an LSTM),
       default zeros; or a `DecoderState` to go on from, whose memory is ignored.
@@ -226,6 +226,25 @@ class AttentionDecoder(Module):
         lengths: Tensor | None = None,
         sampling_probability: float = 0.0,
     ) -> tuple[Tensor, Tensor, DecoderState]:
+        """Runs the decoder on a target that is known.
+
+        Args:
+            target_ids: integers [batch, steps], the start token and the target without its last.
+            memory: [batch, memory_steps, memory_size], what `attention.prepare` made of it, or None
+                without attention.
+            memory_lengths: integers [batch], the valid rows of each memory; None: all.
+            hx: the rnn's first state, or a `DecoderState`; default zeros.
+            lengths: integers [batch], the steps of each row; None: all.
+            sampling_probability: of scheduled sampling, from 0 to 1.
+
+        Returns:
+            `logits` [batch, steps, vocabulary], `weights` [batch, steps, memory_steps] and the
+            state after the last step.
+
+        Raises:
+            TypeError: a wrong type or dtype.
+            ValueError: a wrong rank, size or length.
+        """
         check_integers("AttentionDecoder", "target_ids", target_ids)
         if self.attention is None and memory is None and hx is None and target_ids.dim() == 2:
             memory = self._nothing(target_ids.shape[0])

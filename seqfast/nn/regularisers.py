@@ -50,6 +50,19 @@ class LockedDropout(Module):
         self.batch_first = batch_first
 
     def forward(self, input: Tensor) -> Tensor:
+        """Drops features, the same ones at all steps.
+
+        Args:
+            input: [steps, batch, features], with `batch_first` [batch, steps, features], or
+                [steps, features], in a floating dtype.
+
+        Returns:
+            A tensor shaped as the input; in evaluation the input itself.
+
+        Raises:
+            TypeError: an input that is not a tensor.
+            ValueError: a wrong rank.
+        """
         check_tensor("LockedDropout", "input", input)
         if input.dim() not in (2, 3):
             raise ValueError(
@@ -108,6 +121,18 @@ class EmbeddingDropout(Module):
         self.embedding = embedding
 
     def forward(self, *arguments: object) -> Tensor:
+        """Looks up words, some of which are dropped.
+
+        Args:
+            arguments: `ids`, integers of any shape; before them the `torch.nn.Embedding` if the
+                module has none.
+
+        Returns:
+            The vectors, shaped as `ids` with another dimension, the features.
+
+        Raises:
+            TypeError: the other form of a call, or an argument of a wrong type.
+        """
         wanted = "ids" if self.embedding is not None else "embedding and ids"
         if len(arguments) != len(wanted.split(" and ")):
             raise TypeError(

@@ -173,6 +173,16 @@ def test_help(kind: str) -> None:
     assert "input_size" in pydoc.plain(pydoc.render_doc(value))
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in seqfast.nn.__all__ if hasattr(getattr(seqfast.nn, name), "forward")]
+)
+def test_help_of_a_call(name: str) -> None:
+    text = vars(getattr(seqfast.nn, name))["forward"].__doc__
+    assert "Args:" in text
+    assert "Returns:" in text
+    assert "Raises:" in text
+
+
 # The operator where there are shapes alone.
 
 WRONG = {
