@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _process_state() -> dict[str, object]:
-    """What a test may change for its own time only; all later tests of the process would feel it."""
+    """What a test may change for its own time only, or all later tests of the process feel it."""
     from seqfast.ops.base.backend import _Switches
 
     state = {"on_host": _Switches.on_host, "strategy": _Switches.strategy}

@@ -44,7 +44,8 @@ def stage(words: list[str], report: Path, threads: str | None) -> int:
     """Exit status of a pytest of its own; `threads`: what OpenMP may use, None for its default."""
     environment = dict(os.environ)
     if threads is not None:
-        environment["OMP_NUM_THREADS"] = threads
+        # Its processes share the cores: a thread that waits for another must not keep one busy.
+        environment |= {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, "-m", "pytest", "-rfEs", f"--junitxml={report}", *words]
     # Ctrl-C reaches pytest too; its report is worth waiting for.
     with subprocess.Popen(command, env=environment) as process:
