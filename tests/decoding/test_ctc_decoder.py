@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import defaultdict
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from seqfast.decoding import CtcDecoder, CtcTranscripts, NGram, ctc_beam_search
-from seqfast.reference.ctc_decoder import Words, ctc_decode
+from seqfast.reference.ctc_decoder import Transcript, Words, ctc_decode
 
 LETTERS = ["", " ", "a", "b", "c"]
 PIECES = ["", "▁", "▁a", "a", "b", "▁ab", "ab"]
@@ -71,15 +72,26 @@ def setting(seed: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], 
     return made, {"hotwords": hotwords or None}, search, twin
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_against_the_twin(seed: int) -> None:
-    made, called, search, words = setting(seed)
+@functools.cache
+def expected_of(seed: int) -> list[list[Transcript]]:
+    _, _, search, words = setting(seed)
+    log_probs, lengths = case_of(seed)
+    return ctc_decode(log_probs, lengths, words=words, **search)
+
+
+def case_of(seed: int) -> tuple[np.ndarray, list[int]]:
     rng = np.random.default_rng(1000 + seed)
-    log_probs = drawn(rng, 2, int(rng.integers(0, 14)), len(words.vocabulary))
-    lengths = [log_probs.shape[1], int(rng.integers(0, log_probs.shape[1] + 1))]
+    frames = int(rng.integers(0, 14))
+    log_probs = drawn(rng, 2, frames, len(PIECES if seed % 3 == 0 else LETTERS))
+    return log_probs, [frames, int(rng.integers(0, frames + 1))]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_against_the_twin(cpu_isa: str, seed: int) -> None:
+    made, called, _, words = setting(seed)
+    log_probs, lengths = case_of(seed)
     found = CtcDecoder(**made)(log_probs, lengths, **called)
-    expected = ctc_decode(log_probs, lengths, words=words, **search)
-    for mine, theirs in zip(found.n_best, expected, strict=True):
+    for mine, theirs in zip(found.n_best, expected_of(seed), strict=True):
         assert [t.text for t in mine] == [t.text for t in theirs]
         for one, other in zip(mine, theirs, strict=True):
             assert one.score == pytest.approx(other.score, abs=1e-9)
@@ -114,6 +126,17 @@ def test_against_all_paths(seed: int) -> None:
     assert all(t.language_score == pytest.approx(language[t.text][0]) for t in found)
     twin = ctc_decode(log_probs, words=words, **search)[0]
     assert [t.text for t in twin] == [text for _, text in best]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_dtypes(dtype: torch.dtype) -> None:
+    made, called, _, words = setting(301)
+    log_probs = torch.from_numpy(drawn(np.random.default_rng(1), 2, 30, len(words.vocabulary)))
+    decoder = CtcDecoder(**made)
+    rounded = log_probs.to(dtype).clamp(max=0)
+    same(decoder(rounded, **called), decoder(rounded.double().numpy(), **called))
+    across = rounded.transpose(0, 1).contiguous().transpose(0, 1)  # as torch's CTCLoss has it
+    same(decoder(across, **called), decoder(rounded, **called))
 
 
 def same(one: CtcTranscripts, other: CtcTranscripts) -> None:
