@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqfast.decoding import NGram
+from seqfast.decoding import CtcDecoder, NGram
 
 SENTENCES = ["the cat sat on the mat", "the dog sat on the log", "a cat saw a dog", "a mat"]
 MAGIC = b"mmap lm http://kheafield.com/code format version 5\n\0"
@@ -115,6 +115,8 @@ def test_what_a_binary_cannot_do(tmp_path: Path) -> None:
     for states, words in (([0, 99], 0), ([-1], 0), ([0], 99)):
         with pytest.raises(ValueError, match=r"NGram.step: (states|words) must be from 0 to"):
             found.step(states, words)
+    with pytest.raises(ValueError, match=r"NGram.tables: kenlm does not list .*; load the ARPA fi"):
+        CtcDecoder(["", " ", *"abcdeghlmnostw"], lm=found)
     (tmp_path / "other.bin").write_bytes(MAGIC)
     with pytest.raises(ValueError, match=r"kenlm cannot read .*other.bin: Cannot read model"):
         NGram.load(tmp_path / "other.bin")
