@@ -42,6 +42,8 @@ SUITES = (
     "rnn_cuda",
     "word2vec",
     "word2vec_quality",
+    "word2vec_arguments",
+    "glove",
     "word2vec_cuda",
     "beam_search",
     "beam_decoder",

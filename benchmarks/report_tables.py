@@ -23,6 +23,11 @@ HEADS = {
     "rnn_cuda": ("On a GPU", "`torch.nn`, of variants our own plain layer"),
     "word2vec": ("Word vectors", "gensim's `Word2Vec` with `corpus_file` and as many workers"),
     "word2vec_quality": ("How good the word vectors are", "gensim's `Word2Vec`"),
+    "word2vec_arguments": (
+        "CBOW with the arguments that gensim gets",
+        "gensim's `Word2Vec` with the same arguments",
+    ),
+    "glove": ("GloVe", "the C programs of stanfordnlp/GloVe"),
     "word2vec_cuda": (
         "Word vectors on a GPU",
         "gensim's `Word2Vec` with `corpus_file` on all cores",
@@ -34,6 +39,7 @@ HEADS = {
     "ctc_align": ("CTC alignment", "`torchaudio.functional.forced_align`"),
     "beam_search_cuda": ("Beam search on a GPU", "as each row says"),
 }
+GLOVE_PEER = "stanfordnlp/GloVe"
 LARGE = "100x64x512x512"  # the shape whose part of the peak stands in the summary
 MODES = ("forward", "training")  # of most suites
 STEP_MEAN_GOAL = 6.0
@@ -130,6 +136,15 @@ def goal_text(row: Row) -> str:
     return f"**{row['ratio']:.2f}, below {goal:g}**"
 
 
+def processor_text(row: Row) -> str:
+    """Of all threads together, which other work on the machine does not lengthen."""
+    if "ours_cpu" not in row:
+        return ""
+    return (
+        f"{row['ours_cpu']:.3g} / {row['peer_cpu']:.3g} ({row['peer_cpu'] / row['ours_cpu']:.1f})"
+    )
+
+
 def roofline_text(row: Row) -> str:
     """What has a goal: in bold above it, with what was wanted."""
     times, most = row.get("of_roofline"), row.get("most_of_roofline")
@@ -160,6 +175,8 @@ def modes(result: Result) -> tuple[str, ...]:
         return ("decoding",)
     if result["suite"] == "beam_decoder":
         return ("search",)
+    if result["suite"] == "glove":
+        return ("co-occurrences", "training", "everything")
     if result["suite"] == "ctc":
         return ("flashlight-text", "pyctcdecode")
     if result["suite"] == "ctc_align":
@@ -218,6 +235,15 @@ COLUMNS["beam_search"] = [
     COMMON[4],
 ]
 COLUMNS["word2vec_cuda"] = COLUMNS["word2vec"][:6]
+COLUMNS["glove"] = [
+    ("case", lambda result, row: case_text(row)),
+    ("threads", lambda result, row: str(row["threads"])),
+    ("ours, s", lambda result, row: f"{row['ours_ms'] / 1e3:.3g}"),
+    ("peer, s", lambda result, row: f"{row['peer_ms'] / 1e3:.3g}"),
+    ("ratio", lambda result, row: goal_text(row)),
+    ("spread", lambda result, row: f"{row['ratio_low']:.2f} - {row['ratio_high']:.2f}"),
+    ("processor time, ours / peer, s", lambda result, row: processor_text(row)),
+]
 for suite in ("beam_decoder", "beam_generate", "ctc", "ctc_align"):
     COLUMNS[suite] = [*COMMON[:3], ("ratio", lambda _, row: goal_text(row)), COMMON[4]]
 COLUMNS["beam_search_cuda"] = [*COMMON, ("times the roofline", lambda _, row: roofline_text(row))]
@@ -370,7 +396,16 @@ def summary(result: Result) -> str:
         ratios = [[row["ratio"] for row in timed_rows(result, m)] for m in modes(result)]
         lines = spread_lines(ratios, "all cases")
         return table([["", *modes(result)], *([name, *cells] for name, cells in lines.items())])
-    if result["suite"] == "word2vec_quality":
+    if result["suite"] == "glove":
+        speeds = [row for row in result["rows"] if "ratio" in row]
+        lines = [["", "goal", "ratio"]]
+        lines += [[r["mode"], f"{r['goal']:g}" if r["goal"] else "", goal_text(r)] for r in speeds]
+        scored = [row for row in result["rows"] if "scores" in row]
+        tables = [table(lines)]
+        if scored:
+            tables.append(table(word2vec_quality.table_lines(scored, GLOVE_PEER)))
+        return "\n\n".join(tables)
+    if result["suite"] in ("word2vec_quality", "word2vec_arguments"):
         return table(word2vec_quality.table_lines(result["rows"]))
     if result["suite"] == "rnn":
         lines = layer_lines(result)

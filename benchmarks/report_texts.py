@@ -172,6 +172,24 @@ Quality of the word vectors (`python -m benchmarks.word2vec_quality`):
   whole epoch, so two workers end each epoch halfway. This matters most for CBOW.
   `--peer-workers 1` measures gensim without this effect.
 """,
+    "word2vec_arguments": """
+CBOW with the arguments that gensim gets (`python -m benchmarks.word2vec_quality --same-arguments`):
+
+- What code written for gensim passes, `alpha` among it, goes to both sides; three epochs, all else
+  as above. seqfast's steps are 1.4 `alpha` (`cbow_step`).
+""",
+    "glove": """
+GloVe:
+
+- **The peer** is the authors' four C programs, built by their Makefile; both sides read the same
+  file, theirs write files in between. 100 columns, window 15, `x_max` 100, `min_count` 5.
+- *co-occurrences*: from the text to the counted co-occurrences, the vocabulary included. The
+  peer's `cooccur` has one thread. *training*: an epoch. *everything*: with 25 epochs.
+- **Processor time** is that of all threads of a side together. Where a machine has other work, it
+  is what can be compared.
+- **Correct first.** Both sides must have the same words, counts and number of co-occurrences, and
+  mean losses within a tenth.
+""",
     "word2vec_cuda": """
 Word vectors on a GPU:
 

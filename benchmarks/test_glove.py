@@ -2,6 +2,7 @@
 
 SEQFAST_GLOVE names the folder in which their Makefile has built vocab_count, cooccur, shuffle and
 glove. Both sides read the same file; theirs write files in between, as they are meant to.
+SEQFAST_GLOVE_WORDS cuts the text, for a machine that has other work; rows say how long it was.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ import numpy as np
 import pytest
 
 import seqfast
-from benchmarks import corpora, harness
-from seqfast.embeddings import Callback, Cooccurrences
+from benchmarks import corpora, harness, word2vec_quality
+from seqfast.embeddings import Callback, Cooccurrences, WordVectors
 from seqfast.embeddings.glove import training
 
+PEER = "stanfordnlp/GloVe"
 PROGRAMS = ("vocab_count", "cooccur", "shuffle", "glove")
 EPOCHS = 25  # of "everything": the default of both sides
 MEASURED = 2  # epochs of a turn
 SIZE, WINDOW, X_MAX, MIN_COUNT, MEMORY = 100, 15, 100.0, 5, 4.0
 GOALS = {"co-occurrences": 5.0, "training": 3.0, "peak memory": 1.0}
 FOLDER = os.environ.get("SEQFAST_GLOVE", "")
+MOST_WORDS = int(os.environ.get("SEQFAST_GLOVE_WORDS", "0")) or None
+QUALITY_EPOCHS, QUALITY_SEEDS = 15, (1, 2, 3)
 pytestmark = [
     pytest.mark.timeout(0),
     pytest.mark.skipif(
@@ -39,6 +43,7 @@ pytestmark = [
 
 class Ended(NamedTuple):
     seconds: float
+    processor: float  # seconds of all threads
     megabytes: float
     lines: list[tuple[float, str]]  # of standard error, with the time each came
 
@@ -47,7 +52,8 @@ class Ended(NamedTuple):
 STARTER = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[1:]).returncode
-print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print("peak", used.ru_maxrss, used.ru_utime + used.ru_stime, file=sys.stderr)
 sys.exit(status)
 """
 
@@ -71,7 +77,8 @@ def run(command: list[str], source: Path | None = None, target: Path | None = No
         lines = [(time.perf_counter() - start, line) for line in process.stderr]
         seconds = time.perf_counter() - start
     assert process.returncode == 0, "".join(line for _, line in lines)
-    return Ended(seconds, int(lines[-1][1].split()[1]) / 1024, lines[:-1])
+    _, peak, processor = lines[-1][1].split()
+    return Ended(seconds, float(processor), int(peak) / 1024, lines[:-1])
 
 
 class Peer:
@@ -82,11 +89,13 @@ class Peer:
         self._shuffled, self._folder = folder / "shuffled.bin", folder
         self._text, self._threads, self._sizes = text, threads, sizes
         self.megabytes = 0.0
+        self.processor: dict[str, float] = {}
 
     def _tool(self, name: str, *flags: Any, **streams: Path) -> Ended:
         command = [str(Path(FOLDER) / name), *map(str, flags)]
         ended = run(command, **streams)
         self.megabytes = max(self.megabytes, ended.megabytes)
+        self.processor[name] = ended.processor
         return ended
 
     def count(self) -> float:
@@ -102,11 +111,11 @@ class Peer:
         flags = ["-memory", MEMORY, "-verbose", 0, "-temp-file", self._folder / "part", "-seed", 1]
         return self._tool("shuffle", *flags, source=self.counted, target=self._shuffled).seconds
 
-    def train(self) -> tuple[list[float], float]:
+    def train(self, epochs: int = MEASURED, seed: int = 1) -> tuple[list[float], float]:
         """Seconds of each epoch, and the mean loss of the last."""
-        flags = ["-input-file", self._shuffled, "-vocab-file", self.vocabulary, "-seed", 1]
+        flags = ["-input-file", self._shuffled, "-vocab-file", self.vocabulary, "-seed", seed]
         flags += ["-save-file", self._folder / "vectors", "-threads", self._threads]
-        flags += ["-iter", MEASURED, "-vector-size", self._sizes["vector_size"], "-binary", 0]
+        flags += ["-iter", epochs, "-vector-size", self._sizes["vector_size"], "-binary", 0]
         flags += ["-x-max", X_MAX, "-verbose", 2]
         lines = self._tool("glove", *flags).lines
         ends = [at for at, line in lines if "iter:" in line]
@@ -114,12 +123,16 @@ class Peer:
         loss = float(lines[[at for at, _ in lines].index(ends[-1])][1].rsplit("cost:", 1)[1])
         return np.diff([begin, *ends]).tolist(), loss
 
+    def vectors(self) -> WordVectors:
+        return WordVectors.load(self._folder / "vectors.txt")
+
 
 class Ours:
     """The same by the class, whose parts are timed."""
 
     def __init__(self, text: Path, threads: int, sizes: dict[str, Any]) -> None:
         self._text = str(text)
+        self.processor: dict[str, float] = {}
         self.model = seqfast.GloVe(
             window=WINDOW,
             x_max=X_MAX,
@@ -130,16 +143,17 @@ class Ours:
         )
 
     def count(self) -> float:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         self.model.build_vocab(self._text)
         state = self.model.state
         assert state.corpus is not None
         state.cooccurrences = training.cooccurrences_of(state, state.corpus)
+        self.processor["count"] = time.process_time() - used
         return time.perf_counter() - start
 
     def train(self) -> tuple[float, list[float], float]:
         """Seconds before the first epoch, of each epoch, and the mean loss of the last."""
-        times = [time.perf_counter()]
+        times, used = [time.perf_counter()], time.process_time()
 
         class Watch(Callback):
             def on_train_begin(self, model: Any, progress: Any) -> None:
@@ -149,6 +163,7 @@ class Ours:
                 times.append(time.perf_counter())
 
         self.model.train(epochs=MEASURED, callbacks=[Watch()])
+        self.processor["train"] = time.process_time() - used
         before, *epochs = np.diff(times).tolist()
         return before, epochs, self.model.mean_loss_per_epoch[-1]
 
@@ -159,7 +174,8 @@ def text(tmp_path_factory: pytest.TempPathFactory, smoke: bool) -> tuple[Path, i
     if smoke:
         return path, corpora.write(path, corpora.drawn_lines(200), 5_000), "drawn words"
     if corpora.is_there():
-        return path, corpora.write(path, corpora.lines()), "the corpus"
+        name = "the corpus" if MOST_WORDS is None else "the beginning of the corpus"
+        return path, corpora.write(path, corpora.lines(), MOST_WORDS), name
     words = corpora.write(path, corpora.drawn_lines(100_000), 4_000_000)
     return path, words, "words drawn by Zipf's law"
 
@@ -232,10 +248,61 @@ def test_goal(
     def add(mode: str, mine: list[float], theirs: list[float], **facts: Any) -> None:
         record(facts_of(mode) | facts | harness.pair_statistics(mine, theirs))
 
-    add("co-occurrences", *counting)
-    add("training", epochs, epochs_of_peer)
+    used = peer.processor
+    add("co-occurrences", *counting, ours_cpu=ours.processor["count"],
+        peer_cpu=used["vocab_count"] + used["cooccur"])  # fmt: skip
+    # With what comes before the first epoch on both sides.
+    add("training", epochs, epochs_of_peer, ours_cpu=ours.processor["train"],
+        peer_cpu=used["shuffle"] + used["glove"])  # fmt: skip
     whole = counting[0][-1] + before + EPOCHS * epochs[-1]
     whole_of_peer = counting[1][-1] + shuffling + EPOCHS * epochs_of_peer[-1]
     add("everything", [whole], [whole_of_peer], passes=EPOCHS)
     peak = {"ours_mib": memory, "peer_mib": peer.megabytes, "ratio": peer.megabytes / memory}
     record({**facts_of("peak memory"), **peak})
+
+
+def test_quality(
+    text: tuple[Path, int, str],
+    tmp_path: Path,
+    record: Callable[[dict[str, Any]], None],
+    threads: int,
+    smoke: bool,
+) -> None:
+    """Vectors of several seeds, theirs and ours, of the same co-occurrences."""
+    path, words, name = text
+    folder = corpora.data_folder() / "embed-eval"
+    if not smoke and not folder.is_dir():
+        pytest.skip("needs the test sets of word vectors")
+    sizes = {"vector_size": 8 if smoke else SIZE}
+    epochs, seeds = (2, (1,)) if smoke else (QUALITY_EPOCHS, QUALITY_SEEDS)
+    peer = Peer(path, tmp_path, threads, sizes)
+    peer.count()
+    peer.shuffle()
+    ours = Ours(path, threads, sizes)
+    ours.count()
+    counted = ours.model.cooccurrences
+    found: dict[str, list[dict[str, float]]] = {PEER: [], "seqfast": []}
+    for seed in seeds:
+        peer.train(epochs, seed)
+        model = seqfast.GloVe(
+            x_max=X_MAX, epochs=epochs, seed=seed, workers=threads, combine="sum", progress=False,
+            **sizes,
+        )  # fmt: skip
+        model.train(cooccurrences=counted)
+        for side, vectors in ((PEER, peer.vectors()), ("seqfast", model)):
+            assert len(vectors.vectors) == len(ours.model)
+            if not smoke:
+                scores = word2vec_quality.evaluate(vectors.index_to_key, vectors.vectors, folder)
+                found[side].append(scores)
+    for side, scores in found.items():
+        if scores:
+            record(
+                {
+                    "group": "quality",
+                    "mode": f"GloVe, {epochs} epochs, {words / 1e6:.1f} million words",
+                    "case": side,
+                    "text": name,
+                    "seeds": list(seeds),
+                    "scores": {which: [s[which] for s in scores] for which in scores[0]},
+                }
+            )

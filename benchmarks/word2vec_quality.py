@@ -1,10 +1,11 @@
 """Trains word vectors by gensim and by seqfast on one text, and compares how good they are.
 
 python -m benchmarks.word2vec_quality [--modes sg-ns,cbow-ns] [--sides gensim,seqfast] [--quick]
-    [--device cuda]
+    [--device cuda] [--same-arguments]
 
 Every model is trained in a process of its own and kept in --cache, so that an interrupted run goes
-on where it was. One evaluator, gensim's, scores both sides.
+on where it was. One evaluator scores both sides: seqfast's, which gives what gensim's does
+(tests/embeddings/test_vectors.py) in a twentieth of the time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
+import seqfast
 from benchmarks import corpora, harness
+from seqfast.embeddings import WordVectors
 
 SUITE = "word2vec_quality"
 MODES: dict[str, dict[str, int]] = {
@@ -32,11 +35,22 @@ MODES: dict[str, dict[str, int]] = {
     "sg-hs": {"sg": 1, "hs": 1, "negative": 0},
     "cbow-hs": {"sg": 0, "hs": 1, "negative": 0},
 }
+# What code written for gensim passes; both sides are given the same (--same-arguments).
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    f"{mode}-{alpha}": {**MODES[mode], "alpha": alpha}
+    for mode in ("cbow-ns", "cbow-hs")
+    for alpha in (0.05, 0.025)
+}
+ARGUMENTS_SUITE, ARGUMENTS_EPOCHS = "word2vec_arguments", 3
 MODE_NAMES = {
     "sg-ns": "skip-gram, negative sampling",
     "cbow-ns": "CBOW, negative sampling",
     "sg-hs": "skip-gram, hierarchical softmax",
     "cbow-hs": "CBOW, hierarchical softmax",
+}
+MODE_NAMES |= {
+    mode: f"{MODE_NAMES[mode.rpartition('-')[0]]}, alpha={options['alpha']}"
+    for mode, options in ARGUMENTS.items()
 }
 PEER = "gensim"
 # What each side asks of seqfast beyond the settings that both have, and in which modes.
@@ -60,6 +74,11 @@ ANALOGIES = {"analogies": "questions-words.txt"}
 KNOWN = 30_000  # the commonest words, to which the analogies are restricted
 
 
+def version_of(library: str) -> str:
+    """Also of a checkout that is not installed."""
+    return metadata.version(PEER) if library == PEER else str(seqfast.__version__)
+
+
 @dataclass(frozen=True)
 class Job:
     """One training; what stands here is all that its result depends on, but for chance."""
@@ -80,7 +99,7 @@ class Job:
         parts = (self.mode, self.side, f"seed{self.seed}", f"epochs{self.epochs}")
         parts += () if self.device == "cpu" else (self.device,)
         parts += (f"min{self.min_count}", f"workers{self.workers}", f"bytes{self.corpus_bytes}")
-        parts += (f"{library}{metadata.version(library)}",)
+        parts += (f"{library}{version_of(library)}",)
         return "_".join(parts).replace(" ", "-")
 
 
@@ -91,7 +110,7 @@ def train(job: Job, path: Path) -> None:
     """Writes the words, falling by count, and their vectors to `path`."""
     options: dict[str, Any] = {
         **SETTINGS,
-        **MODES[job.mode],
+        **(MODES | ARGUMENTS)[job.mode],
         "min_count": job.min_count,
         "epochs": job.epochs,
         "workers": job.workers,
@@ -104,8 +123,6 @@ def train(job: Job, path: Path) -> None:
         model = Word2Vec(corpus_file=job.corpus, **options)
         vectors, words = model.wv.vectors, model.wv.index_to_key
     else:
-        import seqfast
-
         extra, _ = SIDES[job.side]
         model = seqfast.Word2Vec(job.corpus, progress=False, device=job.device, **options, **extra)
         vectors, words = model.vectors, model.index_to_key
@@ -130,17 +147,14 @@ def train_apart(job: Job, path: Path) -> None:
 
 
 def evaluate(words: list[str], vectors: np.ndarray, folder: Path) -> dict[str, float]:
-    """Spearman's correlation for pairs, the right share for analogies; by gensim's own methods."""
-    from gensim.models import KeyedVectors
-
-    keyed = KeyedVectors(vectors.shape[1])
-    keyed.add_vectors(words, vectors)
+    """Spearman's correlation for pairs, the right share for analogies."""
+    keyed = WordVectors(words, vectors)
     scores = {
-        name: float(keyed.evaluate_word_pairs(str(folder / file))[1].statistic)
+        name: float(keyed.evaluate_word_pairs(folder / file).spearman[0])
         for name, file in PAIRS.items()
     }
     for name, file in ANALOGIES.items():
-        scores[name] = float(keyed.evaluate_word_analogies(str(folder / file), KNOWN)[0])
+        scores[name] = float(keyed.evaluate_word_analogies(folder / file, KNOWN)[0])
     return scores
 
 
@@ -190,17 +204,20 @@ def score_text(name: str, scores: list[float]) -> str:
     return text + (" %" if name in ANALOGIES else "")
 
 
-def table_lines(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """A head and a line for each mode and side; what is below seed noise in bold."""
+def table_lines(rows: list[dict[str, Any]], peer: str = PEER) -> list[list[str]]:
+    """A head and a line for each mode and side; what is below the peer's seed noise in bold."""
     names = [*PAIRS, *ANALOGIES]
     lines = [["", "seeds", *names]]
     for row in rows:
-        peers = [r for r in rows if (r["mode"], r["case"]) == (row["mode"], PEER)]
-        cells = [f"{MODE_NAMES[row['mode']]}: {row['case']}", str(len(row["seeds"]))]
+        peers = [r for r in rows if (r["mode"], r["case"]) == (row["mode"], peer)]
+        cells = [
+            f"{MODE_NAMES.get(row['mode'], row['mode'])}: {row['case']}",
+            str(len(row["seeds"])),
+        ]
         for name in names:
             scores = row["scores"][name]
             text = score_text(name, scores)
-            if peers and row["case"] != PEER and len(peers[0]["seeds"]) > 1:
+            if peers and row["case"] != peer and len(peers[0]["seeds"]) > 1:
                 found = verdict(peers[0]["scores"][name], scores)
                 text = f"**{text}, below**" if found == "below" else text
                 text += ", above" if found == "above" else ""
@@ -221,10 +238,15 @@ def print_table(lines: list[list[str]]) -> None:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--modes", default=",".join(MODES), help=f"some of {','.join(MODES)}")
-    parser.add_argument("--sides", default=",".join(SIDES), help=f"some of {','.join(SIDES)}")
+    of_same = f"with --same-arguments of {','.join(ARGUMENTS)}"
+    parser.add_argument("--modes", help=f"some of {','.join(MODES)}; {of_same}")
+    parser.add_argument(
+        "--same-arguments", action="store_true", help="CBOW as code for gensim calls it, both sides"
+    )
+    parser.add_argument("--sides", help=f"some of {','.join(SIDES)}")
     parser.add_argument("--seeds", type=int, default=3, help="models of each kind (3)")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--peer-seeds", type=int, help="models of gensim (as many)")
+    parser.add_argument("--epochs", type=int, help="5; with --same-arguments 3")
     parser.add_argument("--workers", type=int, default=2, help="threads of both sides (2)")
     parser.add_argument("--peer-workers", type=int, help="threads of gensim (those of both sides)")
     parser.add_argument("--min-count", type=int, default=5)
@@ -239,15 +261,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="folder of the results; a partial run too")
     parser.add_argument("--train", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    for name, known in (("modes", MODES), ("sides", SIDES)):
-        chosen = getattr(args, name).split(",")
+    same = args.same_arguments
+    args.epochs = args.epochs or (ARGUMENTS_EPOCHS if same else 5)
+    sides: dict[str, Any] = {PEER: 0, "seqfast": 0} if same else SIDES
+    for name, known in (("modes", ARGUMENTS if same else MODES), ("sides", sides)):
+        chosen = list(known) if getattr(args, name) is None else getattr(args, name).split(",")
         if unknown := set(chosen) - set(known):
             parser.error(f"--{name}: got {sorted(unknown)}, wanted some of {list(known)}")
         setattr(args, name, [each for each in known if each in chosen])
     if args.quick:
         args.seeds = args.epochs = 1
+    args.peer_seeds = args.seeds if args.peer_seeds is None else args.peer_seeds
     args.peer_workers = args.workers if args.peer_workers is None else args.peer_workers
-    for name in ("seeds", "epochs", "workers", "peer_workers", "min_count"):
+    for name in ("seeds", "epochs", "workers", "peer_workers", "peer_seeds", "min_count"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be positive, got {getattr(args, name)}")
     return args
@@ -274,9 +300,13 @@ def main(argv: list[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     for mode in args.modes:
         done: dict[str, list[dict[str, Any]]] = {}
-        for seed in range(1, args.seeds + 1):
+        for seed in range(1, max(args.seeds, args.peer_seeds) + 1):
             for side in args.sides:
-                if mode not in SIDES[side][1] or (side in SINGLE and seed > 1):
+                if side in SINGLE and seed > 1:
+                    continue
+                if mode not in SIDES[side][1] and not args.same_arguments:
+                    continue
+                if seed > (args.peer_seeds if side == PEER else args.seeds):
                     continue
                 job = Job(
                     mode,
@@ -311,8 +341,11 @@ def main(argv: list[str] | None = None) -> int:
                     }
                 )
     print_table(table_lines(rows))
-    whole = args.corpus is None and not args.quick and args.seeds >= 3 and args.epochs == 5
-    whole = whole and args.modes == list(MODES) and args.sides == list(SIDES)
+    same = args.same_arguments
+    whole = args.corpus is None and not args.quick and args.seeds >= 3
+    whole = whole and args.epochs == (ARGUMENTS_EPOCHS if same else 5)
+    whole = whole and args.modes == list(ARGUMENTS if same else MODES)
+    whole = whole and (same or args.sides == list(SIDES))
     if not whole and args.results is None:
         print("partial run: results not written (--results DIR does)")
         return 0
@@ -320,7 +353,8 @@ def main(argv: list[str] | None = None) -> int:
     environment = harness.environment(args.workers, args.device, packages)
     environment |= {"epochs": args.epochs, "peer_workers": args.peer_workers}
     environment["corpus_bytes"] = corpus.stat().st_size
-    path = harness.write_results(SUITE, rows, environment, args.results or harness.RESULTS)
+    suite = ARGUMENTS_SUITE if same else SUITE
+    path = harness.write_results(suite, rows, environment, args.results or harness.RESULTS)
     print(f"results: {path}")
     return 0
 

@@ -6,9 +6,11 @@ import bz2
 import contextlib
 import gzip
 import hashlib
+import importlib
 import lzma
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ from typing import Any, BinaryIO, cast
 PathLike = str | os.PathLike[str]
 
 _SUFFIX = ".partial"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 _LONGEST_NAME = 128  # bytes, of 255, that a partial file takes over from its target
 
 
@@ -66,8 +70,37 @@ def atomic_packed_file(path: PathLike) -> Iterator[BinaryIO]:
         yield packed
 
 
+def open_zstd(packed: BinaryIO, mode: str = "rb") -> Any:
+    """What a file packed by zstd holds. ImportError where no package reads it."""
+    for name in _ZSTD_MODULES:
+        try:
+            module: Any = importlib.import_module(name)
+        except ImportError:
+            continue
+        return module.open(packed, mode)
+    raise ImportError(
+        f"{packed.name} is a zstd file, which needs zstandard: pip install "
+        "seqfast[embeddings], or unpack it first"
+    )
+
+
+def _unpacked_zstd(path: PathLike) -> BinaryIO:
+    """In a file without a name: not every package's reader can go back."""
+    whole = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    try:
+        with open(path, "rb") as packed, open_zstd(packed) as file:
+            shutil.copyfileobj(file, whole)
+        whole.seek(0)
+    except BaseException:
+        whole.close()
+        raise
+    return cast(BinaryIO, whole)
+
+
 def open_by_suffix(path: PathLike) -> BinaryIO:
     """Opens a file for reading bytes, unpacked if it ends in .gz, .bz2 or .xz, or begins so.
+
+    What begins as a file of zstd is unpacked where Python or a package (zstandard) reads it.
 
     Args:
         path: of the file.
@@ -94,6 +127,8 @@ def open_by_suffix(path: PathLike) -> BinaryIO:
             suffix = ".xz"
         elif start.startswith(b"BZh") and start[4:] in (b"1AY&SY", b"\x17rE8P\x90"):
             suffix = ".bz2"
+        elif start.startswith(ZSTD_MAGIC):
+            return _unpacked_zstd(path)
     if suffix == ".gz":
         return cast(BinaryIO, gzip.open(path, "rb"))
     if suffix == ".bz2":

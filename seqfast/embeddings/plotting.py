@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -25,7 +26,7 @@ _METHODS = ("pca", "tsne")
 
 def plot(
     model: Any,
-    words: Sequence[str] | None = None,
+    words: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     method: str = "pca",
     path: PathLike | None = None,
     *,
@@ -36,10 +37,15 @@ def plot(
 ) -> Figure:
     """A map of words; words whose vectors have similar directions are close.
 
+    Labels are put where they cover neither a point nor another label; one that finds no room beside
+    its point is tied to it by a line.
+
     Args:
         model: a Word2Vec, a `WordVectors`, gensim's KeyedVectors or another object with `vectors`,
             `index_to_key` and `key_to_index`; or a dict of words to vectors.
-        words: which words. None: the first 100.
+        words: which words, or words by the name of their group, which then has a colour of its own
+            and stands in the legend; a word belongs to the first group that has it. None: the
+            first 100.
         method: "pca", the two directions in which the normalised vectors differ most, or "tsne"
             (van der Maaten & Hinton 2008), both by scikit-learn.
         path: also writes the picture there, in the format of its suffix.
@@ -60,26 +66,38 @@ def plot(
     Example:
         >>> import matplotlib, sklearn
         >>> from seqfast.embeddings import plot
-        >>> figure = plot({"a": [0.0, 1.0, 2.0], "b": [1.0, 0.0, 2.0]}, path="words.png")
+        >>> vectors = {"a": [0.0, 1.0, 2.0], "b": [1.0, 0.0, 2.0], "x": [2.0, 1.0, 0.0]}
+        >>> figure = plot(vectors, {"first": ["a", "b"], "last": ["x"]}, path="words.png")
     """
     check_choice("plot", "method", method, _METHODS)
-    names, vectors = _chosen_words("plot", model, words, _DEFAULT_WORDS)
+    groups = _groups(words)
+    listed = words if groups is None else [name for group in groups.values() for name in group]
+    names, vectors = _chosen_words("plot", model, cast(Any, listed), _DEFAULT_WORDS)
     if len(names) < 2:
         raise ValueError(f"plot: words must be two or more, got {len(names)}")
     try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plot needs matplotlib: pip install seqfast[embeddings]") from error
     points = project(normalise(vectors), method, perplexity=perplexity, seed=seed)
     # Not by pyplot, which would keep the figure and choose a backend for everybody.
     figure = Figure(figsize=figsize, layout="constrained")
+    FigureCanvasAgg(figure)  # which measures the labels
     axes = figure.add_subplot()
-    axes.scatter(points[:, 0], points[:, 1], s=12)
-    for name, point in zip(names, points.tolist(), strict=True):
-        axes.annotate(name, point, (3, 3), textcoords="offset points", fontsize=9, parse_math=False)
+    axes.margins(0.1)
+    colours = ["C0"] * len(names)
+    if groups is not None:
+        colours = [f"C{i % 10}" for i, group in enumerate(groups.values()) for _ in group]
+    axes.scatter(points[:, 0], points[:, 1], s=12, c=colours)
+    if groups is not None:
+        for i, group in enumerate(groups):
+            axes.scatter([], [], s=12, c=f"C{i % 10}", label=group)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     axes.set_title(title or f"{len(names)} words by {'PCA' if method == 'pca' else 't-SNE'}")
     axes.set_xticks([])
     axes.set_yticks([])
+    _add_labels(figure, names, points, colours)
     if path is not None:
         kind = Path(path).suffix[1:] or "png"
         if kind not in figure.canvas.get_supported_filetypes():
@@ -87,6 +105,82 @@ def plot(
         with atomic_file(path) as file:
             figure.savefig(file, format=kind, dpi=150)
     return figure
+
+
+def _groups(words: Any) -> dict[str, list[str]] | None:
+    """Words by group, each in the first that has it; None where they are a plain list."""
+    if not isinstance(words, Mapping):
+        return None
+    seen: set[str] = set()
+    groups: dict[str, list[str]] = {}
+    for name, members in words.items():
+        if isinstance(members, (str, bytes)):
+            raise TypeError(f"plot: words of group {name!r} must be a list, got {members!r}")
+        groups[str(name)] = [word for word in dict.fromkeys(members) if word not in seen]
+        seen.update(groups[str(name)])
+    return groups
+
+
+_LABEL_GAP = 4.0  # points of a label from its word's mark
+_POINT = 3.0  # about half of what a mark is wide
+
+
+def _add_labels(figure: Any, names: list[str], points: Array, colours: list[str]) -> None:
+    """Writes each word beside its point: the nearest place where it covers nothing."""
+    axes = figure.axes[0]
+    labels = [
+        axes.annotate(
+            name, point, (0, 0), textcoords="offset points", fontsize=9, parse_math=False,
+            color=colour, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.4, "shrinkA": 0, "shrinkB": 2},
+        )
+        for name, point, colour in zip(names, points.tolist(), colours, strict=True)
+    ]  # fmt: skip
+    for label in labels:
+        label.set_in_layout(False)
+    figure.draw_without_rendering()  # places the axes
+    figure.set_layout_engine("none")
+    scale = figure.dpi / 72
+    marks = axes.transData.transform(points) / scale
+    frame = np.asarray(axes.get_window_extent().get_points()).reshape(4) / scale
+    renderer = figure.canvas.get_renderer()
+    taken = np.concatenate([marks - _POINT, marks + _POINT], axis=1)
+    for label, mark in zip(labels, marks, strict=True):
+        bounds = label.get_window_extent(renderer)
+        size = np.array([bounds.width, bounds.height]) / scale
+        place, far = _free_place(mark, size, taken, frame)
+        taken = np.concatenate([taken, [[*place, *(place + size)]]])
+        label.set_position(tuple(place - mark))
+        label.set_verticalalignment("bottom")
+        if not far:
+            label.arrow_patch.set_visible(False)
+
+
+def _free_place(mark: Array, size: Array, taken: Array, frame: Array) -> tuple[Array, bool]:
+    """The lower left corner for a label of that size, and whether it is away from its mark.
+
+    Places lie on ever larger ellipses; where all are taken, the one that covers least.
+    """
+    least, best, best_far = math.inf, mark, False
+    for ring in range(24):
+        angles = np.linspace(0, 2 * np.pi, 8 * (ring + 1), endpoint=False) + np.pi / 8
+        ways = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        # From the mark to the label's middle, so that the label's edge keeps the distance.
+        reach = 1 / np.maximum(*(np.abs(ways) / (size / 2)).T)
+        distance = reach + _LABEL_GAP + 7.0 * ring
+        corners = mark + ways * distance[:, None] - size / 2
+        ends = corners + size
+        low = np.maximum(corners[:, None], taken[None, :, :2])
+        high = np.minimum(ends[:, None], taken[None, :, 2:])
+        covered = np.clip(high - low, 0, None).prod(2).sum(1)
+        outside = np.clip(frame[:2] - corners, 0, None) + np.clip(ends - frame[2:], 0, None)
+        covered += outside.sum(1) * size.max()
+        place = int(covered.argmin())
+        if covered[place] < least:
+            least, best, best_far = float(covered[place]), corners[place], ring > 0
+        if least == 0:
+            break
+    return best, best_far
 
 
 def project(

@@ -201,10 +201,10 @@ def test_what_is_no_text_is_refused(tmp_path: Path, data: bytes, message: str) -
 
 
 def test_zstd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seqfast.embeddings.corpus import text
+    from seqfast.embeddings import files
 
     (tmp_path / "text.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(9))
-    monkeypatch.setattr(text, "_ZSTD_MODULES", ())
+    monkeypatch.setattr(files, "_ZSTD_MODULES", ())
     with pytest.raises(ImportError, match=r"text\.zst is a zstd file, which needs zstandard"):
         read(tmp_path / "text.zst")
     monkeypatch.undo()

@@ -68,6 +68,54 @@ def test_models_of_ours_and_gensims(tmp_path: Path) -> None:
         seqfast.Word2Vec.load(tmp_path / "kv")
 
 
+def test_mapped_vectors(tmp_path: Path) -> None:
+    model = seqfast.Word2Vec([["a", "b", "c"]] * 9, min_count=1, vector_size=5, progress=False)
+    model.save(tmp_path / "ours")
+    found = WordVectors.load(tmp_path / "ours", limit=2, mmap="r")
+    assert found.source == "seqfast"
+    base = found.vectors
+    while not isinstance(base, np.memmap):
+        base = base.base
+    np.testing.assert_array_equal(found.vectors, model.vectors[:2])
+    assert found.most_similar("a") == WordVectors.load(tmp_path / "ours", 2).most_similar("a")
+    with pytest.raises(ValueError, match="read-only"):
+        found["a"] = np.zeros(5)
+    np.testing.assert_array_equal(
+        seqfast.Word2Vec.load(tmp_path / "ours", mmap="r").vectors, model.vectors
+    )
+    for load in (WordVectors.load, seqfast.Word2Vec.load):
+        with pytest.raises(ValueError, match="mmap must be None or 'r', got 'w'"):
+            load(tmp_path / "ours", mmap="w")
+    formats.save_word2vec_format(tmp_path / "text", VECTORS, WORDS)
+    with pytest.raises(ValueError, match="to be mapped, got one that has to be converted"):
+        WordVectors.load(tmp_path / "text", mmap="r")
+    data = (tmp_path / "ours").read_bytes()
+    (tmp_path / "cut").write_bytes(data[:-3])
+    with pytest.raises(ValueError, match="must be a file of"):
+        WordVectors.load(tmp_path / "cut", mmap="r")
+
+
+def test_mapped_vectors_of_gensims(tmp_path: Path) -> None:
+    gensim = pytest.importorskip("gensim.models", reason="needs gensim")
+    theirs = gensim.KeyedVectors(6)
+    theirs.add_vectors(WORDS, VECTORS)
+    theirs.save(str(tmp_path / "kv"), sep_limit=0)
+    found = WordVectors.load(tmp_path / "kv", mmap="r")
+    assert not found.vectors.flags.writeable
+    np.testing.assert_array_equal(found.vectors, VECTORS)
+
+
+def test_vectors_packed_by_zstd(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard", reason="needs zstandard")
+    formats.save_word2vec_format(tmp_path / "plain", VECTORS, WORDS)
+    packed = zstandard.ZstdCompressor().compress((tmp_path / "plain").read_bytes())
+    (tmp_path / "vectors.zst").write_bytes(packed)
+    np.testing.assert_array_equal(WordVectors.load(tmp_path / "vectors.zst").vectors, VECTORS)
+    (tmp_path / "vectors.zst").write_bytes(packed[:9] + b"\xff" * 9 + packed[9:])
+    with pytest.raises(ValueError, match="cannot be read: the archive is damaged"):
+        WordVectors.load(tmp_path / "vectors.zst")
+
+
 class Runs:
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -82,6 +82,53 @@ def test_what_can_be_drawn(model: WordVectors) -> None:
 
 
 @pytest.mark.usefixtures("libraries")
+def test_groups_have_colours_of_their_own(model: WordVectors) -> None:
+    groups = {"ways": ["up", "down", "up"], "sides": ["left", "up", "right"]}
+    axes = plotting.plot(model, groups).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["up", "down", "left", "right"]
+    colours = [text.get_color() for text in axes.texts]
+    assert colours == ["C0", "C0", "C1", "C1"]
+    assert len({tuple(colour) for colour in axes.collections[0].get_facecolors()}) == 2
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["ways", "sides"]
+    with pytest.raises(TypeError, match="words of group 'ways' must be a list, got 'up'"):
+        plotting.plot(model, {"ways": "up"})
+    with pytest.raises(KeyError, match="'over' has no vector"):
+        plotting.plot(model, {"ways": ["up", "over"]})
+
+
+@pytest.mark.usefixtures("libraries")
+@pytest.mark.parametrize("kind", ["drawn", "one place", "line"])
+def test_labels_cover_neither_labels_nor_points(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((80, 6))
+    if kind == "one place":
+        vectors = np.ones((12, 6)) + 1e-3 * rng.standard_normal((12, 6))
+    if kind == "line":
+        vectors = np.stack([np.linspace(1, 2, 40), np.ones(40)], axis=1)
+    words = [f"word{i}" * (1 + i % 2) for i in range(len(vectors))]
+    figure = plotting.plot(WordVectors(words, vectors.astype(np.float32)), words)
+    figure.canvas.draw()
+    axes, renderer = figure.axes[0], figure.canvas.get_renderer()
+    # Without the lines, which belong to a label's extent.
+    boxes = [text.get_bbox_patch() or text for text in axes.texts]
+    extents = np.array(
+        [type(text).__mro__[1].get_window_extent(text, renderer).extents for text in boxes]
+    )
+    low = np.maximum(extents[:, None, :2], extents[None, :, :2])
+    high = np.minimum(extents[:, None, 2:], extents[None, :, 2:])
+    shared = np.clip(high - low - 0.5, 0, None).prod(2)
+    np.fill_diagonal(shared, 0)
+    assert shared.max() == 0
+    marks = axes.transData.transform(np.asarray(axes.collections[0].get_offsets()))
+    inside = ((marks > extents[:, None, :2] + 1) & (marks < extents[:, None, 2:] - 1)).all(2)
+    assert not inside.any()
+    frame = axes.get_window_extent().extents
+    assert (extents[:, :2] > frame[:2] - 1).all()
+    assert (extents[:, 2:] < frame[2:] + 1).all()
+
+
+@pytest.mark.usefixtures("libraries")
 def test_gensims_vectors(model: WordVectors, tmp_path: Path) -> None:
     pytest.importorskip("gensim")
     from seqfast.embeddings.formats import to_gensim

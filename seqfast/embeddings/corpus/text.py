@@ -7,7 +7,6 @@ import codecs
 import contextlib
 import errno
 import gzip
-import importlib
 import io
 import lzma
 import os
@@ -20,6 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from seqfast.embeddings.files import ZSTD_MAGIC, open_zstd
 from seqfast.ops.corpus import WordReader
 
 Path = str | os.PathLike[str]
@@ -29,7 +29,6 @@ _LONGEST_WORD = 1 << 30
 _HEAD = 1 << 16  # bytes by which a file is judged before anything is done with them
 _REFUSED_SHARE = 0.1  # of invalid bytes: it is another encoding
 _FEW = 64  # so few invalid bytes are always accepted
-_ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 
 # First bytes of files that are not text, what they are, and the remedy.
 _NO_TEXT: tuple[tuple[bytes, str, str], ...] = (
@@ -37,7 +36,7 @@ _NO_TEXT: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x05\x06", "a zip archive", "unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file", "unpack it first"),
+    (ZSTD_MAGIC, "a zstd file", "unpack it first"),
     (b"\x1f\x8b\x08", "a gzip file in another packed file", "unpack it first"),
     (b"%PDF-", "a PDF", "extract its text first"),
     (b"\x93NUMPY", "a NumPy array", "numpy.load reads it"),
@@ -277,7 +276,7 @@ def _unpacked(path: Path, packed: io.BufferedReader) -> tuple[str, io.BufferedIO
         ("gzip", ".gz", (b"\x1f\x8b\x08",), gzip.open),
         ("bzip2", ".bz2", (b"BZh", b"1AY&SY", b"\x17rE8P\x90"), bz2.open),
         ("xz", ".xz", (b"\xfd7zXZ\0",), lzma.open),
-        ("zstd", ".zst", (b"\x28\xb5\x2f\xfd",), _open_zstd),
+        ("zstd", ".zst", (ZSTD_MAGIC,), open_zstd),
     ):
         whole = start.startswith(magic[0])
         if kind == "bzip2":
@@ -287,19 +286,6 @@ def _unpacked(path: Path, packed: io.BufferedReader) -> tuple[str, io.BufferedIO
         if whole or cut:
             return kind, cast(io.BufferedIOBase, opener(packed, "rb"))
     return "", packed
-
-
-def _open_zstd(packed: io.BufferedReader, mode: str) -> Any:
-    for name in _ZSTD_MODULES:
-        try:
-            module: Any = importlib.import_module(name)
-        except ImportError:
-            continue
-        return module.open(packed, mode)
-    raise ImportError(
-        f"corpus: {packed.name} is a zstd file, which needs zstandard: pip install zstandard, or "
-        "unpack it first"
-    )
 
 
 @contextlib.contextmanager

@@ -15,17 +15,21 @@ from seqfast.embeddings.formats.base import FileReading, Loaded
 from seqfast.embeddings.formats.gensim import from_gensim, unpickled
 from seqfast.embeddings.formats.safetensors import FileKind
 from seqfast.embeddings.formats.word2vec import load_word2vec_format, looks_like_text
+from seqfast.ops.base.checks import check_choice
 
 _HEADER = re.compile(rb"[ \t]*\d{1,18}[ \t]+(\d{1,18})[ \t]*\r?\n")
 _KINDS = ("seqfast.word2vec", "seqfast.glove")
 _WANTED = (
     "word2vec text or binary, GloVe, fastText .vec, gensim's KeyedVectors or models, seqfast's "
-    "models, plain or packed by gzip, bzip2 or xz"
+    "models, plain or packed by gzip, bzip2, xz or zstd"
 )
 
 
-def load_any(path: PathLike, limit: int | None = None) -> tuple[Loaded, str]:
+def load_any(
+    path: PathLike, limit: int | None = None, mmap: str | None = None
+) -> tuple[Loaded, str]:
     """Words and vectors of a file, and its format; see `WordVectors.load`."""
+    check_choice("load", "mmap", mmap, (None, "r"))
     reading = FileReading(os.fspath(path), "utf-8", "replace")
     with reading.damage_named(), open_by_suffix(path) as file:
         head = file.read(1 << 16)
@@ -36,10 +40,15 @@ def load_any(path: PathLike, limit: int | None = None) -> tuple[Loaded, str]:
     if head[:4] == b"PK\x03\x04":
         raise reading.damaged("it is a zip archive; unpack it first")
     if _is_safetensors(head):
-        return _first(_of_ours(path, reading), limit), "seqfast"
+        return _first(_of_ours(path, reading, mmap), limit), "seqfast"
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        found = unpickled(path)
-        return _first(from_gensim(getattr(found, "wv", found)), limit), "gensim"
+        found = unpickled(path, mmap)
+        return _first(from_gensim(getattr(found, "wv", found), mmap is None), limit), "gensim"
+    if mmap is not None:
+        raise ValueError(
+            f"load: {reading.path} must be a file of seqfast's or gensim's to be mapped, "
+            f"got one that has to be converted; save a model of it, or leave mmap=None"
+        )
     header = _HEADER.match(head)
     options: dict[str, Any] = {"limit": limit, "unicode_errors": "replace"}
     if header:
@@ -59,7 +68,7 @@ def _is_safetensors(head: bytes) -> bool:
     return len(head) > 9 and struct.unpack("<Q", head[:8])[0] < 1 << 32 and head[8:9] == b"{"
 
 
-def _of_ours(path: PathLike, reading: FileReading) -> Loaded:
+def _of_ours(path: PathLike, reading: FileReading, mmap: str | None) -> Loaded:
     problems = []
     for name in _KINDS:
         try:
@@ -69,7 +78,8 @@ def _of_ours(path: PathLike, reading: FileReading) -> Loaded:
             continue
         with stored.damage_named("its vectors"):
             words = safetensors.unpack_words(stored.array("words"), stored.array("word_offsets"))
-            vectors = np.asarray(stored.array("vectors"), np.float32)
+            read = stored.array if mmap is None else stored.mapped
+            vectors = np.asarray(read("vectors"), np.float32)
             counts = stored.array("counts")
             if len(words) != len(vectors) or len(counts) != len(words):
                 raise ValueError(f"{len(words)} words, {len(vectors)} vectors")

@@ -66,6 +66,10 @@ class FileReading:
             if error.errno is not None:
                 raise
             raise self.damaged(f"the archive is damaged ({error})") from error  # bz2's
+        except Exception as error:
+            if type(error).__name__ != "ZstdError":
+                raise
+            raise self.damaged(f"the archive is damaged ({error})") from error
 
 
 def float32_rows(operation: str, vectors: Any) -> Array:

@@ -55,11 +55,12 @@ def to_gensim(vectors: Any, words: Sequence[str], counts: Any = None) -> Any:
     return result
 
 
-def from_gensim(keyed_vectors: Any) -> Loaded:
-    """Words, vectors and counts of a gensim KeyedVectors, or of a model's `.wv`; copies.
+def from_gensim(keyed_vectors: Any, copy: bool = True) -> Loaded:
+    """Words, vectors and counts of a gensim KeyedVectors, or of a model's `.wv`.
 
     Args:
         keyed_vectors: the KeyedVectors.
+        copy: False: the vectors are the KeyedVectors' own array where it is float32.
 
     Returns:
         Words, vectors and counts.
@@ -70,7 +71,7 @@ def from_gensim(keyed_vectors: Any) -> Loaded:
         >>> from_gensim(to_gensim(np.eye(2, dtype=np.float32), ["a", "b"])).words
         ['a', 'b']
     """
-    vectors = np.array(keyed_vectors.vectors, np.float32)
+    vectors = (np.array if copy else np.asarray)(keyed_vectors.vectors, np.float32)
     counts = keyed_vectors.expandos.get("count")
     words = list(keyed_vectors.index_to_key)
     return Loaded(words, vectors, None if counts is None else np.array(counts, np.int64))

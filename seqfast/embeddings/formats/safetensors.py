@@ -128,6 +128,16 @@ class StoredFile:
         self.fill(name, array)
         return array
 
+    def mapped(self, name: str) -> Array:
+        """The tensor where it lies in the file, which is read page by page as it is looked at.
+
+        It may only be read, and its sums are not checked: that would read all of it.
+        """
+        dtype, shape, first = self.tensors[name]
+        if not math.prod(shape):
+            return np.zeros(shape, dtype)
+        return np.memmap(self.path, dtype, "r", first, shape)
+
     def fill(self, name: str, array: Array) -> None:
         """Reads a tensor into an array of its shape, which may be a view with padded rows."""
         dtype, shape, first = self.tensors[name]

@@ -18,7 +18,15 @@ from seqfast.embeddings.formats.safetensors import FileKind
 from seqfast.embeddings.glove.storage import Storage
 from seqfast.ops.base.checks import check_flag, check_whole
 from seqfast.ops.corpus import fingerprint
-from seqfast.ops.glove.counting import MOST_TOKENS, Rows, rows_of_runs, rows_of_text, weights_of
+from seqfast.ops.glove.counting import (
+    MOST_TOKENS,
+    MOST_WINDOW,
+    Rows,
+    reach_of,
+    rows_of_runs,
+    rows_of_text,
+    weights_of,
+)
 from seqfast.ops.glove.training import checked_threads
 
 Array = npt.NDArray[Any]
@@ -229,13 +237,13 @@ def count(
 
     Raises TypeError and ValueError for arguments that cannot be, OSError where a disk is full.
     """
-    window = check_whole(OPERATION, "window", window, 1, 10_000)
+    window = check_whole(OPERATION, "window", window, 1, MOST_WINDOW)
     for flag, value in (("symmetric", symmetric), ("distance_weighting", distance_weighting)):
         check_flag(OPERATION, flag, value)
     threads = checked_threads(OPERATION, workers)
     storage = Storage(OPERATION, cache_folder, memory_limit)
     storage.used = storage.limit // 4  # the text of a part
-    weights = weights_of(window, bool(distance_weighting))
+    weights = weights_of(reach_of(window, text.offsets), bool(distance_weighting))
     parts = _parts(text.offsets, max(storage.limit // (4 * _TOKEN_BYTES), _LEAST_TOKENS))
     tell = _Tell(progress, len(text.ids) * (2 if len(parts) == 1 else 4))
     vocabulary = len(words)

@@ -17,7 +17,7 @@ OPERATION = "GloVe"
 COMBINATIONS = ("mean", "sum", "words")
 _WHOLE = {
     "vector_size": (1, 1 << 20),
-    "window": (1, 10_000),
+    "window": (1, (1 << 30) - 1),
     "min_count": (0, None),
     "epochs": (1, (1 << 31) - 1),
     "seed": (-(1 << 63), (1 << 63) - 1),

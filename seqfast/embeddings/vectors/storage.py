@@ -69,23 +69,27 @@ class WordVectors(Queries):
         return int(self.vectors.shape[1])
 
     @classmethod
-    def load(cls, path: PathLike, limit: int | None = None) -> WordVectors:
+    def load(cls, path: PathLike, limit: int | None = None, mmap: str | None = None) -> WordVectors:
         """Reads word vectors in any of these formats; the attribute `source` names the format.
 
         Args:
             path: a file of word2vec (text or binary), GloVe, fastText (.vec), gensim (KeyedVectors
-                or a model) or seqfast, plain or packed by gzip, bzip2 or xz.
+                or a model) or seqfast, plain or packed by gzip, bzip2, xz or zstd.
             limit: only the first so many words.
+            mmap: "r" leaves the vectors in a file of seqfast's, or in the array that gensim has
+                stored beside its file, and reads what is looked at: it opens at once, and
+                processes share the memory. They cannot be changed then, and are not checked.
 
         Returns:
             The words, vectors and, if the file has them, counts.
 
         Raises:
             OSError: a file that cannot be read.
-            ValueError: a damaged file or one in another format; the message says what it is.
+            ValueError: a damaged file or one in another format; the message says what it is. With
+                `mmap`, a file whose vectors need conversion.
             ImportError: a file of gensim's without gensim.
         """
-        loaded, source = load_any(path, limit)
+        loaded, source = load_any(path, limit, mmap)
         found = cls(*loaded)
         found.source = source
         return found

@@ -32,7 +32,7 @@ from seqfast.embeddings.word2vec.settings import (
 )
 from seqfast.embeddings.word2vec.state import Word2VecState
 from seqfast.embeddings.word2vec.training import noise_weights
-from seqfast.ops.base.checks import NOT_NEGATIVE, check_number
+from seqfast.ops.base.checks import NOT_NEGATIVE, check_choice, check_number
 from seqfast.ops.word2vec.matrix import stride_of
 
 if TYPE_CHECKING:
@@ -389,7 +389,9 @@ class Word2Vec(WordVectorModel):
 
         Args:
             path: a path, or an open file.
-            mmap: of gensim's models with separate arrays: "r" maps them while they are read.
+            mmap: None or "r": maps the separate arrays of gensim's models while they are read.
+                The matrices are copied, because training changes them; with
+                `WordVectors.load(path, mmap="r")` the vectors stay in the file.
             **runtime: arguments of the class that the file does not contain, such as `workers`,
                 `device`, `progress`, `callbacks`, `checkpoint`; `locked` if the file has no locks.
 
@@ -410,6 +412,7 @@ class Word2Vec(WordVectorModel):
             >>> len(seqfast.Word2Vec.load("model"))
             4
         """
+        check_choice(OPERATION, "mmap", mmap, (None, "r"))
         if not hasattr(path, "read") and begins_as_pickle(path):
             found = unpickled(path, mmap)
             if not hasattr(found, "wv"):

@@ -17,7 +17,7 @@ OPERATION = "Word2Vec"
 # Name: smallest and largest value. The largest keep what kernels count with within 32 bits.
 _WHOLE = {
     "vector_size": (1, 1 << 20),
-    "window": (1, 10_000),
+    "window": (1, (1 << 30) - 1),
     "min_count": (0, None),
     "negative": (0, 1000),
     "epochs": (1, (1 << 31) - 1),
@@ -80,11 +80,6 @@ class Settings:
             check_number(OPERATION, name, values[name], NOT_NEGATIVE)
         check_number(OPERATION, "ns_exponent", self.ns_exponent)
         check_number(OPERATION, "cbow_step", self.cbow_step, NOT_NEGATIVE)
-        if self.window * 2 * self.negative >= 1 << 26:
-            raise ValueError(
-                "Word2Vec: window * 2 * negative must be below 2**26, got "
-                f"{self.window * 2 * self.negative}"
-            )
         if self.comment is not None:
             check_type(OPERATION, "comment", self.comment, str, "a str or None")
 

@@ -14,8 +14,15 @@ from seqfast.ops.glove.arguments import CooccurrenceArgs, TextIndexArgs
 Array = npt.NDArray[Any]
 
 UNIT = 2**32  # sums of weights are whole numbers of so many to one
+MOST_WINDOW = 2**30 - 1
 MOST_TOKENS = 2**30 - 1  # of a text that is counted at once: 32 bits hold them and as many marks
 _EVENTS_AT_ONCE = 1 << 26  # pairs of words that a call goes through: some tenths of a second
+
+
+def reach_of(window: int, offsets: Array) -> int:
+    """How far a window goes at most: no farther than the longest sentence."""
+    longest = int(np.diff(offsets).max()) if len(offsets) > 1 else 0
+    return max(min(window, longest - 1), 1)
 
 
 def weights_of(window: int, distance_weighting: bool) -> Array:

@@ -10,7 +10,13 @@ import numpy.typing as npt
 from seqfast import _C
 from seqfast.ops.base.arrays import Array
 from seqfast.ops.base.checks import check_flag, check_whole
-from seqfast.ops.glove.counting import MOST_TOKENS, rows_of_text, weights_of
+from seqfast.ops.glove.counting import (
+    MOST_TOKENS,
+    MOST_WINDOW,
+    reach_of,
+    rows_of_text,
+    weights_of,
+)
 from seqfast.ops.glove.scheduling import make_schedule
 from seqfast.ops.glove.training import BLOCK_WORDS, Training, checked_threads
 
@@ -67,7 +73,7 @@ def cooccurrences(
     """
     name = "cooccurrences"
     vocabulary = check_whole(name, "vocabulary", vocabulary, 0, _MOST_WORDS)
-    window = check_whole(name, "window", window, 1, 10_000)
+    window = check_whole(name, "window", window, 1, MOST_WINDOW)
     for flag, value in (("symmetric", symmetric), ("distance_weighting", distance_weighting)):
         check_flag(name, flag, value)
     threads = checked_threads(name, threads)
@@ -80,7 +86,7 @@ def cooccurrences(
         raise ValueError(
             f"{name}: ids must be from 0 to {vocabulary - 1}, got {ids.min()} to {ids.max()}"
         )
-    weights = weights_of(window, bool(distance_weighting))
+    weights = weights_of(reach_of(window, offsets), bool(distance_weighting))
     rows = rows_of_text(ids, offsets, vocabulary, weights, bool(symmetric))
     sizes = np.zeros(vocabulary, np.int64)
     rows.count_sizes(0, vocabulary, sizes, threads)

@@ -51,6 +51,20 @@ def by_class(corpus: Path, **options: Any) -> Word2Vec:
 # ---- files ----
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="needs /dev/stdin")
+def test_text_from_standard_input(corpus: Path, tmp_path: Path) -> None:
+    assert run(corpus, "-output", tmp_path / "from file") == 0
+    command = [*PROGRAM, "-train", "-", *COMMON, "-output", str(tmp_path / "from pipe")]
+    subprocess.run(command, input=corpus.read_bytes(), check=True)
+    assert (tmp_path / "from pipe").read_bytes() == (tmp_path / "from file").read_bytes()
+    with corpus.open("rb") as file:
+        subprocess.run(command, stdin=file, check=True)
+    assert (tmp_path / "from pipe").read_bytes() == (tmp_path / "from file").read_bytes()
+    done = subprocess.run(command, input="", stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_text_is_that_of_word2vec_c(corpus: Path, tmp_path: Path) -> None:
     assert run(corpus, "-output", tmp_path / "vectors") == 0
     model = by_class(corpus)
@@ -184,7 +198,7 @@ def test_what_it_says(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["-train", "x"], "one of -output and -save-vocab is required"),
         (["-train", "x", "-output", "y", "-size", "ten"], "invalid int value: 'ten'"),
         (["-train", "x", "-output", "y", "-size", "0"], "vector_size must be from 1"),
-        (["-train", "x", "-output", "y", "-window", "-5"], "window must be from 1 to 10000"),
+        (["-train", "x", "-output", "y", "-window", "-5"], "window must be from 1 to 1073741823"),
         (
             ["-train", "x", "-output", "y", "-alpha", "nan"],
             "alpha must be a finite number, at least 0, got nan",

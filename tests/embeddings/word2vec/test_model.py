@@ -475,7 +475,7 @@ def test_intersecting(tmp_path: Path, lockf: float) -> None:
         ({"min_alpha": float("inf")}, ValueError, "min_alpha must be a finite number"),
         ({"sample": -1}, ValueError, "sample must be a finite number, at least 0, got -1"),
         ({"ns_exponent": float("nan")}, ValueError, "ns_exponent must be a finite number, got nan"),
-        ({"window": -3}, ValueError, "window must be from 1 to 10000, got -3"),
+        ({"window": -3}, ValueError, "window must be from 1 to 1073741823, got -3"),
         ({"window": 2.5}, TypeError, r"window must be an integer, got 2\.5"),
         ({"vector_size": 0}, ValueError, "vector_size must be from 1 to 1048576, got 0"),
         ({"negative": -1}, ValueError, "negative must be from 0 to 1000, got -1"),
@@ -487,7 +487,8 @@ def test_intersecting(tmp_path: Path, lockf: float) -> None:
         ({"seed": 2**63}, ValueError, "seed must be from"),
         ({"sg": 2}, ValueError, "sg must be 0 or 1, got 2"),
         ({"hs": "yes"}, ValueError, "hs must be 0 or 1, got 'yes'"),
-        ({"window": 10_000, "negative": 1000 * 4}, ValueError, "negative must be from"),
+        ({"window": 1 << 30}, ValueError, "window must be from 1 to 1073741823"),
+        ({"negative": 1000 * 4}, ValueError, "negative must be from"),
         ({"device": "tpu"}, ValueError, "device must be cpu or cuda, got 'tpu'"),
         ({"device": "cuda:99"}, RuntimeError, "cuda:99"),
         ({"checkpoint_every": "hour"}, ValueError, "checkpoint_every must be seconds"),
@@ -575,3 +576,13 @@ def test_lazy_imports() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         _ = seqfast.embeddings.absent
+
+
+@pytest.mark.parametrize("options", [{}, {"sg": 0}, {"shared_negatives": False}, {"hs": 1}])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_windows_of_any_width(options: dict[str, Any], deterministic: bool) -> None:
+    """One that is wider than every sentence sees all of it, however wide it is."""
+    common = {**options, "deterministic": deterministic, "shrink_windows": False, "workers": 1}
+    wide, wider = (small(window=window, **common) for window in (50, (1 << 30) - 1))
+    np.testing.assert_array_equal(wide.vectors, wider.vectors)
+    assert wide.loss_per_epoch == wider.loss_per_epoch
