@@ -68,10 +68,10 @@ def main(argv=None):
         logits, state = model(ids[None], state)
         return logits[0], state
 
-    search = seqfast.BeamSearch(beam_size=3, eos=vocabulary.ids[END], max_length=10)
+    search = seqfast.BeamSearch(beam_size=3, eos=vocabulary.index[END], max_length=10)
     with torch.no_grad():
         state = model.start(torch.stack([image for image, _, _ in test]))
-        found = search(step, torch.full((len(test),), vocabulary.ids[BEGIN]), state)
+        found = search(step, torch.full((len(test),), vocabulary.index[BEGIN]), state)
     written = [
         [w for w in vocabulary.decode(row) if w not in (PAD, BEGIN, END)]
         for row in found.tokens[:, 0].clamp(min=0).tolist()

@@ -11,7 +11,6 @@ import tarfile
 import wave
 import zipfile
 from argparse import ArgumentParser, Namespace
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -25,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 import seqfast.nn
+from seqfast import embeddings
 
 RATE = 8000  # samples a second of spoken digits
 SPOKEN_DIGITS = (
@@ -130,26 +130,19 @@ def spoken_digits(path: Path | None, rng: Random) -> list[dict[int, list[Any]]]:
     return known, test
 
 
-class Vocabulary:
-    """Tokens and their ids: the special ones first, then the others, the most frequent first."""
+class Vocabulary(embeddings.Vocabulary):
+    """The library's: special tokens first, then the others, the most frequent first."""
 
     def __init__(
         self, tokens: Iterable[str], specials: Sequence[str] = (PAD, UNKNOWN), min_count: int = 1
     ) -> None:
-        counts = Counter(tokens)
-        often = [t for t, n in counts.most_common() if n >= min_count and t not in specials]
-        self.tokens = [*specials, *often]
-        self.ids = {token: id for id, token in enumerate(self.tokens)}
-
-    def __len__(self) -> int:
-        return len(self.tokens)
+        found = embeddings.Vocabulary.of(tokens, specials, min_count)
+        super().__init__(found.words, found.counts, specials=found.specials)
 
     def encode(self, tokens: Iterable[str]) -> Tensor:
         """Ids [length]; a token that is not known has the id of `<unk>`."""
-        return torch.tensor([self.ids.get(t, self.ids.get(UNKNOWN, 0)) for t in tokens])
-
-    def decode(self, ids: Iterable[int]) -> list[str]:
-        return [self.tokens[id] for id in ids]
+        unknown = UNKNOWN if UNKNOWN in self.index else self.words[0]
+        return torch.from_numpy(super().encode(tokens, unknown))
 
 
 def padded(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -47,8 +47,8 @@ def main(argv=None):
         found = model.decoder.beam(
             memory,
             lengths,
-            start=target.ids[BEGIN],
-            eos=target.ids[END],
+            start=target.index[BEGIN],
+            eos=target.index[END],
             beam_size=3,
             max_length=12,
         )

@@ -22,10 +22,15 @@ KINDS = {
         "Semeniuta et al. 2016",
         {"recurrent_dropout": 0.3, "recurrent_dropout_on": "update"},
     ),
+    "cell state": (
+        "Moon et al. 2015",
+        {"recurrent_dropout": 0.1, "recurrent_dropout_on": "cell"},
+    ),
     "zoneout": ("Krueger et al. 2017", {"zoneout": (0.1, 0.3)}),
     "weights": ("Merity et al. 2018", {"weight_dropout": 0.4}),
+    "rows of weights": ("fastai's WeightDrop", {"weight_dropout": 0.2, "weight_dropout_on": "row"}),
     "input and weights": (
-        "the last with the third",
+        "weights with the third",
         {"input_dropout": 0.3, "weight_dropout": 0.4},
     ),
 }

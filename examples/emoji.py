@@ -78,7 +78,7 @@ def main(argv=None):
     draw = np.random.default_rng(args.seed).standard_normal
     blind = draw((len(words), 32)).astype(np.float32)
     informed = blind * 0.1
-    for word, id in words.ids.items():
+    for word, id in words.index.items():
         if word in model.key_to_index:
             vector = model.vectors[model.key_to_index[word]]
             informed[id] = vector / np.linalg.norm(vector) * 3

@@ -63,31 +63,34 @@ def ngram_perplexity(model, sentences):
 
 
 def main(argv=None):
-    settings = {"words": 60_000, "min_count": 3, "epochs": 6, "hidden": 128, "steps": 35}
+    settings = {"words": 100_000, "min_count": 3, "epochs": 8, "hidden": 128, "steps": 35}
     args = arguments(__doc__, argv, data=(None, SOURCE), **settings)
     text = read_text(args.data) if args.data else documentation()
     words = [w for line in text.splitlines() if line.strip() for w in (*line.lower().split(), END)]
     words = words[: args.words]
-    cut = len(words) * 9 // 10
+    cut, end = len(words) * 8 // 10, len(words) * 9 // 10  # to learn, to choose, to test
     vocabulary = Vocabulary(words[:cut], (UNKNOWN, END), args.min_count)
     words = vocabulary.decode(vocabulary.encode(words))  # rare ones are <unk> now
-    print(f"{cut} words to learn, {len(words) - cut} held out, {len(vocabulary)} in the vocabulary")
+    print(
+        f"{cut} words to learn, {len(words) - end} to test on, {len(vocabulary)} in the vocabulary"
+    )
 
     def sentences(part):
         return [line.split() for line in " ".join(part).split(END) if line.strip()]
 
     found = {}
     known_pairs = set(zip(words[:cut], words[1:cut], words[2:cut], strict=False))
-    asked = list(zip(words[cut:], words[cut + 1 :], words[cut + 2 :], strict=False))
+    asked = list(zip(words[end:], words[end + 1 :], words[end + 2 :], strict=False))
     unseen = sum(triple not in known_pairs for triple in asked) / len(asked)
-    print(f"{unseen:.0%} of the trigrams held out were never seen")
+    print(f"{unseen:.0%} of the trigrams to test on were never seen")
     for order in (1, 2, 3):
         model = decoding.NGram.train(sentences(words[:cut]), order=order)
-        found[f"{order}-gram"] = ngram_perplexity(model, sentences(words[cut:]))
+        found[f"{order}-gram"] = ngram_perplexity(model, sentences(words[end:]))
         print(f"{order}-gram, Kneser-Ney: perplexity {found[f'{order}-gram']:7.1f}")
 
     ids = vocabulary.encode(words)
-    learn, judge = (p.unfold(0, args.steps + 1, args.steps) for p in (ids[:cut], ids[cut:]))
+    parts = ids[:cut], ids[cut:end], ids[end:]
+    learn, valid, judge = (part.unfold(0, args.steps + 1, args.steps) for part in parts)
     for name, net in {
         "window of 4": Window(len(vocabulary), 64, 4, args.hidden),
         "LSTM": Recurrent(len(vocabulary), 64, args.hidden),
@@ -97,8 +100,8 @@ def main(argv=None):
             chunk = torch.stack(batch, 1)
             return cross_entropy(net(chunk[:-1]).flatten(0, 1), chunk[1:].flatten())
 
-        train(net, lambda: shuffled(learn, 20), loss_of, epochs=args.epochs, lr=3e-3,
-              score=lambda net=net: -perplexity(net, judge))  # fmt: skip
+        train(net, lambda: shuffled(learn, 8), loss_of, epochs=args.epochs, lr=3e-3,
+              score=lambda net=net: -perplexity(net, valid))  # fmt: skip
         found[name] = perplexity(net, judge)
         print(f"{name:18}: perplexity {found[name]:7.1f}")
     return found

@@ -80,9 +80,9 @@ def improvise(model, vocabulary, longest=60):
     while len(tune) < longest:
         logits, state = model(note, state)
         note = torch.multinomial(torch.softmax(logits[0] / 0.8, dim=-1), 1)
-        if note.item() <= vocabulary.ids[END]:
+        if note.item() <= vocabulary.index[END]:
             break
-        tune.append(tuple(map(int, vocabulary.tokens[note.item()].split("/"))))
+        tune.append(tuple(map(int, vocabulary.words[note.item()].split("/"))))
     return tune
 
 

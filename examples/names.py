@@ -33,7 +33,7 @@ def make_up(model, vocabulary, temperature, longest=25):
         logits, state = model(letter, state)
         probabilities = torch.softmax(logits[0] / temperature, dim=-1)
         letter = torch.multinomial(probabilities, 1)
-        if letter.item() == vocabulary.ids[END]:
+        if letter.item() == vocabulary.index[END]:
             break
         name.append(letter.item())
     return "".join(vocabulary.decode(name))

@@ -67,7 +67,7 @@ def main(argv=None):
         with torch.no_grad():
             memory = model.memory(ids, lengths)
             found = model.decoder.beam(
-                memory, lengths, start=target.ids[BEGIN], eos=target.ids[END], beam_size=beam,
+                memory, lengths, start=target.index[BEGIN], eos=target.index[END], beam_size=beam,
                 max_length=40,
             )  # fmt: skip
         rows = found.tokens[:, 0].clamp(min=0).tolist()

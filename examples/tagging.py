@@ -39,7 +39,7 @@ def made_up(count, rng, syllables):
 def load(folder, rng):
     """Sentences to learn from and to test on."""
     if folder is None:
-        one, other = "ka mo ri ten bo la su ne".split(), "zu wi pel da gor fin hu mat".split()
+        one, other = "ka mo ri ten bo la su ne".split(), "ko mi ra ton ba le sa nu".split()
         return made_up(1500, rng, one), made_up(300, rng, other)
     files = sorted(folder.iterdir())
     known = [p for p in files if "train" in p.name]

@@ -64,7 +64,7 @@ def main(argv=None):
     @torch.no_grad()
     def write(code):
         """Greedily, all rows at once."""
-        ids = torch.full((1, len(code)), vocabulary.ids[BEGIN])
+        ids = torch.full((1, len(code)), vocabulary.index[BEGIN])
         written = []
         for _ in range(14):
             logits, code = model.decode(ids, code)

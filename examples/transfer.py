@@ -84,7 +84,7 @@ def main(argv=None):
     )  # fmt: skip
     vectors = torch.zeros(len(vocabulary), args.size)
     for word, row in trained.key_to_index.items():
-        vectors[vocabulary.ids[word]] = torch.tensor(trained.vectors[row])
+        vectors[vocabulary.index[word]] = torch.tensor(trained.vectors[row])
     vectors /= vectors[2:].std()
     blind = torch.randn(vectors.shape)
     ways = {

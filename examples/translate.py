@@ -91,8 +91,8 @@ def main(argv=None):
             found = model.decoder.beam(
                 memory,
                 lengths,
-                start=target.ids[BEGIN],
-                eos=target.ids[END],
+                start=target.index[BEGIN],
+                eos=target.index[END],
                 beam_size=beam,
                 max_length=30,
             )
@@ -111,7 +111,7 @@ def main(argv=None):
             logits = model.decoder(ids[:, :-1], memory, lengths)[0].log_softmax(-1)
         return (logits.gather(2, ids[:, 1:, None])[:, :, 0] * within).sum(1).numpy()
 
-    wanted = [[target.ids.get(w, 1) for w in (*t, END)] for _, t in test]
+    wanted = [[target.index.get(w, 1) for w in (*t, END)] for _, t in test]
     print("whose fault:", faults := decoding.error_analysis(logprobs, None, wanted, found))
     return scores, faults
 

@@ -29,7 +29,7 @@ except ImportError:  # to run lessons mkdocs is not needed
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, RECORDS, PICTURES = ROOT / "examples", ROOT / "docs" / "course", ROOT / "build" / "course"
 SHARED = ("common",)  # no lesson
-TITLES = {"awd_lstm": "AWD-LSTM", "bleu": "BLEU"}
+TITLES = {"awd_lstm": "AWD-LSTM", "bleu": "BLEU", "debias": "Debiasing", "glove": "GloVe"}
 # Lesson -> what it takes of real data, by the name of a file or folder, and further arguments.
 DATA = {
     "language_models": [("wikitext-2/train.txt.xz", "--words 300000 --hidden 256")],

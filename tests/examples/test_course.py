@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,13 +40,25 @@ LESSONS = {
         "--epochs 1",
         lambda found: found[0] == [4, 12, 32] and found[1] == pytest.approx([0, 0, 0, 7, 0]),
     ),
+    "variants": Lesson(
+        "--epochs 1 --batches 2 --layers 2",
+        lambda found: len(found) == 16 and all(0 < error < 100 for error in found.values()),
+    ),
+    "glove": Lesson(
+        "--epochs 4 --size 10",
+        lambda found: found["10 numbers a word"] < 0.9 * found["biases alone"],
+    ),
+    "debias": Lesson(
+        "--sentences 4000 --epochs 12",
+        lambda found: found[0][0] > 0.1 and found[1][0] < 1e-5 and found[0][1] > 1 > found[1][1],
+    ),
     "language_models": Lesson(
         "--words 4000 --epochs 1 --hidden 16",
         lambda found: found["3-gram"] < found["1-gram"] and math.isfinite(found["LSTM"]),
     ),
     "names": Lesson("--epochs 3 --hidden 32", lambda found: found[0] < 20 and len(found[1]) == 3),
     "music": Lesson("--tunes 150 --epochs 3", lambda found: found[0][-1] < found[0][0]),
-    "dropouts": Lesson("--epochs 1 --hidden 16", lambda found: len(found) == 8),
+    "dropouts": Lesson("--epochs 1 --hidden 16", lambda found: len(found) == 10),
     "awd_lstm": Lesson(
         "--words 4000 --epochs 2 --size 16 --hidden 16", lambda found: found[0][1] < found[0][0]
     ),
@@ -91,6 +104,9 @@ PICTURES = {
     "captions",
     "memory_reading",
     "trigger_words",
+    "variants",
+    "glove",
+    "debias",
 }
 
 
@@ -182,3 +198,34 @@ def test_reads_what_taggers_learn_from(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"cannot read .*nothing\.txt"):
         load_program("common").read_text(tmp_path / "nothing.txt")
+
+
+def test_the_course_page_has_all_items_and_no_empty_cell() -> None:
+    page = EXAMPLES.parent / "docs" / "course.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if re.match(r"\| \d+ \|", line)
+    ]
+    assert [int(row[0]) for row in rows] == list(range(1, 46))
+    linked = set()
+    for row in rows:
+        _, item, library, lesson, score, _baseline = row
+        assert all(row), item
+        assert "`" in library or "torch" in library, item
+        assert re.search(r"\d", score) or score == "not recorded yet", item
+        scripts = re.findall(r"\(\.\./examples/(\w+)\.py\)", lesson)
+        assert scripts, item
+        linked.update(scripts)
+    assert linked == set(LESSONS)
+
+
+def test_records_are_of_lessons() -> None:
+    records = sorted((EXAMPLES.parent / "docs" / "course").glob("*.txt"))
+    assert len(records) > 20
+    for path in records:
+        assert path.stem in LESSONS
+        first, *others = path.read_text(encoding="utf-8").splitlines()
+        assert first.startswith(f"$ python examples/{path.stem}.py")
+        assert any(line.strip() for line in others), path.stem
