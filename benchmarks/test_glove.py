@@ -285,9 +285,10 @@ def test_quality(
     for seed in seeds:
         peer.train(epochs, seed)
         model = seqfast.GloVe(
-            x_max=X_MAX, epochs=epochs, seed=seed, workers=threads, combine="sum", progress=False,
-            **sizes,
+            x_max=X_MAX, min_count=MIN_COUNT, epochs=epochs, seed=seed, workers=threads,
+            combine="sum", progress=False, **sizes,
         )  # fmt: skip
+        model.build_vocab(str(path))
         model.train(cooccurrences=counted)
         for side, vectors in ((PEER, peer.vectors()), ("seqfast", model)):
             assert len(vectors.vectors) == len(ours.model)
