@@ -178,7 +178,9 @@ def modes(result: Result) -> tuple[str, ...]:
     if result["suite"] == "glove":
         return ("co-occurrences", "training", "everything")
     if result["suite"] == "ctc":
-        return ("flashlight-text", "pyctcdecode")
+        known = ("flashlight-text", "pyctcdecode", "pyctcdecode, words", "without a model")
+        there = {row["mode"] for row in result["rows"]}
+        return tuple(mode for mode in known if mode in there)
     if result["suite"] == "ctc_align":
         return ("torchaudio",)
     return WORD2VEC_MODES if result["suite"] in ("word2vec", "word2vec_cuda") else MODES

@@ -2,8 +2,8 @@
 
 Neither peer is among the development packages: flashlight-text has wheels for few Pythons, and
 pyctcdecode asks for NumPy 1. `pip install flashlight-text==0.0.7` and
-`pip install --no-deps pyctcdecode==0.5.0 pygtrie==2.5.0` bring them; without them the rows are
-skipped. Drawn frames stand for a trained model's: runs of sure blanks, tokens of a few frames,
+`pip install --no-deps pyctcdecode==0.5.0 pygtrie==2.5.0 kenlm` bring them; without them the rows
+are skipped. Drawn frames stand for a trained model's: runs of sure blanks, tokens of a few frames,
 some of them in doubt between two.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqfast.decoding import ctc_beam_search
+from seqfast.decoding import CtcDecoder, NGram, build_ctcdecoder, ctc_beam_search
 
 # Nats by which a transcript of ours may be less probable than the peer's, on average over a case.
 # Beams lose different ones: the peers give a prefix two places, for both kinds of alignments.
@@ -198,3 +199,106 @@ def test_against_pyctcdecode(case: Case, compare: Any, smoke: bool) -> None:
     if smoke:
         case = SMOKE_LIMITED
     measure(case, "pyctcdecode", pyctcdecode, compare, smoke, list)
+
+
+# ---- words, with a language model ----
+
+LETTERS = ["", " ", *"abcdefghijklmnopqrstuvwxyz"]
+HOTWORDS = 3
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Frames of drawn sentences, and a 3-gram model of others of their kind."""
+
+    rows: int = 4
+    frames: int = 300
+    words: int = 5000
+    sentences: int = 20000
+    beam_size: int = 100
+    doubt: float = 0.15
+
+    def texts(self) -> list[list[str]]:
+        """Words by falling frequency, each drawn after one of a few that may follow."""
+        rng = np.random.default_rng(0)
+        letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+        words = ["".join(rng.choice(letters, rng.integers(2, 9))) for _ in range(self.words)]
+        found = []
+        for _ in range(self.sentences):
+            at, sentence = 0, []
+            for _ in range(int(rng.integers(4, 12))):
+                at = (7 * at + int(rng.zipf(1.3))) % self.words
+                sentence.append(words[at])
+            found.append(sentence)
+        return found
+
+    def log_probs(self, texts: list[list[str]]) -> np.ndarray:
+        rng = np.random.default_rng(1)
+        logits = rng.standard_normal((self.rows, self.frames, len(LETTERS)))
+        for row in logits:
+            text = " ".join(" ".join(texts[i]) for i in rng.integers(0, len(texts), 20))
+            frame = 0
+            for letter in text:
+                for token in [0] * int(rng.integers(1, 3)) + [LETTERS.index(letter)] * 2:
+                    if frame == self.frames:
+                        break
+                    row[frame, token] += rng.uniform(6, 9)
+                    if rng.random() < self.doubt:
+                        row[frame, rng.integers(0, len(LETTERS), 2)] += rng.uniform(4, 9, 2)
+                    frame += 1
+        return torch.from_numpy(logits).log_softmax(-1).float().numpy()
+
+
+SMOKE_SPEECH = Speech(1, 30, 50, 100, 10)
+
+
+@pytest.fixture(scope="module")
+def speech(smoke: bool) -> tuple[Speech, NGram, list[str], np.ndarray]:
+    case = SMOKE_SPEECH if smoke else Speech()
+    texts = case.texts()
+    lm = NGram.train(texts[: -case.sentences // 10], order=3)
+    return case, lm, texts[-1][:HOTWORDS], case.log_probs(texts[-case.sentences // 10 :])
+
+
+def row_of(case: Speech, name: str, mode: str, **more: Any) -> dict[str, Any]:
+    return {
+        "group": "ctc",
+        "case": name,
+        "mode": mode,
+        "dtype": "float32",
+        "threads": 1,
+        "frames_per_row": case.frames,
+        "rows": case.rows,
+        **more,
+    }
+
+
+@pytest.mark.parametrize("limits", [False, True], ids=["all", "limits"])
+def test_cost_of_a_language_model(speech: Any, limits: bool, compare: Any) -> None:
+    # Without a peer, but a row of a suite that is measured with all of them.
+    pytest.importorskip("flashlight.lib.text.decoder", reason="needs flashlight-text 0.0.7")
+    case, lm, _, log_probs = speech
+    pruning: Any = {"beam_size": case.beam_size, **(LIMITED if limits else {})}
+    ours, without = (CtcDecoder(LETTERS, lm=model, **pruning) for model in (lm, None))
+    row = row_of(case, f"3-gram words, {'limits' if limits else 'all'}", "without a model")
+    compare(row | {"most": 1.3}, lambda _: ours(log_probs), lambda _: without(log_probs))
+
+
+def test_words_against_pyctcdecode(speech: Any, tmp_path: Path, compare: Any, smoke: bool) -> None:
+    logging.disable(logging.WARNING)
+    package = pytest.importorskip("pyctcdecode", reason="needs pyctcdecode 0.5.0 and pygtrie")
+    pytest.importorskip("kenlm", reason="needs kenlm")
+    case, lm, hotwords, log_probs = speech
+    lm.save(tmp_path / "lm.arpa")
+    words = [word for word in lm.vocabulary if word[0] != "<"]
+    theirs = package.build_ctcdecoder(LETTERS, str(tmp_path / "lm.arpa"), unigrams=words)
+    mine = build_ctcdecoder(LETTERS, lm)
+    options: Any = {"beam_width": case.beam_size, "hotwords": hotwords}
+    found = [mine.decode(row, **options) for row in log_probs]
+    expected = [theirs.decode_beams(row, **options)[0][0] for row in log_probs]
+    agreed = float(np.mean([one == other for one, other in zip(found, expected, strict=True)]))
+    compare(
+        row_of(case, "3-gram words, hotwords", "pyctcdecode, words", goal=15.0, agreed=agreed),
+        lambda _: [mine.decode(row, **options) for row in log_probs],
+        lambda _: [theirs.decode(row, **options) for row in log_probs],
+    )

@@ -62,11 +62,12 @@ struct CtcLanguage {
     double unknown_word, unknown_part;  // added for an unknown word, and while none can come of it
     double part_length;                 // longer parts by their length over this one
     // Hotwords: a root for each row, or none (-1).
-    CtcTree hotwords;             // by letters
-    const int32_t* hot_roots;     // [batch]; null: none at all
-    const double* hot_parts;      // [nodes]: what the part of a word is worth
-    const double* hot_words;      // [nodes]: and the word that ends there
-    double best_part, best_word;  // the largest of them, or 0
+    CtcTree hotwords;          // by letters
+    const int32_t* hot_roots;  // [batch]; null: none at all
+    const double* hot_parts;   // [nodes]: what the part of a word is worth
+    const double* hot_words;   // [nodes]: and the word that ends there
+    // The largest of them, or 0; of parts 0, too, where all tokens have one letter.
+    double best_part, best_word;
 };
 template <class F>
 void visit(CtcLanguage& language, F&& f) {

@@ -25,7 +25,8 @@ struct Scratch {
     int64_t language, size;
 };
 
-int64_t most_candidates(int64_t beam_size) { return 4 * beam_size + 64; }
+// Few more than are kept: the sooner the worst are dropped, the fewer are looked at.
+int64_t most_candidates(int64_t beam_size) { return beam_size + beam_size / 2 + 16; }
 
 Scratch scratch_of(const CtcDecodeArgs& args) {
     const int64_t vocab = args.input.vocab, beam = args.beam_size;
@@ -344,11 +345,18 @@ class Search {
             const double inside = base + language_.most_inside(context) + slack;
             const double at_end = base + language_.most_at_end(context) + slack;
             const double most = begins && at_end > inside ? at_end : inside;
+            const double outside = base + language_.most_outside(context) + slack;
+            const uint64_t letters = language_.letters_inside(context);
             for (int64_t rank = 0; rank < token_count_; ++rank) {
                 const double log_prob = tokens_[rank].score;
                 if (most + log_prob <= limit_ || most + log_prob < floor_) break;
                 const int64_t token = tokens_[rank].place;
-                if (begins && begins[token] && at_end + log_prob <= limit_) continue;
+                if (begins && begins[token]) {
+                    if (at_end + log_prob <= limit_) continue;
+                } else if (!(language_.first_letter(token) & letters) &&
+                           outside + log_prob <= limit_) {
+                    continue;
+                }
                 offer(k, token, (token == last ? now_.blank : now_.total)[k] + log_prob, rank);
             }
             if (context.length > 0 && end > -kInfinity && !(at_end + end <= limit_)) {

@@ -94,7 +94,32 @@ class Language {
         return gain + part + (by_tokens_ ? in_.beta : 0.0);
     }
 
+    // The letters that a part can go on with inside a tree, a bit each; the last bit is for all
+    // letters from there on. Others leave all trees, and then no token gains more than this.
+    uint64_t letters_inside(const CtcContext& from) const {
+        if (!in_.lexicon && !by_words_) return ~uint64_t{0};
+        uint64_t letters = from.word < 0 ? 0 : letters_of(in_.words, from.word);
+        return from.hot < 0 ? letters : letters | letters_of(in_.hotwords, from.hot);
+    }
+    double most_outside(const CtcContext& from) const {
+        if (in_.lexicon) return -__builtin_inf();
+        if (in_.unknown_part > 0) return __builtin_inf();
+        return in_.unknown_part - from.part + (by_tokens_ ? in_.beta : 0.0);
+    }
+    SEQFAST_INLINE uint64_t first_letter(int64_t token) const {
+        const int32_t at = in_.letter_starts[token];
+        return at == in_.letter_starts[token + 1] ? ~uint64_t{0} : bit_of(in_.letters[at]);
+    }
+
   private:
+    static uint64_t bit_of(int32_t letter) { return uint64_t{1} << (letter < 63 ? letter : 63); }
+    static uint64_t letters_of(const CtcTree& tree, int32_t node) {
+        uint64_t letters = 0;
+        for (int32_t child = tree.starts[node]; child < tree.starts[node + 1]; ++child)
+            letters |= bit_of(tree.labels[child]);
+        return letters;
+    }
+
     bool has(int32_t word, uint8_t flag) const { return word >= 0 && (in_.flags[word] & flag); }
     double unknown_of(const CtcContext& from) const {
         return has(from.word, kCtcKnown) ? 0.0 : in_.unknown_word;
