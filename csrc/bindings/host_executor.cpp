@@ -29,6 +29,12 @@ void register_host_executor(py::module_& module) {
     module.def("host_executor_set_device", &host_executor::set_device,
                py::arg("multiprocessors") = 132, py::arg("shared_bytes") = 232448,
                py::arg("architecture") = 90, py::arg("max_cluster") = 16);
+    module.def(
+        "host_executor_set_modes",
+        [](bool weak_memory, bool cut_off_sums) {
+            host_executor::set_modes({weak_memory, cut_off_sums});
+        },
+        py::arg("weak_memory") = false, py::arg("cut_off_sums") = false);
     module.def("host_executor_statistics", &statistics, py::arg("reset") = false);
 }
 

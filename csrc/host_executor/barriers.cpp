@@ -45,7 +45,10 @@ void collective(Collective kind, Site site) {
     Scheduler& scheduler = executor->scheduler;
     Fibre& self = running();
     Warp& warp = *self.warp;
-    publish(self);
+    if (kind == Collective::warp_sync)
+        arrive(self);
+    else
+        settle(self);
     if (!warp.arrived) {
         warp.kind = kind;
         warp.site = site;
@@ -58,9 +61,14 @@ void collective(Collective kind, Site site) {
              warp.index, name_of(warp.kind), warp.site.file, warp.site.line);
     }
     warp.arrived |= self.bit;
-    if (warp.arrived != all_lanes) return scheduler.suspend(Wait::collective, site);
+    if (warp.arrived != all_lanes) {
+        scheduler.suspend(Wait::collective, site);
+        if (kind == Collective::warp_sync) meet(self);
+        return;
+    }
+    if (kind == Collective::warp_sync) meet(self);
     warp.arrived = 0;
-    compute(kind, warp.operands);
+    compute(kind, warp.operands, executor->call.modes.cut_off_sums);
     scheduler.wake(warp, all_lanes & ~self.bit);
     scheduler.prefer(&warp);
 }
@@ -71,7 +79,7 @@ void block_sync(Site site) {
     Warp& warp = *self.warp;
     Block& block = *warp.block;
     Barrier& barrier = block.barriers[0];
-    publish(self);
+    arrive(self);
     self.wait = Wait::block_sync;
     self.site = site;
     if (block.live != block.view.threads)
@@ -79,8 +87,12 @@ void block_sync(Site site) {
              block.view.threads - block.live);
     check_meeting("block_sync", "block", barrier, warp, site);
     warp.waiting[0] |= self.bit;
-    if (++barrier.arrived < block.view.threads) return scheduler.go_on(self);
+    if (++barrier.arrived < block.view.threads) {
+        scheduler.go_on(self);
+        return meet(self);
+    }
     self.wait = Wait::none;
+    meet(self);
     release(block, 0);
     scheduler.after_completion();
 }
@@ -91,7 +103,7 @@ void named_barrier(int number, int threads, bool wait, Site site) {
     Warp& warp = *self.warp;
     Block& block = *warp.block;
     const char* const name = wait ? "named_barrier_sync" : "named_barrier_arrive";
-    publish(self);
+    arrive(self);
     if (number < 1 || number > 15)
         fail(name, site, false, "the barrier must be 1 to 15, got %d", number);
     if (threads < 32 || threads % 32 || threads > block.view.threads)
@@ -110,13 +122,17 @@ void named_barrier(int number, int threads, bool wait, Site site) {
     warp.reached[number] |= self.bit;
     if (wait) warp.waiting[number] |= self.bit;
     if (++barrier.arrived < threads) {
-        if (wait) scheduler.suspend(Wait::named_barrier, site, number);
+        if (wait) {
+            scheduler.suspend(Wait::named_barrier, site, number);
+            meet(self);
+        }
         return;
     }
     for (const Warp& other : block.warps)
         if (other.reached[number] && other.reached[number] != all_lanes)
             fail(name, site, false, "barrier %d was reached by a part of warp %d only", number,
                  other.index);
+    meet(self);
     release(block, number);
     scheduler.after_completion();
 }
@@ -140,9 +156,13 @@ void cluster_wait(Site site) {
     publish(self);
     if (!self.cluster_arrived) fail("cluster_wait", site, false, "the thread has not arrived");
     self.cluster_arrived = false;
-    if (cluster.phase != self.cluster_phase) return scheduler.after_completion();
+    if (cluster.phase != self.cluster_phase) {
+        see_all(self);
+        return scheduler.after_completion();
+    }
     self.warp->cluster_waiting |= self.bit;
     scheduler.suspend(Wait::cluster_wait, site);
+    see_all(self);
 }
 
 void grid_sync(Site site) {
@@ -161,8 +181,12 @@ void grid_sync(Site site) {
              (long long)(threads - executor->live));
     check_meeting("grid_sync", "grid", executor->grid, warp, site);
     warp.grid_waiting |= self.bit;
-    if (++executor->grid.arrived < threads) return scheduler.go_on(self);
+    if (++executor->grid.arrived < threads) {
+        scheduler.go_on(self);
+        return see_all(self);
+    }
     self.wait = Wait::none;
+    see_all(self);
     executor->grid.arrived = 0;
     for (Block* block : executor->blocks)
         for (Warp& other : block->warps) {
@@ -178,7 +202,8 @@ void leave_barriers(Fibre& self) {
     Warp& warp = *self.warp;
     Block& block = *warp.block;
     Cluster& cluster = *block.cluster;
-    publish(self);
+    arrive(self);
+    if (block.live == 1) publish(self);  // the block's last
     scheduler.note_progress();
     self.wait = Wait::ended;
     if (warp.arrived)

@@ -90,7 +90,7 @@ void mbarrier_init(uint64_t* barrier, int arrivals, Site site) {
 void mbarrier_arrive(uint64_t* barrier, int64_t bytes, Site site) {
     Fibre& self = running();
     Block& block = *self.warp->block;
-    publish(self);
+    arrive(self);
     maybe_interrupt();
     const int index = mbarrier_index(barrier, "mbarrier_arrive", site);
     MbarrierState& state = block.mbarriers[size_t(index)];
@@ -109,7 +109,7 @@ void mbarrier_arrive(uint64_t* barrier, int64_t bytes, Site site) {
 void mbarrier_wait(uint64_t* barrier, int parity, Site site) {
     Fibre& self = running();
     Block& block = *self.warp->block;
-    publish(self);
+    arrive(self);
     maybe_interrupt();
     const int index = mbarrier_index(barrier, "mbarrier_wait", site);
     if (parity != 0 && parity != 1)

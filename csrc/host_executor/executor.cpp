@@ -105,6 +105,8 @@ void Executor::start_block(Block& block) {
     block.started = block.ended = false;
     block.live = call.shape.threads;
     block.mbarriers.clear();
+    block.late_stores.clear();
+    block.horizon = time;
     for (Barrier& barrier : block.barriers) barrier = {};
     for (Fibre& fibre : block.fibres) {
         fibre.stack = stacks_.take();
@@ -114,6 +116,8 @@ void Executor::start_block(Block& block) {
         fibre.copy_group = 0;
         fibre.copies.clear();
         fibre.late_stores.clear();
+        fibre.seen.clear();
+        fibre.horizon = time;
     }
     const bool starve_block = chance.style.starve && chance.random.often(chance.style.starve);
     for (Warp& warp : block.warps) {
@@ -245,6 +249,7 @@ void Executor::end_cluster(Cluster& cluster, const Block& last) {
 bool Executor::idle() {
     const bool has_hope = scheduler.has_pollers() && !scheduler.has_polled_enough();
     if ((!has_hope || chance.random.often(128)) && land_bulk(true)) return true;
+    if (call.modes.weak_memory) publish_some();
     if (has_hope) scheduler.wake_all_pollers();
     return has_hope;
 }
@@ -288,6 +293,8 @@ void Executor::launch(const LaunchCall& of) {
     chance.style = draw_style(call.seed + call.number, chance.random);
     quantum = scheduler.draw_quantum();
     failure.happened = false;
+    overwritten.clear();
+    time = 0;
     live = 0;
     grid = {};
     scheduler.begin();

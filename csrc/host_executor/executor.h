@@ -110,6 +110,12 @@ void* peer(const void* shared, int rank, const char* name, Site site);
 void store_late(void* address, uint64_t value, Site site);
 void store_peer(void* shared, int rank, uint64_t value, Site site);
 void publish();
+// What needs no more than the order of the thread itself. Without weak memory it publishes too.
+void settle();
+// 8 bytes at once, the thread's own stores included; with weak memory they may be older ones.
+uint64_t load_word(const uint64_t* address);
+// What it reads from now on is no older than what has become visible.
+void acquire();
 // Before an atomic change: a thread's own stores to one place keep their order.
 void publish_at(const void* address);
 // Something happened that a polling thread may be waiting for.
@@ -153,6 +159,12 @@ int exchange_current_device(int index);  // returns the one before
 
 // Launches are numbered from 0 after it; seed and number decide the order of everything.
 void set_seed(uint64_t seed);
+// weak_memory: what PTX does not order comes in any order, over barriers of a block too.
+// cut_off_sums: products of 16 bit and TF32 add as tensor cores do, cut off instead of rounded.
+struct Modes {
+    bool weak_memory = false, cut_off_sums = false;
+};
+void set_modes(const Modes& modes);
 void set_device(int multiprocessors, int64_t shared_bytes, int architecture, int max_cluster);
 Statistics statistics(bool reset);
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <unordered_map>
 #include <vector>
 
 #include "host_executor/executor.h"
@@ -54,6 +55,9 @@ struct Fibre : Thread {
     int64_t copy_group = 0;  // the one that is open
     std::vector<AsyncCopy> copies;
     std::vector<LateStore> late_stores;
+    // With weak memory: no store up to `horizon` is hidden from it, and none that it has seen.
+    int64_t horizon = 0;
+    std::unordered_map<const void*, int64_t> seen;
     Stack stack{};
     void* fake_stack = nullptr;  // of the address sanitizer
 };
@@ -99,6 +103,9 @@ struct Block {
     std::vector<Warp> warps;
     Barrier barriers[16];
     std::vector<MbarrierState> mbarriers;
+    // With weak memory: stores behind a barrier of the block, which others have not seen yet.
+    std::vector<LateStore> late_stores;
+    int64_t horizon = 0;
 
     ~Block() { std::free(allocation); }
 };

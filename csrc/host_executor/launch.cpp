@@ -17,6 +17,7 @@ struct Shared {
     std::mutex mutex;
     Device device{0, 132, 232448, 90, 16};
     uint64_t seed = 0;
+    Modes modes{};
     uint64_t launch_number = 0;
     Statistics statistics{};
 };
@@ -86,11 +87,13 @@ void launch(const char* name, const LaunchShape& shape, void (*kernel)(const voi
     Shared& shared = shared_state();
     Device device;
     uint64_t seed, number;
+    Modes modes;
     {
         const std::lock_guard<std::mutex> lock(shared.mutex);
         device = shared.device;
         check_shape(name, shape, device);
         seed = shared.seed;
+        modes = shared.modes;
         number = shared.launch_number++;
         const int64_t blocks = int64_t(shape.grid_x) * shape.grid_y * shape.grid_z;
         ++shared.statistics.launches;
@@ -106,7 +109,7 @@ void launch(const char* name, const LaunchShape& shape, void (*kernel)(const voi
         shared.statistics.switches += mine.scheduler.switches() - before;
     };
     try {
-        mine.launch({name, shape, device, kernel, arguments, seed, number});
+        mine.launch({name, shape, device, kernel, arguments, seed, number, modes});
     } catch (...) {
         count();
         throw;
@@ -118,8 +121,9 @@ int resident_clusters(const LaunchShape& shape) {
     Shared& shared = shared_state();
     const std::lock_guard<std::mutex> lock(shared.mutex);
     if (shape.cluster < 1 || shape.cluster > shared.device.max_cluster) return 0;
-    return blocks_per_multiprocessor(shape, shared.device) * shared.device.multiprocessors /
-           shape.cluster;
+    if (blocks_per_multiprocessor(shape, shared.device) < 1) return 0;
+    // Who asks has kernels with all the registers of a multiprocessor.
+    return shared.device.multiprocessors / shape.cluster;
 }
 
 Device device_properties(int index) {
@@ -145,6 +149,12 @@ void set_seed(uint64_t seed) {
     const std::lock_guard<std::mutex> lock(shared.mutex);
     shared.seed = seed;
     shared.launch_number = 0;
+}
+
+void set_modes(const Modes& modes) {
+    Shared& shared = shared_state();
+    const std::lock_guard<std::mutex> lock(shared.mutex);
+    shared.modes = modes;
 }
 
 void set_device(int multiprocessors, int64_t shared_bytes, int architecture, int max_cluster) {

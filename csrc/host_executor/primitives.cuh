@@ -347,22 +347,25 @@ namespace memory {
 // Both halves may be of different times, as nothing promises more.
 inline U32x4 load_halves(const void* from) {
     const auto* words = static_cast<const uint64_t*>(from);
-    host_executor::publish();
+    host_executor::settle();
     host_executor::maybe_interrupt();
-    const uint64_t a = __atomic_load_n(words, __ATOMIC_RELAXED);
+    const uint64_t a = host_executor::load_word(words);
     host_executor::maybe_interrupt();
-    const uint64_t b = __atomic_load_n(words + 1, __ATOMIC_RELAXED);
+    const uint64_t b = host_executor::load_word(words + 1);
     return {uint32_t(a), uint32_t(a >> 32), uint32_t(b), uint32_t(b >> 32)};
 }
 
 }  // namespace memory
 
-// Relaxed: each 8 bytes are read at once and were written at once; no order between them.
-SEQFAST_DEVICE U32x4 load_relaxed(const U32x4* global, SEQFAST_SITE) {
+// Relaxed: each 8 bytes are read at once and were written at once; no order between them. Where it
+// is not wanted nothing is read and zeros come.
+SEQFAST_DEVICE U32x4 load_relaxed(const U32x4* global, bool wanted = true, SEQFAST_SITE) {
+    if (!wanted) return {0, 0, 0, 0};
     host_executor::check_aligned(global, 16, "load_relaxed", {file, line});
     return memory::load_halves(global);
 }
-SEQFAST_DEVICE U32x4 load_relaxed_shared(const U32x4* shared, SEQFAST_SITE) {
+SEQFAST_DEVICE U32x4 load_relaxed_shared(const U32x4* shared, bool wanted = true, SEQFAST_SITE) {
+    if (!wanted) return {0, 0, 0, 0};
     host_executor::check_shared(shared, 16, 16, "load_relaxed_shared", {file, line});
     return memory::load_halves(shared);
 }
@@ -386,9 +389,13 @@ SEQFAST_DEVICE void store_relaxed(U32x4* global, U32x4 v, SEQFAST_SITE) {
 }
 SEQFAST_DEVICE uint32_t load_acquire(const uint32_t* global, SEQFAST_SITE) {
     host_executor::check_aligned(global, 4, "load_acquire", {file, line});
-    host_executor::publish();
+    host_executor::settle();
     host_executor::maybe_interrupt();
-    return __atomic_load_n(global, __ATOMIC_ACQUIRE);
+    const auto address = reinterpret_cast<uintptr_t>(global);
+    const uint64_t word =
+        host_executor::load_word(reinterpret_cast<const uint64_t*>(address & ~uintptr_t(7)));
+    host_executor::acquire();
+    return uint32_t(address & 4 ? word >> 32 : word);
 }
 SEQFAST_DEVICE void store_release(uint32_t* global, uint32_t value, SEQFAST_SITE) {
     host_executor::check_aligned(global, 4, "store_release", {file, line});
@@ -435,10 +442,25 @@ SEQFAST_DEVICE void add_vector(float* global, F32x4 v, SEQFAST_SITE) {
 }
 SEQFAST_DEVICE void memory_fence() {
     host_executor::publish();
+    host_executor::acquire();
     host_executor::maybe_interrupt();
 }
 // Stands in every loop that waits for another thread's store.
 SEQFAST_DEVICE void poll_pause(SEQFAST_SITE) { host_executor::poll_pause({file, line}); }
+
+// What a warp of a sequence kernel waits for.
+struct PollPlace {
+    int pass, step, chunk;
+    uint32_t phase;
+};
+// The executor itself sees when nobody can go on.
+class PollWatch {
+  public:
+    bool gives_up(const PollPlace&, SEQFAST_SITE) {
+        poll_pause(file, line);
+        return false;
+    }
+};
 // Of a cooperative launch.
 SEQFAST_DEVICE void grid_sync(SEQFAST_SITE) { host_executor::grid_sync({file, line}); }
 

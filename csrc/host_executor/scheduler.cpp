@@ -192,7 +192,7 @@ void interrupt() {
 }
 
 void poll_pause(Site site) {
-    publish(running());
+    settle(running());
     executor->scheduler.poll(site);
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "host_executor/executor.h"
@@ -23,6 +24,13 @@ struct LaunchCall {
     void (*kernel)(const void*) = nullptr;
     const void* arguments = nullptr;
     uint64_t seed = 0, number = 0;
+    Modes modes{};
+};
+
+// What a place held before its last store, and when that came.
+struct Overwritten {
+    uint64_t value;
+    int64_t time;
 };
 
 class Executor {
@@ -36,6 +44,9 @@ class Executor {
     int64_t live = 0;            // threads of theirs that have not exited
     Barrier grid;
     std::vector<BulkCopy> bulk_copies;
+    // With weak memory: what a thread may still see instead of the last store.
+    std::unordered_map<const void*, Overwritten> overwritten;
+    int64_t time = 0;  // stores that have become visible
     // What `fail` leaves behind; the launch ends with it.
     struct {
         bool happened = false, with_report = false;
@@ -80,10 +91,19 @@ void land_some(Fibre& self);
 // is none.
 bool land_bulk(bool only_awaited);
 
-// stores.cpp: what the thread stored becomes visible to all.
+// stores.cpp: what the thread stored, or knows by barriers to be stored, becomes visible to all.
 void publish_all(Fibre& self);
 inline void publish(Fibre& self) {
-    if (!self.late_stores.empty()) publish_all(self);
+    if (!self.late_stores.empty() || !self.warp->block->late_stores.empty()) publish_all(self);
 }
+// With weak memory it goes no further than the block.
+void settle(Fibre& self);
+// The thread meets others of its block: `arrive` before it waits for them, `meet` behind it.
+void arrive(Fibre& self);
+void meet(Fibre& self);
+// All that was stored until now has been waited for.
+void see_all(Fibre& self);
+// Who polls alone is left must see what is on its way; a random part of it.
+void publish_some();
 
 }  // namespace seqfast::host_executor

@@ -1,16 +1,38 @@
 // Memory of other blocks, and stores that others see late.
+#include <algorithm>
+
 #include "host_executor/state.h"
 
 namespace seqfast::host_executor {
 namespace {
 
-void publish_one(Fibre& self, size_t which) {
-    const LateStore store = self.late_stores[which];
-    self.late_stores.erase(self.late_stores.begin() + std::ptrdiff_t(which));
+bool is_weak() { return executor->call.modes.weak_memory; }
+
+void publish_one(std::vector<LateStore>& stores, size_t which) {
+    const LateStore store = stores[which];
+    stores.erase(stores.begin() + std::ptrdiff_t(which));
     if (store.target && store.target->ended)
         fail("store_cluster", store.site, false, "the block it stores to has ended before");
-    __atomic_store_n(reinterpret_cast<uint64_t*>(store.to), store.value, __ATOMIC_RELAXED);
+    auto* const to = reinterpret_cast<uint64_t*>(store.to);
+    if (is_weak()) executor->overwritten[to] = {*to, ++executor->time};
+    __atomic_store_n(to, store.value, __ATOMIC_RELAXED);
     executor->scheduler.note_progress();
+}
+
+void publish_place(std::vector<LateStore>& stores, const char* at) {
+    // The oldest first.
+    for (size_t i = 0; i < stores.size();)
+        if (stores[i].to < at + 8 && at < stores[i].to + 8)
+            publish_one(stores, i);
+        else
+            ++i;
+}
+
+// The last value of that place among those that only the thread and its block know.
+const LateStore* find(const std::vector<LateStore>& stores, const void* at) {
+    for (size_t i = stores.size(); i-- > 0;)
+        if (stores[i].to == at) return &stores[i];
+    return nullptr;
 }
 
 void let_pollers_look() { executor->scheduler.yield_to_poller(128, executor->live / 8 + 1); }
@@ -21,11 +43,16 @@ void store_late_in(Block* target, void* address, uint64_t value, Site site) {
     auto& stores = self.late_stores;
     Random& random = executor->chance.random;
     const int delay = executor->chance.style.delay;
-    if (!stores.empty()) publish_at(address);
+    publish_at(address);
     stores.push_back({static_cast<char*>(address), value, target, site});
-    if (!delay) return publish_one(self, 0);
-    if (!random.often(delay)) publish_one(self, stores.size() - 1);
-    if (stores.size() > 6) publish_one(self, random.below(uint32_t(stores.size())));
+    if (is_weak()) {
+        if (stores.size() > 24) publish_one(stores, random.below(uint32_t(stores.size())));
+        if (random.often(16)) let_pollers_look();
+        return;
+    }
+    if (!delay) return publish_one(stores, 0);
+    if (!random.often(delay)) publish_one(stores, stores.size() - 1);
+    if (stores.size() > 6) publish_one(stores, random.below(uint32_t(stores.size())));
     if (!stores.empty() && random.often(delay / 2)) let_pollers_look();
 }
 
@@ -59,9 +86,10 @@ void publish() { publish(running()); }
 
 void publish_all(Fibre& self) {
     Random& random = executor->chance.random;
-    for (;;) {
-        publish_one(self, random.below(uint32_t(self.late_stores.size())));
-        if (self.late_stores.empty()) return;
+    auto& of_block = self.warp->block->late_stores;
+    while (!self.late_stores.empty() || !of_block.empty()) {
+        auto& stores = self.late_stores.empty() ? of_block : self.late_stores;
+        publish_one(stores, random.below(uint32_t(stores.size())));
         if (random.often(executor->chance.style.delay / 2)) let_pollers_look();
     }
 }
@@ -69,9 +97,55 @@ void publish_all(Fibre& self) {
 void publish_at(const void* address) {
     Fibre& self = running();
     const char* const at = static_cast<const char*>(address);
-    for (size_t i = self.late_stores.size(); i-- > 0;)
-        if (self.late_stores[i].to < at + 8 && at < self.late_stores[i].to + 8)
-            publish_one(self, i);
+    publish_place(self.warp->block->late_stores, at);
+    publish_place(self.late_stores, at);
+}
+
+void publish_some() {
+    Random& random = executor->chance.random;
+    for (Block* block : executor->blocks) {
+        const auto some = [&](std::vector<LateStore>& stores) {
+            if (!stores.empty() && random.often(128))
+                publish_one(stores, random.below(uint32_t(stores.size())));
+        };
+        some(block->late_stores);
+        for (Fibre& fibre : block->fibres) some(fibre.late_stores);
+    }
+}
+
+void settle(Fibre& self) {
+    if (!is_weak()) return publish(self);
+}
+void settle() { settle(running()); }
+
+void arrive(Fibre& self) {
+    if (!is_weak()) return publish(self);
+    Block& block = *self.warp->block;
+    for (const LateStore& store : self.late_stores) {
+        publish_place(block.late_stores, store.to);
+        block.late_stores.push_back(store);
+    }
+    self.late_stores.clear();
+    block.horizon = std::max(block.horizon, self.horizon);
+}
+void meet(Fibre& self) { self.horizon = std::max(self.horizon, self.warp->block->horizon); }
+void see_all(Fibre& self) { self.horizon = executor->time; }
+
+// More than what it has seen and what that was stored after, which nobody keeps count of.
+void acquire() { see_all(running()); }
+
+uint64_t load_word(const uint64_t* address) {
+    if (!is_weak()) return __atomic_load_n(address, __ATOMIC_RELAXED);
+    Fibre& self = running();
+    if (const LateStore* own = find(self.late_stores, address)) return own->value;
+    if (const LateStore* own = find(self.warp->block->late_stores, address)) return own->value;
+    const auto found = executor->overwritten.find(address);
+    if (found == executor->overwritten.end()) return *address;
+    int64_t& seen = self.seen[address];
+    const auto [value, time] = found->second;
+    if (time > self.horizon && time > seen && executor->chance.random.often(96)) return value;
+    seen = time;
+    return *address;
 }
 
 }  // namespace seqfast::host_executor

@@ -1,6 +1,7 @@
 // What a warp's collectives compute, once all 32 lanes have brought their operands.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -35,10 +36,43 @@ struct FromFloat16 {
     }
 };
 
+// A sum as a tensor core makes it: all terms are cut off two bits below the last one of the largest
+// term, added, and the sum is cut off at 24 bits. (Fasi et al., PeerJ Computer Science 7:e330.)
+template <int depth>
+float cut_off_sum(float c, const double (&terms)[depth]) {
+    double largest = std::fabs(double(c)), plain = c;
+    for (const double term : terms) {
+        largest = std::fmax(largest, std::fabs(term));
+        plain += term;
+    }
+    if (!(largest > 0) || !std::isfinite(plain)) return float(plain);
+    const double unit = std::ldexp(1.0, std::ilogb(largest) - 25);
+    double sum = std::trunc(c / unit);
+    for (const double term : terms) sum += std::trunc(term / unit);
+    if (sum == 0) return 0;
+    const double last = std::ldexp(1.0, std::ilogb(sum) - 23);
+    return float(std::trunc(sum / last) * last * unit);
+}
+template <int depth>
+void multiply_cut_off(Operands& operands, const float (&a)[16][depth],
+                      const float (&b)[depth][2][4]) {
+    for (int g = 0; g < 8; ++g)
+        for (int i = 0; i < 4; ++i)
+            for (int t = 0; t < 4; ++t) {
+                double terms[depth];
+                for (int k = 0; k < depth; ++k)
+                    terms[k] = double(a[g + i / 2 * 8][k]) * double(b[k][i % 2][t]);
+                float& c = operands.mma.c[i][4 * g + t];
+                c = cut_off_sum(c, terms);
+            }
+}
+
 // c += a * b, the depth in rising order. Lanes 4g to 4g + 3 hold rows g and g + 8 of c: the even
 // columns in registers 0 and 2, the odd ones in 1 and 3; so are the columns of b parted.
 template <int depth>
-void multiply(Operands& operands, const float (&a)[16][depth], const float (&b)[depth][2][4]) {
+void multiply(Operands& operands, const float (&a)[16][depth], const float (&b)[depth][2][4],
+              bool cut_off) {
+    if (cut_off) return multiply_cut_off(operands, a, b);
     for (int g = 0; g < 8; ++g) {
         Floats sum[4];
         for (int i = 0; i < 4; ++i) sum[i] = load<Floats>(&operands.mma.c[i][4 * g]);
@@ -54,7 +88,7 @@ void multiply(Operands& operands, const float (&a)[16][depth], const float (&b)[
 }
 
 template <class From>
-void mma_16bit(Operands& operands) {
+void mma_16bit(Operands& operands, bool cut_off) {
     float a[16][16], b[16][2][4];
     for (int g = 0; g < 8; ++g) {
         // Four lanes' registers side by side are eight elements of a row of a, or of a column of b.
@@ -78,10 +112,10 @@ void mma_16bit(Operands& operands) {
             }
         }
     }
-    multiply(operands, a, b);
+    multiply(operands, a, b, cut_off);
 }
 
-inline void mma_tf32(Operands& operands) {
+inline void mma_tf32(Operands& operands, bool cut_off) {
     float a[16][8], b[8][2][4];
     for (int g = 0; g < 8; ++g) {
         for (int i = 0; i < 4; ++i) {
@@ -94,7 +128,7 @@ inline void mma_tf32(Operands& operands) {
             for (int t = 0; t < 4; ++t) b[4 * i + t][g % 2][g / 2] = column[t];
         }
     }
-    multiply(operands, a, b);
+    multiply(operands, a, b, cut_off);
 }
 
 inline void mma_f64(Operands& operands) {
@@ -126,7 +160,7 @@ inline void count_votes(Operands& operands) {
         operands.vote.result |= uint32_t(operands.vote.predicate[lane]) << lane;
 }
 
-inline void compute(Collective kind, Operands& operands) {
+inline void compute(Collective kind, Operands& operands, bool cut_off) {
     switch (kind) {
         case Collective::warp_sync:
         case Collective::warp_index:
@@ -140,11 +174,11 @@ inline void compute(Collective kind, Operands& operands) {
         case Collective::warp_any:
             return count_votes(operands);
         case Collective::mma_bf16:
-            return mma_16bit<FromBFloat16>(operands);
+            return mma_16bit<FromBFloat16>(operands, cut_off);
         case Collective::mma_fp16:
-            return mma_16bit<FromFloat16>(operands);
+            return mma_16bit<FromFloat16>(operands, cut_off);
         case Collective::mma_tf32:
-            return mma_tf32(operands);
+            return mma_tf32(operands, cut_off);
         case Collective::mma_f64:
             return mma_f64(operands);
         case Collective::ldmatrix_x4:

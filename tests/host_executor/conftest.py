@@ -15,5 +15,7 @@ def library() -> Iterator[Library]:
     library = load()
     library.set_device()
     library.set_seed(0)
+    library.set_modes()
     yield library
     library.set_device()
+    library.set_modes()

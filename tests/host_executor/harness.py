@@ -135,6 +135,9 @@ class Library:
     def set_seed(self, seed: int) -> None:
         self._library.set_seed(seed)
 
+    def set_modes(self, weak_memory: bool = False, cut_off_sums: bool = False) -> None:
+        self._library.set_modes(ctypes.c_bool(weak_memory), ctypes.c_bool(cut_off_sums))
+
     def set_device(
         self,
         multiprocessors: int = 132,

@@ -49,6 +49,10 @@ SEQFAST_TEST_EXPORT const char* run_primitive_case(const char* name, void* const
 
 SEQFAST_TEST_EXPORT void set_seed(uint64_t seed) { seqfast::host_executor::set_seed(seed); }
 
+SEQFAST_TEST_EXPORT void set_modes(bool weak_memory, bool cut_off_sums) {
+    seqfast::host_executor::set_modes({weak_memory, cut_off_sums});
+}
+
 SEQFAST_TEST_EXPORT const char* set_device(int multiprocessors, int64_t shared_bytes,
                                            int architecture, int max_cluster) {
     return catch_error([&] {

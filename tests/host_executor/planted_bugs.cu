@@ -354,6 +354,67 @@ torn_kernel(const float* from, uint32_t* flags, float* to) {
     }
 }
 
+// The next three are wrong by PTX's memory model alone: no order of whole threads shows it.
+
+// Every thread stores, a barrier of the block, then one stores a flag: others may see that first.
+template <bool correct>
+SEQFAST_KERNEL(threads, 1)
+unfenced_kernel(const float* from, uint32_t* flags, float* to) {
+    auto* const data = reinterpret_cast<U32x4*>(to) + threads;
+    const int i = thread_index();
+    if (block_x() == 0) {
+        const uint32_t value = bits_of(from[i]);
+        store_relaxed(data + i, U32x4{value, value, value, value});
+        block_sync();
+        if (i != 0) return;
+        if constexpr (correct) memory_fence();
+        store_relaxed(reinterpret_cast<U32x2*>(flags), U32x2{1, 0});
+    } else {
+        while (load_acquire(flags) == 0) poll_pause();
+        to[i] = float_of(load_relaxed(data + i).x);
+    }
+}
+
+// The data are there before the flag, but a reader may have read them before the flag.
+template <bool correct>
+SEQFAST_KERNEL(32, 1)
+early_read_kernel(const float* from, uint32_t* flags, float* to) {
+    auto* const data = reinterpret_cast<U32x4*>(to) + 32;
+    const int lane = thread_index();
+    if (block_x() == 0) {
+        const uint32_t value = bits_of(from[lane]);
+        store_relaxed(data + lane, U32x4{value, value, value, value});
+        store_release(flags + 4 * lane, 1);
+    } else {
+        while (load_relaxed(reinterpret_cast<U32x4*>(flags) + lane).x == 0) poll_pause();
+        if constexpr (correct) memory_fence();
+        to[lane] = float_of(load_relaxed(data + lane).x);
+    }
+}
+
+// Two words of a pair, the second stored long before the first, which is tested: that says nothing
+// of the other.
+template <bool correct>
+SEQFAST_KERNEL(32, 1)
+pair_kernel(const float* from, uint32_t* flags, float* to) {
+    const int lane = thread_index();
+    auto* const place = reinterpret_cast<U32x2*>(flags) + 2 * lane;
+    if (block_x() == 0) {
+        const uint32_t value = bits_of(from[lane]);
+        store_relaxed(place + 1, U32x2{1, value});
+        const uint32_t same = shuffle_xor(shuffle_xor(value, 1), 1);
+        store_relaxed(place, U32x2{1, same});
+    } else {
+        U32x4 words;
+        for (;;) {
+            words = load_relaxed(reinterpret_cast<U32x4*>(place));
+            if (words.x == 1 && (!correct || words.z == 1)) break;
+            poll_pause();
+        }
+        to[lane] = float_of(words.y) + float_of(words.w);
+    }
+}
+
 // ---- Inputs, launches, expectations -------------------------------------------------------------
 
 // What a kernel of this file works on. Numbers are small integers: sums are exact in any order.
@@ -573,6 +634,27 @@ int64_t torn(bool correct) {
     return a.wrong(32, [&](int i) { return 2 * a.from[size_t(i)]; });
 }
 
+int64_t unfenced(bool correct) {
+    Arrays a;
+    launch("unfenced_kernel", SEQFAST_EITHER(unfenced_kernel), shape(2, threads, 0, 1, true),
+           nullptr, a.from.data(), a.flag(), a.to.data());
+    return a.wrong(threads, [&](int i) { return a.from[size_t(i)]; });
+}
+
+int64_t early_read(bool correct) {
+    Arrays a;
+    launch("early_read_kernel", SEQFAST_EITHER(early_read_kernel), shape(2, 32, 0, 1, true),
+           nullptr, a.from.data(), a.flag(), a.to.data());
+    return a.wrong(32, [&](int i) { return a.from[size_t(i)]; });
+}
+
+int64_t pair(bool correct) {
+    Arrays a;
+    launch("pair_kernel", SEQFAST_EITHER(pair_kernel), shape(2, 32, 0, 1, true), nullptr,
+           a.from.data(), a.flag(), a.to.data());
+    return a.wrong(32, [&](int i) { return 2 * a.from[size_t(i)]; });
+}
+
 struct Named {
     const char* name;
     int64_t (*run)(bool);
@@ -603,6 +685,9 @@ const Named all[] = {
     SEQFAST_NAMED(residency),
     SEQFAST_NAMED(release),
     SEQFAST_NAMED(torn),
+    SEQFAST_NAMED(unfenced),
+    SEQFAST_NAMED(early_read),
+    SEQFAST_NAMED(pair),
 };
 
 }  // namespace

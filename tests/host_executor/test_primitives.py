@@ -290,6 +290,38 @@ def test_mma_tf32(seeded: Library) -> None:
     np.testing.assert_array_equal(fragments_c, fragments_of_c(c + 2 * a @ b))
 
 
+@pytest.mark.parametrize(
+    ("c", "row", "rounded", "cut_off"),
+    [
+        (1, [2.0**-26] * 16, 1, 1),  # each is lost, and so is what they come to
+        (1, [2.0**-24] * 3, 1, 1 + 2.0**-22),  # two bits more are kept of each, and added up
+        (1, [1.5 * 2.0**-24], 1 + 2.0**-22, 1),
+        (-1, [-1.5 * 2.0**-24], -1 - 2.0**-22, -1),  # towards zero
+        (1, [-(2.0**-24)], 1 - 2.0**-23, 1 - 2.0**-23),
+        (0, [3.0], 6, 6),
+        (np.inf, [1.0], np.inf, np.inf),
+    ],
+)
+def test_sums_that_are_cut_off(
+    library: Library, c: float, row: list[float], rounded: float, cut_off: float
+) -> None:
+    """Of two products in turn, each the row times ones."""
+    a, b = np.zeros((16, 16)), np.ones((16, 8))
+    a[0, : len(row)] = row
+    fragments_a, fragments_b = np.empty((32, 4, 2), np.uint16), np.empty((32, 2, 2), np.uint16)
+    for half in range(2):
+        for i in range(4):
+            k = 2 * QUAD + half + i // 2 * 8
+            fragments_a[:, i, half] = narrow(a[GROUP + i % 2 * 8, k], "bf16")
+        for i in range(2):
+            fragments_b[:, i, half] = narrow(b[2 * QUAD + half + 8 * i, GROUP], "bf16")
+    for mode, wanted in ((False, rounded), (True, cut_off)):
+        library.set_modes(cut_off_sums=mode)
+        sums = np.full((32, 4), c, np.float32)
+        library.case("mma_bf16", fragments_a.view(np.uint32), fragments_b.view(np.uint32), sums, 1)
+        assert sums[0, 0] == np.float32(wanted)
+
+
 def test_mma_f64(seeded: Library) -> None:
     random = np.random.default_rng(7)
     a, b, c = (random.normal(size=shape) for shape in ((8, 4), (4, 8), (8, 8)))
