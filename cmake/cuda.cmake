@@ -153,6 +153,9 @@ if(nvcc)
     CUDA_VISIBILITY_PRESET hidden
     CUDA_RUNTIME_LIBRARY Static)
   target_compile_definitions(seqfast_cuda PRIVATE SEQFAST_CUDA_NAMESPACE=cuda)
+  if(SEQFAST_CUDA_WATCHDOG)
+    target_compile_definitions(seqfast_cuda PRIVATE SEQFAST_CUDA_WATCHDOG)
+  endif()
   # Compressed, the module is a quarter of its size.
   target_compile_options(seqfast_cuda PRIVATE
     -O3 -lineinfo --expt-relaxed-constexpr -Xptxas=-v -Xfatbin=-compress-all)

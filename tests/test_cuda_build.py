@@ -449,3 +449,49 @@ def test_a_spill_is_seen(tmp_path: Path) -> None:
     assert (row["kernel"], row["architecture"]) == ("spills", "90")
     assert int(row["spill_stores"]) > 0
     assert local_memory(row) > 0
+
+
+# ---- Kernels that wait --------------------------------------------------------------------------
+
+WAITING = """
+#include "cuda/base/primitives.cuh"
+using namespace seqfast::cuda;
+extern "C" __global__ void waits(const U32x4* from, U32x4* to) {
+    PollWatch watch;
+    for (;;) {
+        const U32x4 words = load_relaxed(from + threadIdx.x, blockIdx.x == 0);
+        to[threadIdx.x] = words;
+        if (warp_all(words.x == 1) || watch.gives_up({1, 2, 3, words.y})) break;
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("define", "there", "not_there"),
+    [
+        ("SEQFAST_NOTHING", [], ["globaltimer", "vprintf", "nanosleep"]),
+        ("SEQFAST_CUDA_WATCHDOG", ["globaltimer", "vprintf"], ["nanosleep"]),
+        ("SEQFAST_CUDA_POLL_PAUSE=20", ["nanosleep.u32 \t20"], ["globaltimer"]),
+    ],
+)
+def test_how_a_kernel_waits(
+    tmp_path: Path, define: str, there: list[str], not_there: list[str]
+) -> None:
+    source = tmp_path / "waits.cu"
+    source.write_text(WAITING)
+    command = [nvcc(), "-std=c++17", "-arch=sm_90", "-ptx", f"-I{ROOT / 'csrc'}", f"-D{define}"]
+    command += ["-DSEQFAST_CUDA_NAMESPACE=cuda", str(source), "-o", str(tmp_path / "waits.ptx")]
+    subprocess.run(command, check=True, timeout=200)
+    text = (tmp_path / "waits.ptx").read_text()
+    assert "ld.relaxed.gpu.global.v2.b64" in text
+    for word in there:
+        assert re.sub(r"\s+", " ", word) in re.sub(r"\s+", " ", text)
+    for word in not_there:
+        assert word not in text
+
+
+@needs_cuda_build
+def test_no_kernel_has_static_shared_memory(report: list[dict[str, str]]) -> None:
+    """What a launch plans is all that a block takes."""
+    assert [row for row in report if int(row["shared"]) != 0] == []

@@ -43,6 +43,14 @@ int cuda_strategy(const py::handle& call, const py::handle& sizes, const py::han
         where, read<RnnSizes>(sizes), read<RnnOptions>(options), is_backward));
 }
 
+py::tuple cuda_groups(const py::handle& call, const py::handle& sizes, const py::handle& options,
+                      bool is_backward) {
+    const auto where = read<GpuCall>(call);
+    const RnnGroups found = (where.on_host ? cuda_host::rnn_groups : cuda::rnn_groups)(
+        where, read<RnnSizes>(sizes), read<RnnOptions>(options), is_backward);
+    return py::make_tuple(found.blocks, found.groups);
+}
+
 void cuda_forward(const py::handle& from, Address workspace, size_t workspace_size) {
     const auto args = read<RnnRecurrenceForwardArgs>(from, workspace, workspace_size);
     py::gil_scoped_release release;
@@ -91,6 +99,7 @@ void register_rnn(py::module_& module) {
     module.def("rnn_backward", &backward);
     module.def("cuda_rnn_workspace_size", &cuda_workspace_size);
     module.def("cuda_rnn_strategy", &cuda_strategy);
+    module.def("cuda_rnn_groups", &cuda_groups);
     module.def("cuda_rnn_forward", &cuda_forward);
     module.def("cuda_rnn_backward", &cuda_backward);
     module.def("cuda_zero_padding", &zero_padding);

@@ -28,6 +28,9 @@ size_t rnn_workspace_size(const GpuCall&, const RnnSizes&, const RnnOptions&, bo
 RnnStrategy rnn_strategy(const GpuCall&, const RnnSizes&, const RnnOptions&, bool) {
     refuse("rnn_strategy");
 }
+RnnGroups rnn_groups(const GpuCall&, const RnnSizes&, const RnnOptions&, bool) {
+    refuse("rnn_groups");
+}
 void rnn_forward(const RnnRecurrenceForwardArgs&) { refuse("rnn_forward"); }
 void rnn_backward(const RnnRecurrenceBackwardArgs&) { refuse("rnn_backward"); }
 void dropout(const GpuPlace&, const DropoutArgs&) { refuse("dropout"); }

@@ -44,18 +44,32 @@ def results(layer: Any, **needs: Any) -> tuple[Any, Any]:
     return forward, ops.rnn.lstm_backward(*layer.backward_args(forward), **needs)
 
 
+@contextmanager
+def few_groups(hidden_size: int) -> Iterator[None]:
+    """The host executor as a device with few groups of blocks, whose slabs have many rows."""
+    _C.host_executor_set_device(-(-hidden_size // 16), 232448, 90, 16)
+    try:
+        yield
+    finally:
+        _C.host_executor_set_device(*DEVICES[0])
+
+
 def check_strategies(backend: Backend, layer: Any, dtype: str, strategies: tuple[str, ...]) -> None:
-    """Each way is near the twin. Clusters and grids have the same bits; by steps, sums have another
-    order."""
+    """Each way is near the twin. Clusters and grids have the same bits, in slabs of any number of
+    rows; by steps, sums have another order."""
     wanted = reference_results(layer)
     tensors = torch_layer(layer, dtype, backend.device)
     persistent = []
     for strategy in strategies:
         with forced_strategy(strategy):
             found = results(tensors)
-        assert_close(found, wanted, dtype)
-        if strategy in ("cluster", "grid"):
+            assert_close(found, wanted, dtype)
+            if strategy not in ("cluster", "grid"):
+                continue
             persistent.append(found)
+            if backend.name == "cuda-host":
+                with few_groups(layer.weights[0][1].shape[0] // 4):
+                    persistent.append(results(tensors))
     for other in persistent[1:]:
         assert_same_bits(other, persistent[0])
 
@@ -472,6 +486,51 @@ def test_other_devices(
         stepwise = _C.cuda_rnn_strategy(*call, PLAIN, False) == 1
         assert stepwise == (_C.cuda_rnn_strategy(*call, PLAIN, True) == 1)
         assert_same_bits((forward, backward), found.setdefault(stepwise, (forward, backward)))
+
+
+@pytest.fixture
+def modes(cuda_backend: Backend) -> Iterator[Any]:
+    if cuda_backend.name != "cuda-host":
+        pytest.skip("changes how the host executor stores and adds")
+    yield _C.host_executor_set_modes
+    _C.host_executor_set_modes()
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("strategy", ["cluster", "grid"])
+def test_weak_memory(cuda_backend: Backend, modes: Any, strategy: str, dtype: str) -> None:
+    """What blocks trade may come in any order that PTX leaves open, and no bit changes."""
+    layer = torch_layer(make_layer(6, 5, 3, 72, directions=2, ragged=True), dtype)
+    with forced_strategy(strategy), few_groups(72):
+        wanted = results(layer)
+        modes(weak_memory=True)
+        assert_same_bits(results(layer), wanted)
+
+
+@pytest.mark.parametrize("name", ["gru", "rnn", "lstm-zoneout"])
+def test_weak_memory_of_other_cells(cuda_backend: Backend, modes: Any, name: str) -> None:
+    tensors = make_case(name, 5, 5, 3, 72, ragged=True).tensors("float16", "cpu")
+    for strategy in ("cluster", "grid"):
+        with forced_strategy(strategy), few_groups(72):
+            modes()
+            wanted = tensors.both(ops)
+            modes(weak_memory=True)
+            assert_same_bits(tensors.both(ops), wanted)
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_sums_that_are_cut_off(cuda_backend: Backend, modes: Any, dtype: str) -> None:
+    """As tensor cores add: within the tolerances that a GPU is held to, and other bits."""
+    layer = make_layer(6, 9, 5, 100)
+    rounded = results(torch_layer(layer, dtype))
+    modes(cut_off_sums=True)
+    check_strategies(cuda_backend, layer, dtype, STRATEGIES)
+    found = results(torch_layer(layer, dtype))
+    assert any(
+        not torch.equal(one, other)
+        for one, other in zip(found[0], rounded[0], strict=True)
+        if one is not None
+    )
 
 
 # Numbers that are not ordinary.

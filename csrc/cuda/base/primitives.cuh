@@ -10,8 +10,10 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <map>
 #include <mutex>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -85,7 +87,11 @@ SEQFAST_DEVICE double double_of(uint32_t low, uint32_t high) {
 SEQFAST_DEVICE uint64_t bits_of(double x) { return uint64_t(__double_as_longlong(x)); }
 
 // Within 2 + 1.173 |x| units in the last place.
-SEQFAST_DEVICE float fast_exp(float x) { return __expf(x); }
+SEQFAST_DEVICE float fast_exp(float x) {
+    float result;  // subnormal results are zero, which saves the scaling around the instruction
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x * 1.4426950408889634f));
+    return result;
+}
 SEQFAST_DEVICE float fast_divide(float x, float y) { return __fdividef(x, y); }
 SEQFAST_DEVICE double fast_exp(double x) { return exp(x); }
 SEQFAST_DEVICE double fast_divide(double x, double y) { return x / y; }
@@ -337,25 +343,30 @@ SEQFAST_DEVICE void store_cluster(void* shared, int, U32x4 v) {
 // ---- Memory that others are writing
 // ------------------------------------------------------------------
 
-// Relaxed: each 8 bytes are read at once and were written at once; no order between them.
-SEQFAST_DEVICE U32x4 load_relaxed(const U32x4* global) {
+// Relaxed: each 8 bytes are read at once and were written at once; no order between them. Where it
+// is not wanted nothing is read and zeros come: by a predicate, as a branch would part the loads.
+SEQFAST_DEVICE U32x4 load_relaxed(const U32x4* global, bool wanted = true) {
     uint64_t a, b;
-    asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];"
-                 : "=l"(a), "=l"(b)
-                 : "l"(global)
-                 : "memory");
+    asm volatile(
+        "{ .reg .pred p; setp.ne.u32 p, %3, 0; mov.b64 %0, 0; mov.b64 %1, 0; "
+        "@p ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2]; }"
+        : "=&l"(a), "=&l"(b)
+        : "l"(global), "r"(uint32_t(wanted))
+        : "memory");
     return {uint32_t(a), uint32_t(a >> 32), uint32_t(b), uint32_t(b >> 32)};
 }
-SEQFAST_DEVICE U32x4 load_relaxed_shared(const U32x4* shared) {
+SEQFAST_DEVICE U32x4 load_relaxed_shared(const U32x4* shared, bool wanted = true) {
     uint64_t a, b;
+    asm volatile(
+        "{ .reg .pred p; setp.ne.u32 p, %3, 0; mov.b64 %0, 0; mov.b64 %1, 0; "
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-    asm volatile("ld.relaxed.cluster.shared.v2.b64 {%0, %1}, [%2];"
+        "@p ld.relaxed.cluster.shared.v2.b64 {%0, %1}, [%2]; }"
 #else
-    asm volatile("ld.relaxed.cta.shared.v2.b64 {%0, %1}, [%2];"
+        "@p ld.relaxed.cta.shared.v2.b64 {%0, %1}, [%2]; }"
 #endif
-                 : "=l"(a), "=l"(b)
-                 : "r"(shared_address(shared))
-                 : "memory");
+        : "=&l"(a), "=&l"(b)
+        : "r"(shared_address(shared)), "r"(uint32_t(wanted))
+        : "memory");
     return {uint32_t(a), uint32_t(a >> 32), uint32_t(b), uint32_t(b >> 32)};
 }
 // Read again each time, and what comes of it computed again.
@@ -406,8 +417,61 @@ SEQFAST_DEVICE void add_vector(float* global, F32x4 v) {
 #endif
 }
 SEQFAST_DEVICE void memory_fence() { __threadfence(); }
-// Stands in every loop that waits for another thread's store.
-SEQFAST_DEVICE void poll_pause() {}
+// Stands in every loop that waits for another thread's store. SEQFAST_CUDA_POLL_PAUSE: nanoseconds.
+SEQFAST_DEVICE void poll_pause() {
+#ifdef SEQFAST_CUDA_POLL_PAUSE
+    asm volatile("nanosleep.u32 %0;" ::"n"(SEQFAST_CUDA_POLL_PAUSE));
+#endif
+}
+
+// What a warp of a sequence kernel waits for.
+struct PollPlace {
+    int pass, step, chunk;
+    uint32_t phase;
+};
+#ifdef SEQFAST_CUDA_WATCHDOG
+// Who has waited for two seconds says so and goes on with what there is, and then nobody waits any
+// longer: what is printed comes out when the launch ends, which a trap would not let it.
+static __device__ uint32_t polls_gave_up = 0;
+class PollWatch {
+  public:
+    SEQFAST_DEVICE bool gives_up(const PollPlace& at) {
+        if (++polls_ % 256 != 0) return false;
+        const uint64_t now = nanoseconds();
+        if (begin_ == 0) begin_ = now;
+        uint32_t others;
+        asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];"
+                     : "=r"(others)
+                     : "l"(&polls_gave_up)
+                     : "memory");
+        const bool late = now - begin_ > 2000000000u;
+        if (!warp_any(late || others)) return false;
+        if (lane_index() == 0 && late)
+            printf("seqfast: block %d warp %d waits for chunk %d of pass %d, step %d, phase %u\n",
+                   block_x(), thread_index() / 32, at.chunk, at.pass, at.step, at.phase);
+        if (late) atomicExch(&polls_gave_up, 1u);
+        return true;
+    }
+
+  private:
+    static SEQFAST_DEVICE uint64_t nanoseconds() {
+        uint64_t now;
+        asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+        return now;
+    }
+    uint64_t begin_ = 0;
+    uint32_t polls_ = 0;
+};
+#else
+// A build with SEQFAST_CUDA_WATCHDOG has one that looks at the time.
+class PollWatch {
+  public:
+    SEQFAST_DEVICE bool gives_up(const PollPlace&) {
+        poll_pause();
+        return false;
+    }
+};
+#endif
 // Of a cooperative launch.
 SEQFAST_DEVICE void grid_sync() { cooperative_groups::this_grid().sync(); }
 
@@ -442,20 +506,19 @@ inline void check(cudaError_t error, const char* name) {
 
 class DeviceGuard {
   public:
-    explicit DeviceGuard(int device) {
+    explicit DeviceGuard(int device) : device_(device) {
         check(cudaGetDevice(&previous_), "cudaGetDevice");
-        changed_ = device != previous_;
-        if (changed_) check(cudaSetDevice(device), "cudaSetDevice");
+        // Always: a thread that has none yet is told device 0, which is not made current by that.
+        check(cudaSetDevice(device), "cudaSetDevice");
     }
     ~DeviceGuard() {
-        if (changed_) (void)cudaSetDevice(previous_);
+        if (previous_ != device_) (void)cudaSetDevice(previous_);
     }
     DeviceGuard(const DeviceGuard&) = delete;
     DeviceGuard& operator=(const DeviceGuard&) = delete;
 
   private:
-    int previous_ = 0;
-    bool changed_ = false;
+    int device_, previous_ = 0;
 };
 
 inline Device device_properties(int index) {
@@ -476,21 +539,41 @@ inline Device device_properties(int index) {
 
 namespace launching {
 
-// Always the same values, whatever the launch: another thread may be between its own two calls.
-inline cudaError_t prepare(const void* function) {
-    int device = 0, most = 0;
-    cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess)
-        error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    if (error == cudaSuccess)
-        error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+// What a launch has beyond what every kernel may, once for each kernel and device. Always the same
+// values, whatever the launch: another thread may be between its own two calls.
+inline cudaError_t prepare(const void* function, const LaunchShape& shape) {
+    constexpr int64_t always_shared_bytes = 48 << 10;
+    constexpr int always_clusters = 8;
+    static std::mutex mutex;
+    static std::set<std::tuple<const void*, int, bool>> done;
+    const auto once = [&](int device, bool of_clusters, const auto& set) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        const auto key = std::make_tuple(function, device, of_clusters);
+        if (done.count(key)) return cudaSuccess;
+        const cudaError_t error = set();
+        if (error == cudaSuccess) done.insert(key);
+        return error;
+    };
+    int device = 0;
+    cudaError_t error = cudaSuccess;
+    if (shape.shared_bytes > always_shared_bytes || shape.cluster > always_clusters)
+        error = cudaGetDevice(&device);
+    if (error == cudaSuccess && shape.shared_bytes > always_shared_bytes)
+        error = once(device, false, [&] {
+            int most = 0;
+            const cudaError_t asked =
+                cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+            if (asked != cudaSuccess) return asked;
+            return cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        most);
+        });
+    // Only devices with clusters know the attribute.
+    if (error == cudaSuccess && shape.cluster > always_clusters)
+        error = once(device, true, [&] {
+            return cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed,
+                                        1);
+        });
     return error;
-}
-
-// Only devices with clusters know the attribute.
-inline cudaError_t allow_large_clusters(const void* function, const LaunchShape& shape) {
-    if (shape.cluster <= 8) return cudaSuccess;
-    return cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
 }
 
 inline cudaLaunchConfig_t config(const LaunchShape& shape, Stream stream,
@@ -522,8 +605,7 @@ template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), const LaunchShape& shape, Stream stream,
             A&&... arguments) {
     const auto function = reinterpret_cast<const void*>(kernel);
-    check(launching::prepare(function), name);
-    check(launching::allow_large_clusters(function, shape), name);
+    check(launching::prepare(function, shape), name);
     cudaLaunchAttribute attributes[2];
     const cudaLaunchConfig_t config = launching::config(shape, stream, attributes);
     check(cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...), name);
@@ -544,8 +626,7 @@ int resident_clusters(const char*, void (*kernel)(P...), const LaunchShape& shap
     if (found != known.end()) return found->second;
     cudaLaunchAttribute attributes[2];
     const cudaLaunchConfig_t config = launching::config(shape, nullptr, attributes);
-    if (launching::prepare(function) != cudaSuccess ||
-        launching::allow_large_clusters(function, shape) != cudaSuccess ||
+    if (launching::prepare(function, shape) != cudaSuccess ||
         cudaOccupancyMaxActiveClusters(&clusters, function, &config) != cudaSuccess) {
         (void)cudaGetLastError();
         return 0;

@@ -16,11 +16,12 @@ struct BFloat16Product {
     using Acc = float;
     using Fragment = U32x4;
     static SEQFAST_DEVICE U32x4 ready(const U32x4& x, uint32_t) { return x; }
-    // low, high: lane's 16 bytes of weight rows g and g + 8; b: of row g of the other factor.
-    static SEQFAST_DEVICE void multiply(float (&c)[4], const U32x4& low, const U32x4& high,
+    // first, second: a lane's weights of either instruction, in its order; b: its 16 bytes of row g
+    // of the other factor.
+    static SEQFAST_DEVICE void multiply(float (&c)[4], const U32x4& first, const U32x4& second,
                                         const U32x4& b, uint32_t) {
-        mma_bf16(c, low.x, high.x, low.y, high.y, b.x, b.y);
-        mma_bf16(c, low.z, high.z, low.w, high.w, b.z, b.w);
+        mma_bf16(c, first.x, first.y, first.z, first.w, b.x, b.y);
+        mma_bf16(c, second.x, second.y, second.z, second.w, b.z, b.w);
     }
 };
 
@@ -29,10 +30,10 @@ struct Float16Product {
     using Acc = float;
     using Fragment = U32x4;
     static SEQFAST_DEVICE U32x4 ready(const U32x4& x, uint32_t) { return x; }
-    static SEQFAST_DEVICE void multiply(float (&c)[4], const U32x4& low, const U32x4& high,
+    static SEQFAST_DEVICE void multiply(float (&c)[4], const U32x4& first, const U32x4& second,
                                         const U32x4& b, uint32_t) {
-        mma_fp16(c, low.x, high.x, low.y, high.y, b.x, b.y);
-        mma_fp16(c, low.z, high.z, low.w, high.w, b.z, b.w);
+        mma_fp16(c, first.x, first.y, first.z, first.w, b.x, b.y);
+        mma_fp16(c, second.x, second.y, second.z, second.w, b.z, b.w);
     }
 };
 
@@ -57,18 +58,18 @@ struct Float32Product {
         }
         return f;
     }
-    static SEQFAST_DEVICE void multiply(float (&c)[4], const Fragment& low, const Fragment& high,
-                                        const Fragment& b, uint32_t split) {
+    static SEQFAST_DEVICE void multiply(float (&c)[4], const Fragment& first,
+                                        const Fragment& second, const Fragment& b, uint32_t split) {
         if (split) {
-            one(c, low.small, high.small, b.big);
-            one(c, low.big, high.big, b.small);
+            one(c, first.small, second.small, b.big);
+            one(c, first.big, second.big, b.small);
         }
-        one(c, low.big, high.big, b.big);
+        one(c, first.big, second.big, b.big);
     }
-    static SEQFAST_DEVICE void one(float (&c)[4], const U32x4& low, const U32x4& high,
+    static SEQFAST_DEVICE void one(float (&c)[4], const U32x4& first, const U32x4& second,
                                    const U32x4& b) {
-        mma_tf32(c, low.x, high.x, low.y, high.y, b.x, b.y);
-        mma_tf32(c, low.z, high.z, low.w, high.w, b.z, b.w);
+        mma_tf32(c, first.x, first.y, first.z, first.w, b.x, b.y);
+        mma_tf32(c, second.x, second.y, second.z, second.w, b.z, b.w);
     }
 };
 
@@ -76,6 +77,7 @@ struct Float64Product {
     using T = double;
     using Acc = double;
     using Fragment = U32x4;
+    // low, high: a lane's 16 bytes of weight rows g and g + 8.
     static SEQFAST_DEVICE U32x4 ready(const U32x4& x, uint32_t) { return x; }
     static SEQFAST_DEVICE void multiply(double (&c)[4], const U32x4& low, const U32x4& high,
                                         const U32x4& b, uint32_t) {
@@ -142,11 +144,11 @@ struct Tile {
         for (int n = 0; n < G::n_tiles; ++n) rows[n] = Product::ready(b[n], split);
         SEQFAST_UNROLL
         for (int m = 0; m < G::m_tiles; ++m) {
-            const typename Product::Fragment low = Product::ready(weights(m, 0), split);
-            const typename Product::Fragment high = Product::ready(weights(m, 1), split);
+            const typename Product::Fragment first = Product::ready(weights(m, 0), split);
+            const typename Product::Fragment second = Product::ready(weights(m, 1), split);
             SEQFAST_UNROLL
             for (int n = 0; n < G::n_tiles; ++n)
-                Product::multiply(c[m][n], low, high, rows[n], split);
+                Product::multiply(c[m][n], first, second, rows[n], split);
         }
     }
 

@@ -40,9 +40,9 @@ struct RowsByLength {
     int64_t batch;
     int steps;
 
-    // -1 past the batch.
+    // -1 outside the batch.
     SEQFAST_DEVICE int64_t row(int64_t position) const {
-        if (position >= batch) return -1;
+        if (position < 0 || position >= batch) return -1;
         return order ? order[position] : position;
     }
     SEQFAST_DEVICE int length(int64_t row) const {
@@ -50,6 +50,15 @@ struct RowsByLength {
         if (!lengths) return steps;
         const int64_t length = lengths[row];
         return length < 0 ? 0 : length > steps ? steps : int(length);
+    }
+};
+
+// How the batch is cut up: slabs of `rows` rows by length, in the first places of `passes` passes.
+struct Slabs {
+    int count, passes, rows;
+    // Place i of a slab among the rows by length, -1 where it is empty.
+    SEQFAST_DEVICE int64_t position(int64_t slab, int i) const {
+        return i < rows ? slab * rows + i : -1;
     }
 };
 
@@ -184,9 +193,10 @@ struct RecurrenceParams {
     const char* staged;
     // Rows of k that travel between steps: see the kernels.
     char* exchange;
-    // Sequence kernels: groups of `group` blocks; an item is a slab of `passes` passes of rows in
-    // one direction, and each group takes every `groups`-th of `items`.
-    int group, groups, passes, slabs, items;
+    // Sequence kernels: groups of `group` blocks; an item is a slab in one direction, and each
+    // group takes every `groups`-th of `items`.
+    int group, groups, items;
+    Slabs slabs;
     PersistentLayout layout;
     // Step kernels: the step, and the passes of the batch.
     int step, all_passes;

@@ -29,6 +29,18 @@ struct PackedSide {
     }
 };
 
+// Element e of a lane's piece of a half: of row g or g + 8, and where in the 16 bytes of that row.
+struct PackedElement {
+    int high, in_row;
+};
+template <class E>
+SEQFAST_DEVICE PackedElement packed_element(int half, int e) {
+    // An instruction takes words of both rows in turns; of doubles each instruction has one row.
+    if (sizeof(E) == 8) return {half, e};
+    constexpr int word = sizeof(E) == 8 ? 1 : 4 / int(sizeof(E));
+    return {e / word % 2, half * 2 * word + e / (2 * word) * word + e % word};
+}
+
 template <class E>
 SEQFAST_KERNEL(256, 1)
 pack_weights_kernel(const E* weights, Piece<E>* packed, PackedSide m, PackedSide k, int m_tiles,
@@ -39,12 +51,13 @@ pack_weights_kernel(const E* weights, Piece<E>* packed, PackedSide m, PackedSide
         const int lane = int(i % 32), half = int(i / 32 % 2), chunk = int(i / 64 % chunks);
         const int tile = int(i / 64 / chunks);
         const int g = lane / 4, t = lane % 4;
-        const int m_unit = m.gates ? tile / 2 * 8 + g : tile * 16 + half * 8 + g;
-        const int m_gate = tile % 2 * 2 + half;
         Piece<E> piece{};
         SEQFAST_UNROLL
         for (int e = 0; e < Piece<E>::count; ++e) {
-            const int index = (chunk * 4 + t) * Piece<E>::count + e;
+            const auto [high, in_row] = packed_element<E>(half, e);
+            const int m_unit = m.gates ? tile / 2 * 8 + g : tile * 16 + high * 8 + g;
+            const int m_gate = tile % 2 * 2 + high;
+            const int index = (chunk * 4 + t) * Piece<E>::count + in_row;
             const int k_unit = k.gates ? index / 4 : index;
             if (m.has(m_unit, m_gate) && k.has(k_unit, index % 4))
                 piece.at[e] = weights[m.offset(m_unit, m_gate) + k.offset(k_unit, index % 4)];
@@ -56,17 +69,20 @@ pack_weights_kernel(const E* weights, Piece<E>* packed, PackedSide m, PackedSide
 template <class T>
 SEQFAST_KERNEL(256, 1)
 stage_rows_kernel(const T* source, Piece<T>* staged, RowsByLength rows,
-                  SEQFAST_GRID_CONSTANT Variant variant, int directions, int width, int passes,
+                  SEQFAST_GRID_CONSTANT Variant variant, int directions, int width, Slabs slabs,
                   int chunks, int pass_rows) {
     using Acc = std::conditional_t<sizeof(T) == 8, double, float>;
-    const int64_t pieces = int64_t(directions) * passes * chunks * pass_rows * 4;
+    const int64_t passes = int64_t(slabs.count) * slabs.passes;
+    const int64_t pieces = directions * passes * chunks * pass_rows * 4;
     const int64_t step = int64_t(grid_x()) * thread_count();
     for (int64_t i = int64_t(block_x()) * thread_count() + thread_index(); i < pieces; i += step) {
         const int t = int(i % 4), n = int(i / 4 % pass_rows);
         const int chunk = int(i / 4 / pass_rows % chunks);
         const int64_t direction_pass = i / 4 / pass_rows / chunks;
         const int direction = int(direction_pass / passes);
-        const int64_t row = rows.row(direction_pass % passes * pass_rows + n);
+        const int64_t slab = direction_pass % passes / slabs.passes;
+        const int place = int(direction_pass % slabs.passes) * pass_rows + n;
+        const int64_t row = rows.row(slabs.position(slab, place));
         const int length = rows.length(row);
         const T* from = source + (direction * rows.batch + row) * width;
         const bool clear =
@@ -135,15 +151,16 @@ void pack_second(const RnnSizes& sizes, CellKind kind, const RnnWeights& weights
 }
 
 void stage_rows(const RnnSizes& sizes, const RowsByLength& rows, const Variant& variant,
-                const void* source, char* staged, int passes, int chunks, int pass_rows,
+                const void* source, char* staged, const Slabs& slabs, int chunks, int pass_rows,
                 Stream stream) {
     const int directions = int(sizes.directions);
     with_type(sizes.dtype, [&](auto number) {
         using T = decltype(number);
-        launch("rnn_forward: stage_rows_kernel", stage_rows_kernel<T>,
-               flat_shape(int64_t(directions) * passes * chunks * pass_rows * 4), stream,
-               static_cast<const T*>(source), reinterpret_cast<Piece<T>*>(staged), rows, variant,
-               directions, int(sizes.output_size()), passes, chunks, pass_rows);
+        launch(
+            "rnn_forward: stage_rows_kernel", stage_rows_kernel<T>,
+            flat_shape(int64_t(directions) * slabs.count * slabs.passes * chunks * pass_rows * 4),
+            stream, static_cast<const T*>(source), reinterpret_cast<Piece<T>*>(staged), rows,
+            variant, directions, int(sizes.output_size()), slabs, chunks, pass_rows);
     });
 }
 

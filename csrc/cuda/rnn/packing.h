@@ -16,7 +16,7 @@ void pack_second(const RnnSizes& sizes, CellKind kind, const RnnWeights& weights
 // First states [directions, batch, width] to [direction][pass][chunk][row of a pass][64 bytes], as
 // the first product sees them: masked, zeros after a reset.
 void stage_rows(const RnnSizes& sizes, const RowsByLength& rows, const Variant& variant,
-                const void* source, char* staged, int passes, int chunks, int pass_rows,
+                const void* source, char* staged, const Slabs& slabs, int chunks, int pass_rows,
                 Stream stream);
 
 }  // namespace seqfast::SEQFAST_CUDA_NAMESPACE

@@ -30,14 +30,14 @@ SEQFAST_DEVICE void walk_sequence(const typename Cell::Params& p) {
     int parity = 0;
 
     for (int item = block.group; item < r.items; item += r.groups) {
-        const int slab = item % r.slabs;
-        if (item / r.slabs != cell.direction) {
-            cell.start(item / r.slabs, block.rank * G::units + unit);
+        const int slab = item % r.slabs.count;
+        if (item / r.slabs.count != cell.direction) {
+            cell.start(item / r.slabs.count, block.rank * G::units + unit);
             block.load_weights(cell.direction);
             if (thread < G::units) cell.load_weights(block.bias(unit), block.peephole(unit));
         }
         block.load_rows(slab);
-        for (int i = thread / G::units; i < r.passes * G::rows; i += G::threads / G::units) {
+        for (int i = thread / G::units; i < r.slabs.passes * G::rows; i += G::threads / G::units) {
             const int row = block.slab_row()[i], length = block.slab_length()[i];
             if (row < 0) continue;
             if (length > 0)
@@ -64,12 +64,28 @@ SEQFAST_DEVICE void walk_sequence(const typename Cell::Params& p) {
             for (int pass = 0; s < block.pass_steps(pass); ++pass, parity ^= 1) {
                 Acc* partial = block.partial(parity);
                 const bool multiply = s > 0 || (Cell::first_step_multiplies && r.staged);
+                // What does not wait for the others is done before they are waited for.
+                const int next_use = block.uses()[pass] + s;
+                const uint32_t next_phase = block.phase_of(next_use);
+                char* places[G::pairs];
+                bool sends[G::pairs], is_running[G::pairs];
+                SEQFAST_UNROLL
+                for (int j = 0; j < G::pairs; ++j) {
+                    const int n = (thread + j * G::threads) / G::units;
+                    const bool has_row = n < G::rows;
+                    const int i = has_row ? pass * G::rows + n : 0;
+                    const int first = Cell::k_slots == 4 ? cell.unit : cell.unit & ~3;
+                    sends[j] = has_row && block.is_sent(s, pass, n);
+                    is_running[j] = has_row && cell.is_unit() && s < block.slab_length()[i];
+                    places[j] = block.place_of(int64_t(first) * k_bytes, pass, n, next_use);
+                }
                 if (multiply) {
                     const int use = block.uses()[pass] + s - 1;
                     const char* rows;
                     if constexpr (Cell::first_step_multiplies) {
                         const int64_t staged_pass =
-                            int64_t(cell.direction) * r.slabs * r.passes + slab * r.passes + pass;
+                            int64_t(cell.direction) * r.slabs.count * r.slabs.passes +
+                            slab * r.slabs.passes + pass;
                         rows = s > 0 ? block.pass_rows(pass, use)
                                      : r.staged + staged_pass * block.pass_bytes();
                     } else {
@@ -88,7 +104,7 @@ SEQFAST_DEVICE void walk_sequence(const typename Cell::Params& p) {
                     if (n >= G::rows) continue;
                     const int i = pass * G::rows + n;
                     const int length = block.slab_length()[i];
-                    const bool runs = s < length && cell.is_unit();
+                    const bool runs = is_running[j];
                     const RowStep at_step{block.slab_row()[i], s, length};
                     typename Cell::Result result{};
                     Sent sent{};
@@ -102,16 +118,11 @@ SEQFAST_DEVICE void walk_sequence(const typename Cell::Params& p) {
                         sent = cell.advance(result, ahead[j], state);
                     }
                     // What others wait for goes first; of a row that is over, zeros.
-                    const int use = block.uses()[pass] + s;
                     if constexpr (Cell::k_slots == 4) {
-                        if (block.is_sent(s, pass, n))
-                            block.send(exchange_words(sent), int64_t(cell.unit) * k_bytes, pass, n,
-                                       use, 0, 1);
+                        if (sends[j]) block.send(exchange_words(sent), places[j], next_phase, 0, 1);
                     } else {
                         const auto words = quad_words<Marks::takes_last_bit>(sent);
-                        if (block.is_sent(s, pass, n))
-                            block.send(words, int64_t(cell.unit & ~3) * k_bytes, pass, n, use,
-                                       lane_index() % 4, 4);
+                        if (sends[j]) block.send(words, places[j], next_phase, lane_index() % 4, 4);
                     }
                     if (runs) cell.write(result, {block.slab_row()[i], s, length});
                 }

@@ -29,9 +29,10 @@ struct BoundedMarks {
         word &= ~mark;
         return word | (((word & largest) + unit) & mark);
     }
-    static SEQFAST_DEVICE bool fresh(const U32x4& v, uint32_t phase) {
+    // Has the mark's bit where a word is not new.
+    static SEQFAST_DEVICE uint32_t stale(const U32x4& v, uint32_t phase) {
         const uint32_t p = phase << 30;
-        return (((v.x ^ p) | (v.y ^ p) | (v.z ^ p) | (v.w ^ p)) & mark) == 0;
+        return (v.x ^ p) | (v.y ^ p) | (v.z ^ p) | (v.w ^ p);
     }
     static SEQFAST_DEVICE U32x2 write(const U32x2& v, uint32_t phase) {
         return {write(v.x, phase), write(v.y, phase)};
@@ -47,8 +48,9 @@ struct BoundedMarks {
 // Of all others: the last bit of the first number of every 8 bytes, which words_of clears.
 struct LastBitMarks {
     static constexpr bool takes_last_bit = true;
-    static SEQFAST_DEVICE bool fresh(const U32x4& v, uint32_t phase) {
-        return (((v.x ^ phase) | (v.z ^ phase)) & 1u) == 0;
+    static constexpr uint32_t mark = 1u;
+    static SEQFAST_DEVICE uint32_t stale(const U32x4& v, uint32_t phase) {
+        return (v.x ^ phase) | (v.z ^ phase);
     }
     static SEQFAST_DEVICE U32x2 write(const U32x2& v, uint32_t phase) { return {v.x | phase, v.y}; }
     static SEQFAST_DEVICE U32x4 write(const U32x4& v, uint32_t phase) {
@@ -102,11 +104,11 @@ struct PersistentBlock {
         group = block_x() / r.group;
         rank = block_x() % r.group;
         range = ChunkRange::of_warp(r.chunks, G::warps_k, warp_k);
-        for (int pass = thread_index(); pass < r.passes; pass += G::threads) uses()[pass] = 0;
+        for (int pass = thread_index(); pass < r.slabs.passes; pass += G::threads) uses()[pass] = 0;
         if (thread_index() == 0) *shared<uint32_t>(r.layout.split) = r.split;
         if constexpr (strategy == Strategy::cluster) {
             auto* words = reinterpret_cast<U32x4*>(exchange());
-            const int count = int(2 * r.passes * pass_bytes() / 16);
+            const int count = int(2 * r.slabs.passes * pass_bytes() / 16);
             for (int i = thread_index(); i < count; i += G::threads) words[i] = {0, 0, 0, 0};
             // No block may send before the others have cleared what it sends to.
             cluster_sync();
@@ -130,7 +132,7 @@ struct PersistentBlock {
     // Of row i of the slab.
     SEQFAST_DEVICE Planes<Acc> state(int i, int unit) const {
         return {shared<Acc>(r.layout.state) + i * G::units + unit,
-                int64_t(r.passes) * G::rows * G::units};
+                int64_t(r.slabs.passes) * G::rows * G::units};
     }
     // Of the thread's unit of the block.
     SEQFAST_DEVICE Gates4<Acc>& bias(int unit) const {
@@ -144,13 +146,13 @@ struct PersistentBlock {
     SEQFAST_DEVICE int* uses() const { return shared<int>(r.layout.uses); }
     SEQFAST_DEVICE char* exchange() const {
         if constexpr (strategy == Strategy::cluster) return shared<char>(r.layout.exchange);
-        return r.exchange + group * 2 * r.passes * pass_bytes();
+        return r.exchange + group * 2 * r.slabs.passes * pass_bytes();
     }
 
     // One buffer of one pass.
     SEQFAST_DEVICE int64_t pass_bytes() const { return int64_t(r.chunks) * G::rows * chunk_bytes; }
     SEQFAST_DEVICE char* pass_rows(int pass, int use) const {
-        return exchange() + ((use & 1) * r.passes + pass) * pass_bytes();
+        return exchange() + ((use & 1) * r.slabs.passes + pass) * pass_bytes();
     }
     // Memory begins as zeros, so the first use of either buffer is marked with one.
     static SEQFAST_DEVICE uint32_t phase_of(int use) { return ((use >> 1) & 1) ^ 1; }
@@ -179,9 +181,9 @@ struct PersistentBlock {
     // The rows of a slab; between two barriers, since the last slab's are still being read.
     SEQFAST_DEVICE void load_rows(int slab) {
         block_sync();
-        const int count = r.passes * G::rows;
+        const int count = r.slabs.passes * G::rows;
         for (int i = thread_index(); i < count; i += G::threads) {
-            const int64_t row = r.rows.row(int64_t(slab) * count + i);
+            const int64_t row = r.rows.row(r.slabs.position(slab, i));
             slab_row()[i] = int(row);
             slab_length()[i] = r.rows.length(row);
         }
@@ -189,13 +191,13 @@ struct PersistentBlock {
     }
     // The steps of a pass are those of its first row, which is its longest.
     SEQFAST_DEVICE int pass_steps(int pass) const {
-        return pass < r.passes ? slab_length()[pass * G::rows] : 0;
+        return pass < r.slabs.passes ? slab_length()[pass * G::rows] : 0;
     }
     // After a slab: what is sent in the next one goes on where this one stopped. Every step but the
     // last of a pass sends.
     SEQFAST_DEVICE void count_uses() {
         block_sync();
-        for (int pass = thread_index(); pass < r.passes; pass += G::threads)
+        for (int pass = thread_index(); pass < r.slabs.passes; pass += G::threads)
             uses()[pass] += pass_steps(pass) > 0 ? pass_steps(pass) - 1 : 0;
     }
 
@@ -210,26 +212,33 @@ struct PersistentBlock {
     // A window of rows that others are sending: waits until all of it is there. sent: whether the
     // lane's row of each row tile is; what is not is zero.
     SEQFAST_DEVICE void receive(U32x4 (&b)[window][G::n_tiles], const char* rows, int chunk,
-                                int count, const bool (&sent)[G::n_tiles], uint32_t phase) const {
+                                int count, const bool (&sent)[G::n_tiles], int s, int pass,
+                                uint32_t phase) const {
         const char* from = rows + fragment_offset<G>(chunk);
+        bool wanted[window][G::n_tiles];
+        SEQFAST_UNROLL
+        for (int w = 0; w < window; ++w) SEQFAST_UNROLL
+        for (int n = 0; n < G::n_tiles; ++n)
+            wanted[w][n] = w < count && sent[n] && is_written(chunk + w);
+        PollWatch watch;
         for (;;) {
-            bool fresh = true;
+            // All loads of the window before the first test, which would wait for its load alone.
             SEQFAST_UNROLL
             for (int w = 0; w < window; ++w) SEQFAST_UNROLL
             for (int n = 0; n < G::n_tiles; ++n) {
-                b[w][n] = {0, 0, 0, 0};
-                if (w < count && sent[n] && is_written(chunk + w)) {
-                    const auto* at =
-                        reinterpret_cast<const U32x4*>(from + (w * G::rows + 8 * n) * chunk_bytes);
-                    if constexpr (strategy == Strategy::cluster)
-                        b[w][n] = load_relaxed_shared(at);
-                    else
-                        b[w][n] = load_relaxed(at);
-                    fresh &= Marks::fresh(b[w][n], phase);
-                }
+                const auto* at =
+                    reinterpret_cast<const U32x4*>(from + (w * G::rows + 8 * n) * chunk_bytes);
+                if constexpr (strategy == Strategy::cluster)
+                    b[w][n] = load_relaxed_shared(at, wanted[w][n]);
+                else
+                    b[w][n] = load_relaxed(at, wanted[w][n]);
             }
-            if (warp_all(fresh)) break;
-            poll_pause();
+            uint32_t stale = 0;
+            SEQFAST_UNROLL
+            for (int w = 0; w < window; ++w) SEQFAST_UNROLL
+            for (int n = 0; n < G::n_tiles; ++n)
+                stale |= Marks::stale(b[w][n], phase) & (wanted[w][n] ? Marks::mark : 0u);
+            if (warp_all(stale == 0) || watch.gives_up({pass, s, chunk, phase})) break;
         }
         SEQFAST_UNROLL
         for (int w = 0; w < window; ++w) SEQFAST_UNROLL
@@ -276,7 +285,7 @@ struct PersistentBlock {
             if (may_be_staged && s == 0)
                 read_staged(b, rows, range.first + first, count);
             else
-                receive(b, rows, range.first + first, count, sent, phase);
+                receive(b, rows, range.first + first, count, sent, s, pass, phase);
         };
         SEQFAST_UNROLL
         for (int first = 0; first < G::register_chunks; first += window)
@@ -302,14 +311,17 @@ struct PersistentBlock {
         }
     }
 
-    // Words at byte `k` of a row of a pass, to every block of the group; the lanes of a quad that
-    // hold the same words each pass on a quarter of them.
+    // Where byte `k` of a row of a pass stands.
+    SEQFAST_DEVICE char* place_of(int64_t k, int pass, int row, int use) const {
+        return pass_rows(pass, use) + (k / chunk_bytes * G::rows + row) * chunk_bytes +
+               k % chunk_bytes;
+    }
+    // Words to that place of every block of the group; the lanes of a quad that hold the same words
+    // each pass on a quarter of them.
     template <class Words>
-    SEQFAST_DEVICE void send(const Words& words, int64_t k, int pass, int row, int use, int part,
+    SEQFAST_DEVICE void send(const Words& words, char* at, uint32_t phase, int part,
                              int parts) const {
-        const Words marked = Marks::write(words, phase_of(use));
-        char* at = pass_rows(pass, use) + (k / chunk_bytes * G::rows + row) * chunk_bytes +
-                   k % chunk_bytes;
+        const Words marked = Marks::write(words, phase);
         if constexpr (strategy == Strategy::cluster) {
             for (int i = part; i < r.group; i += parts) {
                 // Each begins with itself, so that no block gets everything at once.

@@ -26,7 +26,8 @@ struct Plan {
     PersistentShape shape{};
     LaunchShape launch{};
     PersistentLayout layout{};
-    int group = 0, groups = 0, slabs = 0, items = 0;
+    Slabs slabs{};
+    int group = 0, groups = 0, items = 0;
 };
 
 // Sizes depend on the layer alone, so that a row's bits do not depend on its batch;
@@ -133,11 +134,15 @@ class Policy {
         plan.shape = shape;
         plan.layout = layout(shape);
         plan.group = group_;
-        const int64_t slab_rows = int64_t(8) * shape.n_tiles * shape.passes;
-        plan.slabs = int((sizes_.batch + slab_rows - 1) / slab_rows);
-        plan.items = int(plan.slabs * sizes_.directions);
-        plan.groups = std::min(plan.items, available(shape, plan.layout.total));
-        if (plan.groups < 1) return refuse(plan, "the device holds no cluster of that size");
+        const int resident = available(shape, plan.layout.total);
+        if (resident < 1) return refuse(plan, "the device holds no cluster of that size");
+        // As thin as gives every group a slab: what is exchanged grows with the rows.
+        const int64_t most_rows = int64_t(8) * shape.n_tiles * shape.passes;
+        const int64_t slab_rows =
+            std::min(most_rows, parts_of(sizes_.batch, most(1, resident / sizes_.directions)));
+        plan.slabs = {int(parts_of(sizes_.batch, slab_rows)), shape.passes, int(slab_rows)};
+        plan.items = int(plan.slabs.count * sizes_.directions);
+        plan.groups = std::min(plan.items, resident);
         plan.launch = {plan.groups * group_,
                        1,
                        1,

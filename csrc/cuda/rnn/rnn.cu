@@ -52,7 +52,6 @@ void run_sequence(const Args& args, Params params, const Plan& plan, const Persi
     r.exchange = w.exchange;
     r.group = plan.group;
     r.groups = plan.groups;
-    r.passes = plan.shape.passes;
     r.slabs = plan.slabs;
     r.items = plan.items;
     r.layout = plan.layout;
@@ -62,8 +61,8 @@ void run_sequence(const Args& args, Params params, const Plan& plan, const Persi
                        w.m_tiles, r.chunks, stream);
     }
     if (!backward && args.hidden) {
-        stage_rows(args.sizes, r.rows, params.variant, args.hidden, w.staged,
-                   plan.slabs * plan.shape.passes, r.chunks, w.rows, stream);
+        stage_rows(args.sizes, r.rows, params.variant, args.hidden, w.staged, r.slabs, r.chunks,
+                   w.rows, stream);
         r.staged = w.staged;
     }
     if (w.exchange_bytes) fill_zero(w.exchange, size_t(w.exchange_bytes), stream);
@@ -106,6 +105,13 @@ RnnStrategy rnn_strategy(const GpuCall& call, const RnnSizes& sizes, const RnnOp
                          bool backward) {
     const DeviceGuard guard(call.device);
     return plan_of(call, sizes, options, backward).strategy;
+}
+
+RnnGroups rnn_groups(const GpuCall& call, const RnnSizes& sizes, const RnnOptions& options,
+                     bool backward) {
+    const DeviceGuard guard(call.device);
+    const Plan plan = plan_of(call, sizes, options, backward);
+    return {plan.group, plan.groups};
 }
 
 void rnn_forward(const RnnRecurrenceForwardArgs& args) {

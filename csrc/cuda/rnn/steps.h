@@ -66,7 +66,7 @@ inline void run_steps(const RnnRecurrenceForwardArgs& args, ForwardParams params
     pack_steps(args, w, false, stream);
     if (args.hidden)
         stage_rows(args.sizes, params.recurrence.rows, params.variant, args.hidden, w.staged,
-                   w.passes, w.chunks, w.rows, stream);
+                   Slabs{1, w.passes, w.passes * w.rows}, w.chunks, w.rows, stream);
     params.state = w.state;
     StepProducts products(params.recurrence, w, args.hidden ? w.staged : nullptr);
     ProjectionForwardParams projection{};

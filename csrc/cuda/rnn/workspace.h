@@ -37,7 +37,7 @@ struct PersistentWorkspace {
             packed[d] = take_packed(arena, m_tiles, plan.shape.chunks);
         const int64_t slab_bytes =
             int64_t(plan.shape.passes) * plan.shape.chunks * rows * chunk_bytes;
-        if (!backward) staged = arena.take(sizes.directions * plan.slabs * slab_bytes);
+        if (!backward) staged = arena.take(sizes.directions * plan.slabs.count * slab_bytes);
         if (plan.strategy == RnnStrategy::grid) exchange_bytes = 2 * plan.groups * slab_bytes;
         exchange = arena.take(exchange_bytes);
     }
