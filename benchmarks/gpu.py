@@ -154,18 +154,19 @@ class Cuda:
 Device = Cpu | Cuda
 
 
-def strategies(case: GpuCase, mode: str, index: int = 0, host: bool = False) -> list[str]:
-    """How seqfast's kernels go on that device, or on the host executor's: forward, then backward.
+def native_call(
+    case: GpuCase, mode: str, index: int = 0, host: bool = False, strategy: int = 0
+) -> tuple[Any, ...]:
+    """Call, sizes and options of a layer as `_C` takes them, for that device or the host executor.
 
-    Backward only in training.
+    strategy: the code of RnnStrategy; 0 leaves it to the policy.
     """
-    native: Any = seqfast._C
     variant = VARIANTS.get(case.variant)
     call = GpuCall(
         device=index,
         stream=0,
         tf32=case.tf32,
-        strategy=0,
+        strategy=strategy,
         extras=bool(variant and variant.extras),
         on_host=host,
     )
@@ -183,11 +184,18 @@ def strategies(case: GpuCase, mode: str, index: int = 0, host: bool = False) -> 
     native_options = cell_of(case.cell, options, bool(variant and variant.layer_norm)).native
     if mode == "training":
         native_options = native_options._replace(seed=1)  # an address that nobody looks at
+    return call, sizes, native_options
+
+
+def strategies(case: GpuCase, mode: str, index: int = 0, host: bool = False) -> list[str]:
+    """How seqfast's kernels go on that device, or on the host executor's: forward, then backward.
+
+    Backward only in training.
+    """
+    native: Any = seqfast._C
+    call = native_call(case, mode, index, host)
     passes = (False, True) if mode == "training" else (False,)
-    return [
-        STRATEGIES[native.cuda_rnn_strategy(call, sizes, native_options, backward)]
-        for backward in passes
-    ]
+    return [STRATEGIES[native.cuda_rnn_strategy(*call, backward)] for backward in passes]
 
 
 def smi() -> dict[str, str]:

@@ -1,24 +1,27 @@
 #!/usr/bin/env bash
 # Builds, tests, sanitizes and measures seqfast on a machine with one GPU and no network, within nine minutes.
 #
-#   benchmarks/gpu_check.sh [--stages build,test,sanitize,bench,search,vectors] [--out DIR] [--seconds N]
+#   benchmarks/gpu_check.sh [--stages build,smoke,test,sanitize,bench,search,vectors] [--out DIR]
+#       [--seconds N] [--smoke REGEX] [--cases REGEX] [--watchdog] [--work DIR] [--every N]
 #
 # It needs nvcc, and a python3 (or $PYTHON) with torch, pytest, CMake, ninja, pybind11 and scikit-build-core.
 # A further stage, quality, runs only if it is named: it trains gensim's models too, and takes long on few cores.
-# The build goes into that Python, editable, with nothing fetched. Each stage leaves its results in DIR
-# (benchmarks/results/<gpu>) when it ends, and what it has when its time is over; none stops the next.
+# The build goes into that Python, editable, with nothing fetched. Each stage leaves its results in the
+# folder of --work (build/gpu_check/results) when it ends, and what it has when its time is over; none stops
+# the next. All of it is packed into DIR/results.tgz (DIR: build/gpu_check), every N seconds (20) and at the end.
+# --smoke and --cases choose cases of the stages smoke and bench; --watchdog builds kernels that say where
+# they hang. docs/develop/first_gpu_run.md has the calls of a first run.
 # Exit status: 0 all passed; 1 a stage failed, was cut or had no time; 2 wrong use; 3 no GPU.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
-readonly STAGES=(build test sanitize bench search vectors) # those of a run that names none
+readonly STAGES=(build smoke test sanitize bench search vectors) # those of a run that names none
 # Seconds kept for each stage while those before it run; what they leave goes to the next ones.
-declare -Ar SHARE=([build]=180 [test]=90 [sanitize]=60 [bench]=105 [search]=40 [vectors]=55 [quality]=400)
+declare -Ar SHARE=([build]=150 [smoke]=90 [test]=80 [sanitize]=60 [bench]=75 [search]=30 [vectors]=40 [quality]=400)
 # Seconds between a stage's interrupt and its end by force, and those kept for the last summary.
 readonly GRACE=10 RESERVE=10
-# Small cases of every kernel: under a sanitizer a launch takes hundreds of times as long.
-readonly SANITIZED=(tests/ops/test_cuda_rnn.py tests/ops/test_cuda_beam_search.py
-    -k "each_way or projection or float64 or dtypes")
+# Of a file in the package, so that one log does not take it all.
+readonly MOST_BYTES=4000000
 
 say() { printf '%s\n' "gpu_check: $*"; }
 refuse() {
@@ -28,16 +31,29 @@ refuse() {
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "benchmarks/gpu_check.sh"; }
 
 selected=("${STAGES[@]}")
-out=
+out=build/gpu_check
+work=build/gpu_check/results
 total=540
+every=20
+smoke=
+cases=
+watchdog=OFF
 while (($#)); do
     case $1 in
-        --stages | --out | --seconds)
+        --watchdog)
+            watchdog=ON
+            shift
+            ;;
+        --stages | --out | --work | --seconds | --every | --smoke | --cases)
             (($# > 1)) || refuse 2 "$1 wants a value"
             case $1 in
                 --stages) IFS=, read -ra selected <<<"$2" ;;
                 --out) out=$2 ;;
+                --work) work=$2 ;;
                 --seconds) total=$2 ;;
+                --every) every=$2 ;;
+                --smoke) smoke=$2 ;;
+                --cases) cases=$2 ;;
             esac
             shift 2
             ;;
@@ -49,6 +65,7 @@ while (($#)); do
     esac
 done
 [[ $total =~ ^[1-9][0-9]*$ ]] || refuse 2 "--seconds must be a whole number, got $total"
+[[ $every =~ ^[1-9][0-9]*$ ]] || refuse 2 "--every must be a whole number, got $every"
 for stage in ${selected[@]+"${selected[@]}"}; do
     [[ -n $stage && -n ${SHARE[$stage]-} ]] ||
         refuse 2 "--stages: got '$stage', wanted some of $(IFS=,; echo "${STAGES[*]}"),quality"
@@ -67,11 +84,39 @@ gpu=$(smi name)
 "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
     refuse 3 "no GPU for $python: its torch is missing or sees none ($gpu is there)"
 
-slug=$(tr '[:upper:]' '[:lower:]' <<<"$gpu" | sed -E 's/[^a-z0-9]+/-/g; s/^-|-$//g')
-out=${out:-benchmarks/results/$slug}
-mkdir -p "$out" || refuse 2 "--out: cannot make $out"
+mkdir -p "$out" "$work" || refuse 2 "--out, --work: cannot make $out and $work"
 out=$(cd "$out" && pwd) || refuse 2 "--out: cannot enter $out"
-rm -f "$out"/{environment,summary}.json "$out"/{build,test,sanitize,bench,search,vectors,quality}.log "$out"/test.xml
+work=$(cd "$work" && pwd) || refuse 2 "--work: cannot enter $work"
+rm -f "$work"/{environment,summary,smoke}.json "$work"/{build,smoke,test,sanitize,bench,search,vectors,quality}.log
+rm -f "$work"/test.{xml,jsonl} "$out"/results.tgz
+
+# The end of every file in one archive, which is whole at any moment: the run may be cut at any other.
+pack() {
+    local folder=$work/.packing file
+    rm -rf "$folder" && mkdir "$folder" || return
+    for file in "$work"/*; do
+        [[ -f $file ]] && tail -c "$MOST_BYTES" "$file" >"$folder/${file##*/}"
+    done
+    tar -C "$folder" -czf "$out/.results.tgz" . && mv -f "$out/.results.tgz" "$out/results.tgz"
+    rm -rf "$folder"
+}
+pack_again_and_again() {
+    trap 'exit' TERM
+    while true; do
+        sleep "$every" &
+        wait $! # unlike sleep itself it ends when it is told to
+        pack
+    done
+}
+finish() {
+    kill "$packer" 2>/dev/null
+    wait "$packer" 2>/dev/null
+    pack
+}
+pack_again_and_again &
+packer=$!
+trap finish EXIT
+trap 'exit 130' INT TERM
 
 left() { echo $((total - RESERVE - SECONDS)); }
 # within SECONDS COMMAND...: interrupted when they are nearly over, so that it writes what it has.
@@ -83,7 +128,7 @@ within() {
 }
 
 write_environment() {
-    "$python" - "$out/environment.json" <<'PYTHON'
+    "$python" - "$work/environment.json" <<'PYTHON'
 import datetime
 import json
 import os
@@ -144,6 +189,7 @@ stage_build() {
         --editable . \
         --config-settings=build-dir=build/gpu_check \
         --config-settings=cmake.define.SEQFAST_CUDA=ON \
+        --config-settings=cmake.define.SEQFAST_CUDA_WATCHDOG="$watchdog" \
         --config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES="$architecture" || return
     note=$("$python" -c '
 import pathlib, shutil, sys
@@ -153,52 +199,42 @@ if info["cuda"] != "on":
     sys.exit(f"built without CUDA: {info}")
 report = pathlib.Path(seqfast._C.__file__).with_name("register_report.txt")
 shutil.copy(report, sys.argv[1])
-print("architectures:", *info["cuda_architectures"])' "$out") || return
+print("architectures:", *info["cuda_architectures"])' "$work") || return
     within "$(($1 - SECONDS + started))" "$python" -m pytest -W default -p no:cacheprovider \
         tests/test_cuda_build.py -k "reported or registers or runtime"
 }
 
-stage_test() {
-    local workers=() status=0
-    # One GPU serves a few processes well; the references on the CPU are what takes time.
-    if "$python" -c 'import xdist' 2>/dev/null; then workers=(-n 4); fi
-    # Warnings of versions that no one has seen yet are shown, and fail nothing.
-    OMP_NUM_THREADS=4 within "$1" "$python" -m pytest -m cuda -W default -p no:cacheprovider \
-        ${workers[@]+"${workers[@]}"} --timeout=120 --junitxml="$out/test.xml" tests || status=$?
-    note=$("$python" - "$out/test.xml" <<'PYTHON'
-import collections
-import os
-import sys
-import xml.etree.ElementTree as ET
+# Each case in a process of its own: what hangs is named, and the rest goes on.
+stage_smoke() {
+    within "$1" "$python" -m benchmarks.gpu_smoke --out "$work/smoke.json" --cases "$smoke" \
+        --total "$(($1 > 4 * GRACE ? $1 - 4 * GRACE : GRACE))" || return
+}
 
-if not os.path.exists(sys.argv[1]):
-    print("no test ended")
-    sys.exit(1)
-outcomes = collections.Counter()
-for case in ET.parse(sys.argv[1]).iter("testcase"):
-    failed = case.find("failure") is not None or case.find("error") is not None
-    skipped = case.find("skipped") is not None
-    outcomes["failed" if failed else "skipped" if skipped else "passed"] += 1
-print(", ".join(f"{outcomes[name]} {name}" for name in ("passed", "failed", "skipped")))
-sys.exit(not outcomes["passed"] or bool(outcomes["failed"]))
-PYTHON
-    ) || ((status)) || status=1
+stage_test() {
+    local status=0
+    # It cuts itself a little before, with all that it has.
+    within "$1" "$python" -m benchmarks.gpu_tests --out "$work" \
+        --seconds "$(($1 > 4 * GRACE ? $1 - 3 * GRACE : GRACE))" || status=$?
+    note=$(tail -n 1 "$work/test.log")
     return "$status"
 }
 
 stage_sanitize() {
-    local each=$(($1 / 2)) tool status worst=0
+    local each=$(($1 / 3)) tool status worst=0 of
     if ! command -v compute-sanitizer >/dev/null; then
         note="compute-sanitizer is not there"
         return 1
     fi
-    for tool in memcheck racecheck; do
+    for tool in memcheck synccheck racecheck; do
         status=0
+        of=$smoke
+        # In a cluster no barrier stands between a store and its poll, which racecheck takes for a race.
+        [[ $tool == racecheck ]] && of="grid|stepwise"
         # Without torch's cache an array ends where its memory ends.
         PYTORCH_NO_CUDA_MEMORY_CACHING=1 within "$each" compute-sanitizer --tool "$tool" \
             --target-processes all --kernel-name kns=seqfast --error-exitcode 86 \
-            "$python" -m pytest -m cuda -W default -p no:cacheprovider -p no:xdist --timeout=0 -x \
-            "${SANITIZED[@]}" || status=$?
+            "$python" -m benchmarks.gpu_smoke --here --cases "$of" \
+            --total "$((each > 4 * GRACE ? each - 3 * GRACE : GRACE))" || status=$?
         ((status == 137)) && status=124
         case $status in
             0) note+="$tool clean; " ;;
@@ -217,7 +253,8 @@ stage_bench() {
     local before after
     before=$(smi clocks.sm)
     # It ends by itself, after the case that it is in.
-    within "$1" "$python" -m benchmarks.gpu --out "$out" --seconds "$(($1 > 4 * GRACE ? $1 - 3 * GRACE : GRACE))"
+    within "$1" "$python" -m benchmarks.gpu --out "$work" --cases "$cases" \
+        --seconds "$(($1 > 4 * GRACE ? $1 - 3 * GRACE : GRACE))"
     local status=$?
     after=$(smi clocks.sm)
     note="SM clock before $before, after $after"
@@ -226,14 +263,14 @@ stage_bench() {
 
 # Beam search; without transformers on this machine, against torch alone.
 stage_search() {
-    within "$1" "$python" -m benchmarks.gpu_beam_search --out "$out" \
+    within "$1" "$python" -m benchmarks.gpu_beam_search --out "$work" \
         --seconds "$(($1 > 4 * GRACE ? $1 - 3 * GRACE : GRACE))" || return
     "$python" -c 'import transformers' 2>/dev/null || note="without transformers"
 }
 
 # Word vectors; without gensim on this machine, our own rates alone.
 stage_vectors() {
-    within "$1" "$python" -m benchmarks.gpu_word2vec --out "$out" \
+    within "$1" "$python" -m benchmarks.gpu_word2vec --out "$work" \
         --seconds "$(($1 > 4 * GRACE ? $1 - 3 * GRACE : GRACE))" || return
     "$python" -c 'import gensim' 2>/dev/null || note="without gensim"
 }
@@ -241,13 +278,13 @@ stage_vectors() {
 # How good the vectors of the GPU are, beside gensim's on all cores; finished models stay for another run.
 stage_quality() {
     within "$1" "$python" -m benchmarks.word2vec_quality --device cuda --workers "$(nproc)" \
-        --sides gensim,seqfast,deterministic --results "$out" || return
-    find "$out" -mindepth 2 -name 'word2vec_quality-*.json' -exec mv {} "$out" ';'
+        --sides gensim,seqfast,deterministic --results "$work" || return
+    find "$work" -mindepth 2 -name 'word2vec_quality-*.json' -exec mv {} "$work" ';'
 }
 
 rows=()
 write_summary() {
-    "$python" - "$out/summary.json" "$SECONDS" ${rows[@]+"${rows[@]}"} <<'PYTHON'
+    "$python" - "$work/summary.json" "$SECONDS" ${rows[@]+"${rows[@]}"} <<'PYTHON'
 import json
 import sys
 
@@ -280,13 +317,13 @@ run_stage() {
         state="no time"
     else
         say "$stage, at most $limit s"
-        "stage_$stage" "$limit" >"$out/$stage.log" 2>&1 || status=$?
+        "stage_$stage" "$limit" >"$work/$stage.log" 2>&1 || status=$?
         case $status in
             0) state=passed ;;
             124 | 137) state=cut ;;
             *) state=failed ;;
         esac
-        tail -n 25 "$out/$stage.log"
+        tail -n 25 "$work/$stage.log"
     fi
     note=${note//[$'\t\n']/ }
     rows+=("$stage"$'\t'"$state"$'\t'"$((SECONDS - started))"$'\t'"$limit"$'\t'"$note")
@@ -300,6 +337,6 @@ write_environment || failed=1
 for stage in "${selected[@]}"; do
     run_stage "$stage" || failed=1
 done
-say "results are in $out"
+say "results are in $work, packed in $out/results.tgz"
 column -t -s $'\t' <<<"$(printf '%s\n' "${rows[@]}")" 2>/dev/null || printf '%s\n' "${rows[@]}"
 exit "$failed"

@@ -25,7 +25,7 @@ def test_headline_by_hand() -> None:
         "compute": 64 * 768 * 8 / 1270,
         "exchange": 1110 + 768 * 8 * 2 / 26,
         # The sums of 8 warps, 64 outputs of 8 rows, are written and read.
-        "epilogue": 380 + 2 * 8 * 64 * 8 * 4 / 128 + 10 * 16 * 8 / 16,
+        "epilogue": 290 + 2 * 8 * 64 * 8 * 4 / 128 + 10 * 16 * 8 / 16,
     }
     expected = {name: value / 1980 for name, value in clocks.items()} | {"memory": 0}
     packing = 2 * 2.1 + 2 * 4 * 768 * 768 * 2 / 4300e3
@@ -33,18 +33,18 @@ def test_headline_by_hand() -> None:
     expected["products"] = (2 * 16 * 1024 * 768 * 3072 / 700e6 + 2.1) / 1024
     prediction = cuda_model.predict(case, "forward")
     assert prediction.parts == pytest.approx(expected)
-    assert prediction.expected == pytest.approx(1.444, abs=1e-3)
+    assert prediction.expected == pytest.approx(1.398, abs=1e-3)
     assert prediction.most == "exchange"
     assert prediction.floor == pytest.approx(2 * 16 * 2 * 768 * 3072 / 700e6)
 
 
 def test_a_cluster_by_hand() -> None:
-    """Backward at H = 256: 8 blocks of 32 units, 8 rows in each of 8 clusters."""
+    """Backward at H = 256: 8 blocks of 32 units, 4 rows in each of 16 clusters."""
     case = Case("", 10, 64, 256, 256, dtype=torch.float16)
     where = cuda_model.plan(case, backward=True)
-    assert where == cuda_model.Plan("cluster", cuda_model.Block(32, 1, 1, 32), 8, 8, 1, 8)
+    assert where == cuda_model.Plan("cluster", cuda_model.Block(32, 1, 1, 32), 8, 16, 1, 16)
     step = cuda_model.persistent_step(case, where, True, True, cuda_model.constants())
-    sent = 4 * 32 * 8 * 2 * 8
+    sent = 4 * 32 * 4 * 2 * 8
     assert step["exchange"] == pytest.approx((230 + sent / 13) / 1980)
 
 
@@ -136,9 +136,8 @@ def test_ragged_rows_cost_less() -> None:
 )
 def test_the_model_goes_the_way_of_the_kernels() -> None:
     def clusters(blocks: int, shared_bytes: int) -> int:
-        """As many as the executor's device, which has no registers to run out of, would hold."""
-        each = min((cuda_model.SHARED_BYTES + 1024) // (shared_bytes + 1024), 8)
-        return each * cuda_model.MULTIPROCESSORS // blocks
+        """As many as the executor's device holds, which has no gaps between clusters."""
+        return cuda_model.MULTIPROCESSORS // blocks
 
     for job in ALL:
         kernels = gpu.strategies(job.case, job.mode, host=True)
