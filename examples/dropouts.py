@@ -97,7 +97,7 @@ def main(argv=None):
     axes.barh([k - 0.2 for k in places], [t for t, _ in found.values()], 0.4, label="training")
     axes.set_yticks(places, found)
     axes.set(xlabel="perplexity of a letter, the lower the better")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     save(figure, args, "dropouts")
     return found
 

@@ -47,13 +47,6 @@ def corpus(path):
     return found
 
 
-def euclidean(model, word, count):
-    """The nearest words by distance; long vectors, those of frequent words, are far from all."""
-    ids = model.key_to_index
-    away = np.linalg.norm(model.vectors - model.vectors[ids[word]], axis=1)
-    return [model.index_to_key[i] for i in away.argsort()[1 : count + 1]]
-
-
 def main(argv=None):
     args = arguments(
         __doc__, argv, data=(None, SOURCE), size=64, min_count=10, epochs=5, probe="file"
@@ -75,7 +68,8 @@ def main(argv=None):
         near = ", ".join(word for word, _ in models[name].most_similar(args.probe, topn=5))
         print(f"{name:21} {speeds[name]:11,.0f} words/s   near {args.probe!r}: {near}")
     model = models["negative sampling"]
-    print(f"near {args.probe!r} by Euclidean distance:", ", ".join(euclidean(model, args.probe, 5)))
+    near = ", ".join(word for word, _ in model.most_similar_euclidean(args.probe, topn=5))
+    print(f"near {args.probe!r} by Euclidean distance: {near}")
     for text in ANALOGIES:
         a, b, c, wanted = text.split()
         if all(word in model.key_to_index for word in (a, b, c)):
