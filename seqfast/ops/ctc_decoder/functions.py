@@ -154,11 +154,12 @@ class Search:
         self.operation = operation
         vocab = len(language.letter_starts) - 1
         self.batch = check_whole(operation, "batch", batch, 0)
+        blank = check_whole(operation, "blank", blank, 0, vocab - 1, "a token of the vocabulary")
+        language.check(operation, self.batch)
         beam_size = check_whole(operation, "beam_size", beam_size, 1, _MOST_PREFIXES // 8)
         n_best = check_whole(operation, "n_best", n_best, 1, beam_size, "the beam_size")
         self.vocab, self.language, self._model = vocab, language, model
         capacity = max(64 * beam_size, 1024)
-        self._memory = np.empty(0, np.uint8)
         self._progress = np.zeros(self.batch, np.int64)
         self._args = CtcDecodeArgs(
             input=CtcInput(0, self.batch, 0, vocab, 0, 0, 0, 0, blank),
@@ -190,7 +191,7 @@ class Search:
             memory=0,
             threads=thread_count(),
         )
-        self._args = self._with_memory(capacity)
+        self._args, self._memory = self._with_memory(capacity)
         self._call(_C.ctc_decode_begin, self._args)
         self._prefixes: Prefixes | None = None
         if model is not None:
@@ -258,22 +259,21 @@ class Search:
             self._grow()
 
     def _grow(self) -> None:
-        capacity, old = 2 * self._args.capacity, self._memory
+        capacity = 2 * self._args.capacity
         if capacity > _MOST_PREFIXES:
             raise ValueError(
                 f"{self.operation}: a row needs more than 2**31 prefixes; take a smaller beam_size"
             )
-        now = self._args
-        larger = self._with_memory(capacity)
+        larger, memory = self._with_memory(capacity)
         with Workspace(_C.ctc_decode_workspace_size(larger)) as workspace:
-            _C.ctc_decode_grow(now, capacity, larger.memory, workspace)
-        self._args = larger
-        del old
+            _C.ctc_decode_grow(self._args, capacity, larger.memory, workspace)
+        self._args, self._memory = larger, memory
 
-    def _with_memory(self, capacity: int) -> CtcDecodeArgs:
+    def _with_memory(self, capacity: int) -> tuple[CtcDecodeArgs, Array]:
+        """The arguments with that capacity, and the memory that they are for."""
         args = self._args._replace(capacity=capacity)
-        self._memory = np.empty(_C.ctc_decode_memory_size(args), np.uint8)
-        return args._replace(memory=_C.numpy_address(self._memory))
+        memory = np.empty(_C.ctc_decode_memory_size(args), np.uint8)
+        return args._replace(memory=_C.numpy_address(memory)), memory
 
     def _call(self, kernel: Callable[[CtcDecodeArgs, int], None], args: CtcDecodeArgs) -> None:
         with Workspace(_C.ctc_decode_workspace_size(args)) as workspace:

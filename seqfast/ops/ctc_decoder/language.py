@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from seqfast import _C
+from seqfast.ops.base.arrays import library_of
+from seqfast.ops.base.checks import check_array, check_whole
 from seqfast.ops.ctc_decoder.arguments import CtcLanguage, CtcNgram, CtcTree
 
 Array = np.ndarray[Any, Any]
@@ -106,6 +108,54 @@ class Language:
     hot_parts: Array | None = None  # [nodes] float64: what the part of a word is worth
     hot_words: Array | None = None  # [nodes] float64: and the whole word
 
+    def check(self, operation: str, batch: int) -> None:
+        """Types and sizes of the arrays, which kernels rely on; what the trees hold is trusted."""
+        starts = self.letter_starts
+        vocab = len(starts) - 1
+        _check(operation, "letter_starts", starts, np.int32, vocab + 1)
+        if starts[0] != 0 or (np.diff(starts) < 0).any():
+            raise ValueError(
+                f"{operation}: language.letter_starts must begin with 0 and not fall, got {starts}"
+            )
+        _check(operation, "letters", self.letters, np.int32, int(starts[-1]))
+        check_whole(operation, "language.boundary", self.boundary, -1, vocab - 1)
+        if self.begins is not None:
+            _check(operation, "begins", self.begins, np.uint8, vocab)
+        if self.words is not None:
+            nodes = _check_tree(operation, "words", self.words)
+            _check(operation, "word_of", self.word_of, np.int32, nodes)
+            _check(operation, "flags", self.flags, np.uint8, nodes)
+        if self.token_words is not None:
+            _check(operation, "token_words", self.token_words, np.int32, vocab)
+        if self.ngram is not None or self.token_words is not None:
+            self._check_ngram(operation)
+        if self.hotwords is not None or self.hot_roots is not None:
+            self._check_hotwords(operation, batch)
+
+    def _check_ngram(self, operation: str) -> None:
+        if self.ngram is None:
+            raise ValueError(f"{operation}: language.ngram must be given with token_words")
+        nodes = _check_tree(operation, "ngram.tree", self.ngram.tree)
+        _check(operation, "ngram.logprobs", self.ngram.logprobs, np.float64, nodes)
+        _check(operation, "ngram.backoffs", self.ngram.backoffs, np.float64, nodes)
+        _check(operation, "ngram.suffixes", self.ngram.suffixes, np.int64, nodes)
+        check_whole(operation, "language.start", self.start, 0, nodes - 1, "a node of the model")
+
+    def _check_hotwords(self, operation: str, batch: int) -> None:
+        if self.hotwords is None:
+            raise ValueError(f"{operation}: language.hotwords must be given with hot_roots")
+        nodes = _check_tree(operation, "hotwords", self.hotwords)
+        _check(operation, "hot_parts", self.hot_parts, np.float64, nodes)
+        _check(operation, "hot_words", self.hot_words, np.float64, nodes)
+        _check(operation, "hot_roots", self.hot_roots, np.int32, batch)
+        assert self.hot_roots is not None
+        low, high = self.hot_roots.min(initial=-1), self.hot_roots.max(initial=-1)
+        if low < -1 or high >= nodes:
+            raise ValueError(
+                f"{operation}: language.hot_roots must be nodes from 0 to {nodes - 1}, or -1, "
+                f"got {low if low < -1 else high}"
+            )
+
     def arguments(self) -> CtcLanguage:
         """Addresses: valid as long as this is."""
         ngram = self.ngram
@@ -142,6 +192,24 @@ class Language:
             best_part=_largest(self.hot_parts) if np.diff(self.letter_starts).max() > 1 else 0.0,
             best_word=_largest(self.hot_words),
         )
+
+
+def _check(operation: str, name: str, array: Any, dtype: Any, size: int) -> None:
+    numpy, name = library_of(np.empty(0), operation, name), f"language.{name}"
+    check_array(numpy, operation, name, array, array, (size,), np.dtype(dtype))
+    if not numpy.fits(array, array, np.dtype(dtype), (size,)):
+        raise ValueError(
+            f"{operation}: {name} must be contiguous, got strides {array.strides}: "
+            "pass np.ascontiguousarray of it"
+        )
+
+
+def _check_tree(operation: str, name: str, tree: Tree) -> int:
+    """How many nodes it has."""
+    nodes = len(tree.starts) - 1
+    _check(operation, f"{name}.starts", tree.starts, np.int32, nodes + 1)
+    _check(operation, f"{name}.labels", tree.labels, np.int32, max(nodes - 1, 0))
+    return nodes
 
 
 def _address(array: Array | None) -> int:
