@@ -178,6 +178,7 @@ class DropConnectLinear(torch.nn.Linear):
         dtype: of the parameters, default torch's.
 
     Raises:
+        TypeError: a `p` that is not a number.
         ValueError: `p` outside 0 to 1, another `on`.
 
     Example:
@@ -205,6 +206,17 @@ class DropConnectLinear(torch.nn.Linear):
         self.on = on
 
     def forward(self, input: Tensor) -> Tensor:
+        """Multiplies by the weights, some of which are dropped in training.
+
+        Args:
+            input: [..., in_features], in the dtype of the parameters.
+
+        Returns:
+            [..., out_features].
+
+        Raises:
+            TypeError: an input that is not a tensor.
+        """
         check_tensor("DropConnectLinear", "input", input)
         weight: Tensor = self.weight
         if self.training and self.p > 0:
