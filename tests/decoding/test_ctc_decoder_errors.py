@@ -130,8 +130,9 @@ def test_no_hotwords_are_none() -> None:
 
 def test_streams() -> None:
     decoder = CtcDecoder(VOCABULARY, lm=LM)
-    with refused(ValueError, "CtcDecoder.stream: batch must be at least 1, got 0"):
-        decoder.stream(0)
+    for nothing in (0, np.int64(0)):
+        with refused(ValueError, "CtcDecoder.stream: batch must be at least 1, got 0"):
+            decoder.stream(nothing)
     stream = decoder.stream(2)
     with refused(ValueError, "CtcDecoder.stream: log_probs must have the 2 rows"):
         stream.step(LOG_PROBS[:1])

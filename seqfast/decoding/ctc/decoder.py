@@ -13,7 +13,14 @@ from seqfast.decoding.ctc.spelling import Spelling
 from seqfast.decoding.ctc.transcripts import CtcTranscripts
 from seqfast.decoding.ctc.words import HotwordTrees, codes_of, hotword_rows, lm_words, word_tree
 from seqfast.decoding.ngram import END, NGram
-from seqfast.ops.base.checks import FINITE, NOT_NEGATIVE, check_choice, check_flag, check_number
+from seqfast.ops.base.checks import (
+    FINITE,
+    NOT_NEGATIVE,
+    check_choice,
+    check_flag,
+    check_number,
+    check_whole,
+)
 from seqfast.ops.ctc_decoder import Language, Model, Search
 from seqfast.ops.ctc_decoder.inputs import Chunk, chunk_of
 
@@ -168,8 +175,7 @@ class CtcDecoder:
             TypeError: a wrong type.
             ValueError: a batch below 1, or a hotword that the vocabulary cannot spell.
         """
-        if isinstance(batch, int) and batch < 1:
-            raise ValueError(f"{_OPERATION}.stream: batch must be at least 1, got {batch}")
+        check_whole(f"{_OPERATION}.stream", "batch", batch, 1)
         search = self._search(batch, hotwords)
         search.operation = f"{_OPERATION}.stream"
         return CtcStream(search, self._spelling)
@@ -363,8 +369,9 @@ class CtcStream:
         chunk: Chunk = self._search.chunk(log_probs, lengths)
         self._over = "an error in its language model"
         self._search.feed(chunk)
+        found = self._search.results(finish=False)
         self._over = ""
-        return CtcTranscripts(self._search.results(finish=False), self._spelling)
+        return CtcTranscripts(found, self._spelling)
 
     def finish(self) -> CtcTranscripts:
         """Ends all words and sentences.
