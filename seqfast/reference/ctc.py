@@ -168,7 +168,7 @@ def ctc_align(
     """
     batch, frames, vocab = log_probs.shape
     rows = _target_rows(targets, target_lengths, batch)
-    longest = np.asarray(targets).shape[1] if np.ndim(targets) == 2 else max(map(len, rows))
+    longest = np.shape(targets)[1] if np.ndim(targets) == 2 else max(map(len, rows), default=0)
     paths = np.full((batch, frames), -1)
     spans = np.full((batch, longest, 2), -1)
     token_scores, scores = np.zeros((batch, longest)), np.full(batch, -np.inf)

@@ -172,6 +172,8 @@ def test_empty(kernels: Backend) -> None:
         assert spans.shape == (batch, longest, 2)
         assert token_scores.shape == (batch, longest)
         assert scores.tolist() == [0] * batch
+    nothing = np.zeros(0, np.int64)
+    check(kernels, np.zeros((0, 5, 3)), nothing, None, nothing)
 
 
 def test_rows_that_cannot_be_aligned(kernels: Backend) -> None:
