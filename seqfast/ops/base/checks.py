@@ -34,6 +34,7 @@ ANY_NUMBER = Numbers("a number", lambda x: not math.isnan(x))
 FINITE = Numbers("a finite number", math.isfinite)
 POSITIVE = Numbers("a finite number above 0", lambda x: 0 < x < math.inf)
 NOT_NEGATIVE = Numbers("a finite number, at least 0", lambda x: 0 <= x < math.inf)
+DISTANCE = Numbers("a number, at least 0", lambda x: x >= 0)
 PROBABILITY = Numbers("a number from 0 to 1", lambda x: 0 <= x <= 1)
 
 
@@ -53,6 +54,13 @@ def check_number(
     if not wanted.hold(number):
         raise ValueError(message)
     return number
+
+
+def check_given(
+    operation: str, name: str, value: Any, default: float, wanted: Numbers = FINITE
+) -> float:
+    """`check_number`; the default for None."""
+    return default if value is None else check_number(operation, name, value, wanted)
 
 
 def check_whole(

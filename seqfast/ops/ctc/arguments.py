@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from seqfast.ops.base.arguments import Address
+from seqfast.ops.base.arrays import Array, ArrayLibrary
 
 MOST_LOG_PROB = 1e-3  # kCtcMost
 
@@ -21,6 +22,25 @@ class CtcInput(NamedTuple):
     log_probs: Address
     lengths: Address
     blank: int
+
+
+def input_of(xp: ArrayLibrary, log_probs: Array, lengths: Address, blank: int) -> CtcInput:
+    """Of checked log-probabilities [batch, frames, vocab]."""
+    batch, frames, vocab = log_probs.shape
+    row_stride, frame_stride, _ = xp.strides(log_probs)
+    dtype = xp.dtype_code(log_probs)
+    assert dtype is not None  # the caller has seen to it
+    return CtcInput(
+        dtype=dtype,
+        batch=batch,
+        frames=frames,
+        vocab=vocab,
+        row_stride=row_stride,
+        frame_stride=frame_stride,
+        log_probs=xp.address(log_probs),
+        lengths=lengths,
+        blank=blank,
+    )
 
 
 class CtcGreedyArgs(NamedTuple):

@@ -16,11 +16,11 @@ from seqfast.ops.base.arrays import Array, ArrayLibrary, Workspace, library_of, 
 from seqfast.ops.base.backend import checked_backend
 from seqfast.ops.base.checks import (
     ANY_NUMBER,
+    DISTANCE,
     FINITE,
-    Numbers,
     as_integers,
+    check_given,
     check_lengths,
-    check_number,
     check_place,
     check_whole,
 )
@@ -29,6 +29,7 @@ from seqfast.ops.ctc.arguments import (
     CtcBeamArgs,
     CtcGreedyArgs,
     CtcInput,
+    input_of,
 )
 from seqfast.ops.ctc.refusals import no_log_probs
 
@@ -38,7 +39,6 @@ Lengths = Any  # integers: an array of either library, a list or a tuple
 _MOST_PLACES = 2**31 - 2  # numbers of prefixes are 32 bits wide
 # Bytes of an alignment's states: of all of them, where that is all; of those kept now and then.
 _WHOLE, _KEPT = 1 << 20, 32 << 20
-_THRESHOLDS = Numbers("a number, at least 0", lambda x: x >= 0)
 
 
 def ctc_greedy(log_probs: Array, lengths: Lengths | None = None, *, blank: int = 0) -> Result:
@@ -154,9 +154,9 @@ def ctc_beam_search(
             f"{operation}: frames times beam_size, and vocab, must be below 2**31 - 1, "
             f"got {frames} * {beam_size} and {vocab}"
         )
-    lowest = _given(operation, "min_log_prob", min_log_prob, -math.inf, ANY_NUMBER)
-    threshold = _given(operation, "beam_threshold", beam_threshold, math.inf, _THRESHOLDS)
-    lm_weight = _given(operation, "lm_weight", lm_weight, 1.0, FINITE)
+    lowest = check_given(operation, "min_log_prob", min_log_prob, -math.inf, ANY_NUMBER)
+    threshold = check_given(operation, "beam_threshold", beam_threshold, math.inf, DISTANCE)
+    lm_weight = check_given(operation, "lm_weight", lm_weight, 1.0, FINITE)
     if lm is not None and not callable(lm):
         raise TypeError(f"{operation}: lm must be callable, got {type(lm).__name__}")
     model = None
@@ -522,22 +522,5 @@ def _refusal(
 
 
 def _input(xp: ArrayLibrary, log_probs: Array, lengths: Array | None, blank: int) -> CtcInput:
-    batch, frames, vocab = log_probs.shape
-    row_stride, frame_stride, _ = xp.strides(log_probs)
-    dtype = xp.dtype_code(log_probs)
-    assert dtype is not None  # _check has seen to it
-    return CtcInput(
-        dtype=dtype,
-        batch=batch,
-        frames=frames,
-        vocab=vocab,
-        row_stride=row_stride,
-        frame_stride=frame_stride,
-        log_probs=xp.address(log_probs),
-        lengths=0 if lengths is None else xp.address(lengths),
-        blank=operator.index(blank),
-    )
-
-
-def _given(operation: str, name: str, value: Any, default: float, wanted: Numbers) -> float:
-    return default if value is None else check_number(operation, name, value, wanted)
+    address = 0 if lengths is None else xp.address(lengths)
+    return input_of(xp, log_probs, address, operator.index(blank))

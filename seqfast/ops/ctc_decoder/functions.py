@@ -10,7 +10,7 @@ import numpy as np
 
 from seqfast import _C
 from seqfast.ops.base.arrays import Workspace, thread_count
-from seqfast.ops.base.checks import ANY_NUMBER, Numbers, check_number, check_whole
+from seqfast.ops.base.checks import ANY_NUMBER, DISTANCE, check_given, check_whole
 from seqfast.ops.ctc.arguments import CtcInput
 from seqfast.ops.ctc_decoder.arguments import CtcDecodeArgs
 from seqfast.ops.ctc_decoder.inputs import Chunk, chunk_of
@@ -20,7 +20,6 @@ from seqfast.ops.ctc_decoder.prefixes import Prefixes
 __all__ = ["Language", "Model", "Ngram", "Search", "Transcripts", "Tree", "ctc_decode"]
 
 _MOST_PREFIXES = 2**31 - 2  # their numbers are 32 bits wide
-_THRESHOLDS = Numbers("a number, at least 0", lambda x: x >= 0)
 
 
 class Transcripts(NamedTuple):
@@ -167,9 +166,11 @@ class Search:
             beam_size=beam_size,
             n_best=n_best,
             top_n=vocab if top_n is None else min(check_whole(operation, "top_n", top_n, 1), vocab),
-            min_log_prob=_given(operation, "min_log_prob", min_log_prob, -math.inf, ANY_NUMBER),
-            beam_threshold=_given(
-                operation, "beam_threshold", beam_threshold, math.inf, _THRESHOLDS
+            min_log_prob=check_given(
+                operation, "min_log_prob", min_log_prob, -math.inf, ANY_NUMBER
+            ),
+            beam_threshold=check_given(
+                operation, "beam_threshold", beam_threshold, math.inf, DISTANCE
             ),
             capacity=capacity,
             frame_end=0,
@@ -278,7 +279,3 @@ class Search:
     def _call(self, kernel: Callable[[CtcDecodeArgs, int], None], args: CtcDecodeArgs) -> None:
         with Workspace(_C.ctc_decode_workspace_size(args)) as workspace:
             kernel(args, workspace)
-
-
-def _given(operation: str, name: str, value: Any, default: float, wanted: Numbers) -> float:
-    return default if value is None else check_number(operation, name, value, wanted)

@@ -10,7 +10,7 @@ import numpy as np
 from seqfast import _C
 from seqfast.ops.base.arrays import ArrayLibrary, library_of
 from seqfast.ops.base.checks import as_integers, check_lengths
-from seqfast.ops.ctc.arguments import MOST_LOG_PROB, CtcInput
+from seqfast.ops.ctc.arguments import MOST_LOG_PROB, CtcInput, input_of
 from seqfast.ops.ctc.refusals import no_log_probs
 
 
@@ -31,21 +31,7 @@ class Chunk:
         return int(self.log_probs.shape[1])
 
     def input(self, blank: int) -> CtcInput:
-        row_stride, frame_stride, _ = self.xp.strides(self.log_probs)
-        dtype = self.xp.dtype_code(self.log_probs)
-        assert dtype is not None  # chunk_of has seen to it
-        batch, frames, vocab = self.log_probs.shape
-        return CtcInput(
-            dtype=dtype,
-            batch=batch,
-            frames=frames,
-            vocab=vocab,
-            row_stride=row_stride,
-            frame_stride=frame_stride,
-            log_probs=self.xp.address(self.log_probs),
-            lengths=_C.numpy_address(self.lengths),
-            blank=blank,
-        )
+        return input_of(self.xp, self.log_probs, _C.numpy_address(self.lengths), blank)
 
 
 def chunk_of(operation: str, log_probs: Any, lengths: Any, batch: int | None, vocab: int) -> Chunk:
