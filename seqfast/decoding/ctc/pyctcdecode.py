@@ -157,7 +157,10 @@ class LanguageModel:
         """Sets alpha, beta, unk_score_offset and score_boundary; None leaves one as it is."""
         for name, value in params.items():
             if name not in ("alpha", "beta", "unk_score_offset", "score_boundary"):
-                raise ValueError(f"reset_params: there is no parameter {name!r}")
+                raise ValueError(
+                    f"reset_params: there is no parameter {name!r}, only alpha, beta, "
+                    "unk_score_offset and score_boundary"
+                )
             if value is not None:
                 setattr(self, name, value)
 

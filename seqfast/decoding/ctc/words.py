@@ -96,9 +96,6 @@ def word_tree(
     return tree, word_of, flags | parts
 
 
-Hotwords = Mapping[str, float] | Iterable[str]
-
-
 class HotwordTrees:
     """The hotwords of all rows in one tree; rows with the same words share a root."""
 
