@@ -20,6 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import seqfast
 from seqfast import _C
+from seqfast.ops.rnn import native_call
+from seqfast.ops.rnn.options import PLAIN
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"),
@@ -140,6 +142,33 @@ def test_results_have_memory_of_torchs(kind: str, dtype: torch.dtype) -> None:
         other = torch.zeros(3)
         torch.utils.swap_tensors(result, other)
         assert torch.equal(other.share_memory_(), values)
+
+
+@pytest.fixture
+def without_torchs_allocator(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As with a torch that has one of the names no longer."""
+    gone = "_Z16THPVariable_WrapOfAnotherVersion"
+    monkeypatch.setattr(native_call, "_ALLOCATION", (*native_call._ALLOCATION[:3], gone))
+    native_call._torch_allocator.cache_clear()
+    yield
+    native_call._torch_allocator.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("without_torchs_allocator")
+def test_without_torchs_allocator_dlpack_makes_the_results(kind: str, dtype: torch.dtype) -> None:
+    cell = getattr(seqfast.nn, f"{kind}Cell")(INPUT, HIDDEN, dtype=dtype)
+    input = torch.randn(3, INPUT, dtype=dtype)
+    assert native_call._torch_allocator() is None
+    native = native_call.native_call(kind.lower(), PLAIN, *cell._plain_attributes())
+    assert native is not None
+    with torch.no_grad():
+        found, wanted = native.cell(cell, input, None), by_native(cell, input)
+    for one, other in zip(tensors(found), tensors(wanted), strict=True):
+        assert torch.equal(one, other)
+        assert one.dtype == dtype
+        assert not one.untyped_storage().resizable()
 
 
 def test_results_are_freed() -> None:
