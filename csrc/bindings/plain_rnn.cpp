@@ -238,8 +238,11 @@ bool PlainRnn::look_at_weights(PyObject* parameters, PyObject* const (&names)[4]
 py::object PlainRnn::make(dlpack::DataType dtype, const int64_t* shape, int dimensions,
                           void*& data) const {
     DType kind{};
-    if (allocator_ && dtype_of(dtype, kind))
-        return py::reinterpret_steal<py::object>(allocator_->make(kind, shape, dimensions, data));
+    if (allocator_ && dtype_of(dtype, kind)) {
+        PyObject* const result = allocator_->make(kind, shape, dimensions, data);
+        if (!result && PyErr_Occurred()) throw py::error_already_set();
+        return py::reinterpret_steal<py::object>(result);
+    }
     dlpack::Tensor prototype{};
     prototype.device = {dlpack::kCpu, 0};
     prototype.dtype = dtype;

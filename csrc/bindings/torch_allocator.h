@@ -20,7 +20,7 @@ struct TorchAllocator {
     PyObject* (*to_object)(const void* tensor);  // a new reference
     int32_t dtypes[4];                           // torch's code of each DType
 
-    // nullptr, without an error of Python, where there is no memory.
+    // nullptr where there is no memory; an error of Python only where to_object has left one.
     PyObject* make(DType dtype, const int64_t* shape, int dimensions, void*& data) const {
         int64_t strides[3], stride = 1;
         for (int d = dimensions - 1; d >= 0; --d) {
