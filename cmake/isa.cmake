@@ -6,6 +6,7 @@ set(seqfast_isa_sources
   csrc/cpu/word2vec/word2vec.cpp
   csrc/cpu/beam_search/beam_search.cpp
   csrc/cpu/base/gemm.cpp
+  csrc/cpu/base/int8.cpp
   csrc/cpu/decoder/decoder.cpp
   csrc/cpu/ctc/ctc.cpp
   csrc/cpu/ctc/align.cpp
@@ -65,7 +66,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   seqfast_add_isa(avx2 -mavx2 -mfma -mf16c)
   seqfast_add_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
     -mprefer-vector-width=512)
-  seqfast_add_isa(avx512bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mfma -mf16c
+  seqfast_add_isa(avx512bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx512vnni -mfma -mf16c
     -mprefer-vector-width=512)
 endif()
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from seqfast import decoding, embeddings, nn, onnx, ops, reference
     from seqfast.decoding import BeamSearch
     from seqfast.embeddings import GloVe, Word2Vec
-    from seqfast.nn import accelerate, restore
+    from seqfast.nn import accelerate, quantize, restore
 
 __all__ = [
     "BeamSearch",
@@ -25,6 +25,7 @@ __all__ = [
     "nn",
     "onnx",
     "ops",
+    "quantize",
     "reference",
     "restore",
 ]
@@ -57,7 +58,7 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         if name in ("decoding", "embeddings", "nn", "onnx", "ops", "reference"):
             return importlib.import_module(f"seqfast.{name}")
-        if name in ("accelerate", "restore"):
+        if name in ("accelerate", "quantize", "restore"):
             return getattr(importlib.import_module("seqfast.nn"), name)
         if name == "BeamSearch":
             return importlib.import_module("seqfast.decoding").BeamSearch

@@ -144,8 +144,11 @@ PlainRnn::PlainRnn(const py::capsule& api, const py::object& allocator, const py
 bool PlainRnn::has_cell_state() const { return traits_of(options_.cell).has_cell_state; }
 int PlainRnn::gates() const { return traits_of(options_.cell).gates; }
 
-bool PlainRnn::is_quiet() const {
-    for (const auto& [function, wanted] : quiet_) {
+bool PlainRnn::is_quiet(bool grad) const {
+    for (size_t k = 0; k < quiet_.size(); ++k) {
+        const auto& [function, otherwise] = quiet_[k];
+        // The first question is whether gradients are wanted.
+        const py::handle wanted = k == 0 && grad ? py::handle(Py_True) : py::handle(otherwise);
         PyObject* found = PyObject_CallNoArgs(function.ptr());
         if (!found) throw py::error_already_set();
         Py_DECREF(found);  // True, None and small numbers outlive it
@@ -198,19 +201,23 @@ bool PlainRnn::look(PyObject* tensor, Seen& to, dlpack::DataType& dtype) const {
     return true;
 }
 
-bool PlainRnn::look_at_states(PyObject* hx, Seen (&to)[2], dlpack::DataType& dtype) const {
+bool PlainRnn::look_at_states(PyObject* hx, bool contiguous, Seen (&to)[2],
+                              dlpack::DataType& dtype) const {
+    const auto fits = [&](PyObject* state, Seen& seen) {
+        return look(state, seen, dtype) && (!contiguous || is_contiguous(seen));
+    };
     to[0] = to[1] = Seen{};
     if (hx == Py_None) return true;
-    if (!has_cell_state()) return look(hx, to[0], dtype) && is_contiguous(to[0]);
+    if (!has_cell_state()) return fits(hx, to[0]);
     if (!PyTuple_CheckExact(hx) || PyTuple_GET_SIZE(hx) != 2) return false;
     for (int k = 0; k < 2; ++k) {
-        if (!look(PyTuple_GET_ITEM(hx, k), to[k], dtype) || !is_contiguous(to[k])) return false;
+        if (!fits(PyTuple_GET_ITEM(hx, k), to[k])) return false;
     }
     return true;
 }
 
-bool PlainRnn::look_at_weights(PyObject* parameters, PyObject* const (&names)[4], RnnWeights& to,
-                               int64_t input_size, int64_t& hidden_size,
+bool PlainRnn::look_at_weights(PyObject* parameters, PyObject* const (&names)[4], bool contiguous,
+                               RnnWeights& to, int64_t input_size, int64_t& hidden_size,
                                dlpack::DataType& dtype) const {
     const void* data[4] = {};
     for (int k = 0; k < 4; ++k) {
@@ -219,7 +226,7 @@ bool PlainRnn::look_at_weights(PyObject* parameters, PyObject* const (&names)[4]
         if (!weight) return false;
         if (weight == Py_None && k >= 2) continue;
         Seen seen;
-        if (!look(weight, seen, dtype) || !is_contiguous(seen)) return false;
+        if (!look(weight, seen, dtype) || (contiguous && !is_contiguous(seen))) return false;
         if (seen.dimensions != (k < 2 ? 2 : 1) || seen.shape[0] % gates()) return false;
         const int64_t units = seen.shape[0] / gates();
         if (hidden_size && units != hidden_size) return false;
@@ -275,35 +282,67 @@ bool PlainRnn::run(RnnForwardArgs& args) const {
     return true;
 }
 
+bool PlainRnn::look_at_step(PyObject* parameters, PyObject* input, PyObject* hx, bool contiguous,
+                            Step& to) const {
+    Seen& x = to.input;
+    if (!look(input, x, to.dtype) || (x.dimensions != 1 && x.dimensions != 2) ||
+        !look_at_states(hx, contiguous, to.states, to.dtype) ||
+        !look_at_weights(parameters, names().weights, contiguous, to.weights, to.input_size(),
+                         to.hidden_size, to.dtype))
+        return false;
+    for (const Seen& state : to.states) {
+        if (!state.data) continue;
+        if (state.dimensions != x.dimensions) return false;
+        if (state.shape[x.dimensions - 1] != to.hidden_size) return false;
+        if (to.batched() && state.shape[0] != to.batch()) return false;
+    }
+    return true;
+}
+
+py::object PlainRnn::weights_to_train(const py::handle& module, const py::handle& input,
+                                      const py::handle& hx) const {
+    PyObject** place = _PyObject_GetDictPtr(module.ptr());
+    if (!allowed || !place || !*place || !is_quiet(true) || !is_plain_module(module.ptr(), *place))
+        return py::none();
+    PyObject* parameters = PyDict_GetItemWithError(*place, names().parameters);
+    Step step;
+    if (!parameters || !PyDict_CheckExact(parameters) ||
+        !look_at_step(parameters, input.ptr(), hx.ptr(), false, step) || !step.batched())
+        return py::none();
+    // In 16 bits torch rounds every number between the gates, and the kernels do not.
+    DType dtype;
+    if (!dtype_of(step.dtype, dtype) || step.dtype.bits < 32) return py::none();
+    py::tuple weights(4);
+    for (int k = 0; k < 4; ++k) {
+        PyObject* weight = PyDict_GetItemWithError(parameters, names().weights[k]);
+        weights[static_cast<size_t>(k)] = py::reinterpret_borrow<py::object>(weight);
+    }
+    return weights;
+}
+
 py::object PlainRnn::cell(const py::handle& module, const py::handle& input,
                           const py::handle& hx) const {
     PyObject** place = _PyObject_GetDictPtr(module.ptr());
-    if (!allowed || !place || !*place || !is_quiet() || !is_plain_module(module.ptr(), *place))
+    if (!allowed || !place || !*place || !is_quiet(false) || !is_plain_module(module.ptr(), *place))
         return py::none();
     PyObject* parameters = PyDict_GetItemWithError(*place, names().parameters);
-    if (!parameters || !PyDict_CheckExact(parameters)) return py::none();
-    dlpack::DataType dtype{};
-    Seen x, states[2];
-    if (!look(input.ptr(), x, dtype) || (x.dimensions != 1 && x.dimensions != 2) ||
-        !look_at_states(hx.ptr(), states, dtype))
+    Step given;
+    if (!parameters || !PyDict_CheckExact(parameters) ||
+        !look_at_step(parameters, input.ptr(), hx.ptr(), true, given))
         return py::none();
-    const bool batched = x.dimensions == 2;
+    const Seen& x = given.input;
+    const Seen(&states)[2] = given.states;
+    const dlpack::DataType dtype = given.dtype;
+    const bool batched = given.batched();
     RnnForwardArgs args{};
     RnnSizes& sizes = args.sizes;
     sizes.steps = sizes.directions = 1;
-    sizes.batch = batched ? x.shape[0] : 1;
-    sizes.input_size = x.shape[x.dimensions - 1];
+    sizes.batch = given.batch();
+    sizes.input_size = given.input_size();
+    sizes.hidden_size = given.hidden_size;
+    args.weights[0] = given.weights;
     if (sizes.input_size > 1 && x.strides[x.dimensions - 1] != 1) return py::none();
-    if (!look_at_weights(parameters, names().weights, args.weights[0], sizes.input_size,
-                         sizes.hidden_size, dtype))
-        return py::none();
     if (!dtype_of(dtype, sizes.dtype)) return py::none();
-    for (const Seen& state : states) {
-        if (!state.data) continue;
-        if (state.dimensions != x.dimensions) return py::none();
-        if (state.shape[x.dimensions - 1] != sizes.hidden_size) return py::none();
-        if (batched && state.shape[0] != sizes.batch) return py::none();
-    }
     const int64_t row = batched && sizes.batch > 1 ? x.strides[0] : sizes.input_size;
     if (row <= 0) return py::none();
     args.options = options_;
@@ -331,7 +370,7 @@ py::object PlainRnn::cell(const py::handle& module, const py::handle& input,
 py::object PlainRnn::layer(const py::handle& module, const py::handle& input,
                            const py::handle& hx) const {
     PyObject** place = _PyObject_GetDictPtr(module.ptr());
-    if (!allowed || !place || !*place || !is_quiet() || !is_plain_module(module.ptr(), *place))
+    if (!allowed || !place || !*place || !is_quiet(false) || !is_plain_module(module.ptr(), *place))
         return py::none();
     PyObject* attributes = *place;
     const Names& name = names();
@@ -345,7 +384,7 @@ py::object PlainRnn::layer(const py::handle& module, const py::handle& input,
     dlpack::DataType dtype{};
     Seen x, states[2];
     if (!look(input.ptr(), x, dtype) || x.dimensions != 3 ||
-        !look_at_states(hx.ptr(), states, dtype))
+        !look_at_states(hx.ptr(), true, states, dtype))
         return py::none();
     const int time = batch_first ? 1 : 0;
     RnnForwardArgs args{};
@@ -374,8 +413,8 @@ py::object PlainRnn::layer(const py::handle& module, const py::handle& input,
         for (Py_ssize_t k = 0; k < count; ++k) of[k] = PyList_GET_ITEM(list, k);
         const int64_t width =
             r < sizes.directions ? sizes.input_size : sizes.directions * hidden_size;
-        if (!look_at_weights(parameters, of, weights[static_cast<size_t>(r)], width, hidden_size,
-                             dtype))
+        if (!look_at_weights(parameters, of, true, weights[static_cast<size_t>(r)], width,
+                             hidden_size, dtype))
             return py::none();
     }
     // A tuple of sizes has states of another form.
@@ -437,6 +476,7 @@ void register_plain_rnn(py::module_& module) {
                       const py::object&, const py::tuple&, const py::tuple&, const py::handle&,
                       const py::dict&, const py::dict&>())
         .def("cell", &PlainRnn::cell)
+        .def("weights_to_train", &PlainRnn::weights_to_train)
         .def("layer", &PlainRnn::layer);
     module.def("allow_plain_calls", [](bool allow) { allowed = allow; });
 }

@@ -32,6 +32,9 @@ class PlainRnn {
     // The states after one step, `hx` as the module takes it.
     pybind11::object cell(const pybind11::handle& module, const pybind11::handle& input,
                           const pybind11::handle& hx) const;
+    // The weights of a module whose step is plain but for its gradients; None otherwise.
+    pybind11::object weights_to_train(const pybind11::handle& module, const pybind11::handle& input,
+                                      const pybind11::handle& hx) const;
     // (output, states) of a stack of layers.
     pybind11::object layer(const pybind11::handle& module, const pybind11::handle& input,
                            const pybind11::handle& hx) const;
@@ -43,12 +46,29 @@ class PlainRnn {
         int64_t shape[3], strides[3];
     };
 
-    bool is_quiet() const;
+    // What a step of a cell is given, and its first numbers; `hx` may be None.
+    struct Step {
+        dlpack::DataType dtype{};
+        Seen input, states[2];
+        RnnWeights weights;
+        int64_t hidden_size = 0;
+        bool batched() const { return input.dimensions == 2; }
+        int64_t batch() const { return batched() ? input.shape[0] : 1; }
+        int64_t input_size() const { return input.shape[input.dimensions - 1]; }
+    };
+
+    // `grad`: whether gradients are wanted.
+    bool is_quiet(bool grad) const;
+    bool look_at_step(PyObject* parameters, PyObject* input, PyObject* hx, bool contiguous,
+                      Step& to) const;
     bool is_plain_module(PyObject* module, PyObject* attributes) const;
     bool look(PyObject* tensor, Seen& to, dlpack::DataType& dtype) const;
-    bool look_at_states(PyObject* hx, Seen (&to)[2], dlpack::DataType& dtype) const;
-    bool look_at_weights(PyObject* parameters, PyObject* const (&names)[4], RnnWeights& to,
-                         int64_t input_size, int64_t& hidden_size, dlpack::DataType& dtype) const;
+    // `contiguous`: whether they must be.
+    bool look_at_states(PyObject* hx, bool contiguous, Seen (&to)[2],
+                        dlpack::DataType& dtype) const;
+    bool look_at_weights(PyObject* parameters, PyObject* const (&names)[4], bool contiguous,
+                         RnnWeights& to, int64_t input_size, int64_t& hidden_size,
+                         dlpack::DataType& dtype) const;
     // Empty where there is no memory: Python then says so as torch does.
     pybind11::object make(dlpack::DataType dtype, const int64_t* shape, int dimensions,
                           void*& data) const;

@@ -29,6 +29,25 @@ size_t backward(const py::handle& from, Address workspace, size_t workspace_size
     return 0;
 }
 
+// Returns 0; where there is too little room, the bytes it takes.
+size_t pack(const py::handle& from, Address packed, size_t size) {
+    const auto args = read<RnnPackArgs>(from, packed, size);
+    const size_t needed = cpu::rnn_packed_size(args);
+    if (needed > size) return needed;
+    py::gil_scoped_release release;
+    cpu::rnn_pack(args);
+    return 0;
+}
+
+size_t state_size(const py::handle& from) {
+    return cpu::rnn_state_size(read<RnnForwardArgs>(from));
+}
+
+void reset_state(const py::handle& from, Address rows, int64_t count) {
+    const auto args = read<RnnForwardArgs>(from);
+    cpu::rnn_reset_state(args, reinterpret_cast<const int64_t*>(rows), count);
+}
+
 size_t cuda_workspace_size(const py::handle& call, const py::handle& sizes,
                            const py::handle& options, bool is_backward) {
     const auto where = read<GpuCall>(call);
@@ -97,6 +116,9 @@ void register_rnn(py::module_& module) {
     module.def("cell_traits", &cell_traits);
     module.def("rnn_forward", &forward);
     module.def("rnn_backward", &backward);
+    module.def("rnn_pack", &pack);
+    module.def("rnn_state_size", &state_size);
+    module.def("rnn_reset_state", &reset_state);
     module.def("cuda_rnn_workspace_size", &cuda_workspace_size);
     module.def("cuda_rnn_strategy", &cuda_strategy);
     module.def("cuda_rnn_groups", &cuda_groups);

@@ -39,8 +39,10 @@
     X(RnnBackwardArgs)           \
     X(RnnForwardArgs)            \
     X(RnnOptions)                \
+    X(RnnPackArgs)               \
     X(RnnRecurrenceBackwardArgs) \
     X(RnnRecurrenceForwardArgs)  \
+    X(RnnScales)                 \
     X(RnnSizes)                  \
     X(RnnWeightGradients)        \
     X(RnnWeights)                \

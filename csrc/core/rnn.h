@@ -175,6 +175,40 @@ enum Statistic : int {
     statistics_count = 4,
 };
 
+// How the weights of a pass forward come: in the user's arrays, packed in each call; or as rnn_pack
+// left them, as they are or in 8 bits.
+enum class RnnPacking : int { none = 0, kept = 1, int8 = 2 };
+
+// Of the rows of weights in 8 bits, float32 [gates * hidden_size] each.
+struct RnnScales {
+    const float* weight_ih;
+    const float* weight_hh;
+};
+template <class F>
+void visit(RnnScales& scales, F&& f) {
+    f("weight_ih", scales.weight_ih);
+    f("weight_hh", scales.weight_hh);
+}
+
+// Weights packed once for many passes forward, into the workspace.
+struct RnnPackArgs {
+    RnnSizes sizes;  // batch and steps are of no account
+    RnnOptions options;
+    RnnWeights weights[2];  // with int8 both weight_ih and weight_hh are int8
+    RnnPacking packing;
+    RnnScales scales[2];  // int8 only
+    void* workspace;
+    size_t workspace_size;
+};
+template <class F>
+void visit(RnnPackArgs& args, F&& f) {
+    f("sizes", args.sizes);
+    f("options", args.options);
+    f("weights", args.weights);
+    f("packing", args.packing);
+    f("scales", args.scales);
+}
+
 // Accumulating type: float64 for float64, else float32. All other arrays hold sizes.dtype.
 // Rows past their length are left untouched in output, cells, gates, statistics and grad_input.
 struct RnnForwardArgs {
@@ -195,6 +229,11 @@ struct RnnForwardArgs {
                   // the normalised product's gates * hidden_size follow a direction's saved
     void* statistics;  // accumulating type [steps, batch, directions * 4], with gates and
                        // layer_norm only
+    RnnPacking packing;
+    const void* packed;  // as rnn_pack left it, for the same layer; nullptr with `none`
+    bool keeps_state;    // whether the states stay in `state`, in all their digits
+    bool resumes;        // whether they go on from there, not from hidden and cell
+    void* state;         // rnn_state_size bytes, or nullptr
     void* workspace;
     size_t workspace_size;
 };
@@ -214,6 +253,11 @@ void visit(RnnForwardArgs& args, F&& f) {
     f("cells", args.cells);
     f("gates", args.gates);
     f("statistics", args.statistics);
+    f("packing", args.packing);
+    f("packed", args.packed);
+    f("keeps_state", args.keeps_state);
+    f("resumes", args.resumes);
+    f("state", args.state);
 }
 
 struct RnnBackwardArgs {

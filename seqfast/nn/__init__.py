@@ -12,12 +12,22 @@ except ModuleNotFoundError as error:
 
 from seqfast.nn._accelerate import Report, accelerate, restore
 from seqfast.nn._dynamo import let_compile_trace_layers
+from seqfast.nn._stream import Stream
 from seqfast.nn._torch_tools import teach_torchs_tools
 from seqfast.nn.attention import Attention
 from seqfast.nn.attention_decoder import AttentionDecoder
 from seqfast.nn.crf import CRF
 from seqfast.nn.gru import GRU, GRUCell
 from seqfast.nn.lstm import LSTM, LSTMCell
+from seqfast.nn.quantized import (
+    QuantizedGRU,
+    QuantizedGRUCell,
+    QuantizedLSTM,
+    QuantizedLSTMCell,
+    QuantizedRNN,
+    QuantizedRNNCell,
+    quantize,
+)
 from seqfast.nn.regularisers import (
     DropConnectLinear,
     EmbeddingDropout,
@@ -39,10 +49,18 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "LockedDropout",
+    "QuantizedGRU",
+    "QuantizedGRUCell",
+    "QuantizedLSTM",
+    "QuantizedLSTMCell",
+    "QuantizedRNN",
+    "QuantizedRNNCell",
     "RNNCell",
     "Report",
+    "Stream",
     "accelerate",
     "activation_regularization",
+    "quantize",
     "restore",
 ]
 

@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
 from seqfast.nn._random import MASKS
+from seqfast.nn._stream import Stream
 from seqfast.ops.base.checks import PROBABILITY, check_choice, check_flag, check_number
+from seqfast.ops.rnn import torch as torch_rnn
 from seqfast.ops.rnn.arguments import RnnWeights
 from seqfast.ops.rnn.native_call import NativeCall, native_call
 from seqfast.ops.rnn.options import PLAIN, Options
@@ -261,6 +263,58 @@ class Recurrent(Module, metaclass=StandIn):
     def _options(self) -> RecurrentOptions:
         """As they are now: each may have been set anew."""
         return self._Options(**{name: getattr(self, name) for name in self._option_names})
+
+    def _kernel(
+        self,
+        input: Tensor,
+        hidden: Tensor | None,
+        cell: Tensor | None,
+        rows: Sequence[RnnWeights],
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        seed: Tensor | None,
+        layer: int,
+        save: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """`output, hidden_n, cell_n, cells` of one layer, as `torch_rnn.layer`."""
+        return torch_rnn.layer(
+            self._cell,
+            input,
+            hidden,
+            cell,
+            rows,
+            lengths,
+            reset=reset,
+            seed=seed,
+            options=self._kernel_options(layer),
+            save=save,
+        )
+
+    def stream(self, batch_size: int, hx: Any = None) -> Stream:
+        """An object that takes a sequence piece by piece, for inference.
+
+        It keeps the states, its own packed copy of the weights and all buffers: see `Stream`.
+
+        Args:
+            batch_size: rows of each piece.
+            hx: the states before the first step, as `forward` takes them; zeros if None.
+
+        Returns:
+            The stream; `y = stream.step(x)` for each piece.
+
+        Raises:
+            TypeError: an argument of a wrong type.
+            ValueError: a batch_size below 1; `bidirectional`, `layer_norm` or `highway`; a module
+                in training that has dropout or zoneout.
+            RuntimeError: states of a wrong size.
+
+        Example:
+            >>> import torch, seqfast
+            >>> stream = seqfast.nn.LSTM(4, 8).stream(batch_size=2)
+            >>> stream.step(torch.randn(6, 2, 4)).shape
+            torch.Size([6, 2, 8])
+        """
+        return Stream(self, batch_size, hx)
 
     def _weight_shapes(
         self, input_size: int, hidden_size: int, output_size: int, projected: bool

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.nn import Parameter
 
 from seqfast.nn._base import WEIGHTS, Recurrent, RecurrentOptions, Weights, initialise
@@ -21,7 +23,6 @@ from seqfast.nn._checks import (
 )
 from seqfast.nn._random import draw_seed
 from seqfast.nn._tracing import profiler_is_on, recorded
-from seqfast.ops.rnn import torch as torch_rnn
 from seqfast.ops.rnn.arguments import RnnWeights
 
 
@@ -34,6 +35,7 @@ class RecurrentCell(Recurrent):
     weight_hh: Parameter
     bias_ih: Parameter | None
     bias_hh: Parameter | None
+    _torch_step: ClassVar[Callable[..., Any]]  # with gradients
 
     def __init__(
         self,
@@ -79,6 +81,25 @@ class RecurrentCell(Recurrent):
             parts.append(f"nonlinearity={self.nonlinearity}")
         return ", ".join(parts + self._options_repr())
 
+    def _plain_step(self, input: Any, hx: Any) -> Any:
+        """The step where nothing but a kernel, or autograd, wants to see it; else None.
+
+        With gradients it is torch's own: its autograd is native code, a function of ours is not.
+        """
+        native = self._native
+        if native is None or is_compiling():
+            return None
+        found = native.cell(self, input, hx)
+        if found is not None:
+            return found
+        weights = native.weights_to_train(self, input, hx)
+        if weights is None:
+            return None
+        if hx is None:
+            hx = input.new_zeros(input.shape[0], self.hidden_size)
+            hx = (hx, hx) if self._cell == "lstm" else hx
+        return self._torch_step(input, hx, *weights)
+
     def _forward(self, input: Tensor, states: list[Tensor] | None) -> list[Tensor]:
         """The states after the step."""
         if profiler_is_on():
@@ -117,17 +138,8 @@ class RecurrentCell(Recurrent):
             hidden = states[0].unsqueeze(0)
             cell = states[1].unsqueeze(0) if len(states) > 1 else None
         save = torch.is_grad_enabled() and requires_grad(input, hidden, cell, *row.recurrence)
-        _, h, c, _ = torch_rnn.layer(
-            self._cell,
-            input,
-            hidden,
-            cell,
-            [row.recurrence],
-            None,
-            seed=seed,
-            options=self._kernel_options(),
-            save=save,
-        )
+        recurrences = [row.recurrence]
+        _, h, c, _ = self._kernel(input, hidden, cell, recurrences, None, None, seed, 0, save)
         found = [h.squeeze(0)] if c is None else [h.squeeze(0), c.squeeze(0)]
         return found if batched else [state.squeeze(0) for state in found]
 

@@ -393,17 +393,9 @@ class RecurrentLayer(TorchFace):
                 rows = [row.without_input_product() for row in rows]
             tensors = (tensor for row in rows for tensor in row.recurrence)
             save = return_cells or (grad and requires_grad(shared, hidden, cell, *tensors))
-            output, h, c, every_c = torch_rnn.layer(
-                self._cell,
-                shared,
-                hidden,
-                cell,
-                [row.recurrence for row in rows],
-                lengths,
-                reset=reset,
-                seed=kernel_seed,
-                options=self._kernel_options(layer),
-                save=save,
+            recurrences = [row.recurrence for row in rows]
+            output, h, c, every_c = self._kernel(
+                shared, hidden, cell, recurrences, lengths, reset, kernel_seed, layer, save
             )
             hidden_n.append(h)
             if c is not None:

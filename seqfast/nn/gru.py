@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
 from seqfast.nn._base import RecurrentOptions
@@ -229,6 +228,9 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
     (Semeniuta et al. 2016). In training each call draws new masks. Equations and citations: `GRU`,
     docs/equations.md.
 
+    With gradients a plain float32 or float64 cell on the CPU runs torch's own step, whose autograd
+    is native code; without them, and with any option, a kernel.
+
     Under autocast on a GPU everything is cast, as for `GRU`. On the CPU the step runs in the dtype
     of the state, because casting the weights would take longer.
 
@@ -238,6 +240,7 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
     """
 
     _stands_for = torch.nn.GRUCell
+    _torch_step = staticmethod(torch.gru_cell)
     _name: ClassVar[str] = "GRUCell"
     _cell: ClassVar[str] = "gru"
     _Options = GRUOptions
@@ -301,11 +304,9 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):  # type: ignore[misc]
             RuntimeError: a wrong size, dtype or device, as in torch's cell.
             TypeError: an argument that is not a tensor.
         """
-        native = self._native
-        if native is not None and not is_compiling():
-            found: Tensor | None = native.cell(self, input, hx)
-            if found is not None:
-                return found
+        found: Tensor | None = self._plain_step(input, hx)
+        if found is not None:
+            return found
         if type(input) is not Tensor or fx_is_on():
             node = node_of(self, input, {"hx": hx})
             if node is not None:

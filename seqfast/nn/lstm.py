@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
 from seqfast.nn._base import RecurrentOptions
@@ -361,6 +360,9 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
     (Semeniuta et al. 2016). In training each call draws new masks. Equations and citations:
     `LSTM`, docs/equations.md.
 
+    With gradients a plain float32 or float64 cell on the CPU runs torch's own step, whose autograd
+    is native code; without them, and with any option, a kernel.
+
     Under autocast on a GPU everything is cast, as for `LSTM`. On the CPU the step runs in the dtype
     of the state, because casting the weights would take longer.
 
@@ -370,6 +372,7 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
     """
 
     _stands_for = torch.nn.LSTMCell
+    _torch_step = staticmethod(torch.lstm_cell)
     _name: ClassVar[str] = "LSTMCell"
     _cell: ClassVar[str] = "lstm"
     _Options = LSTMOptions
@@ -449,11 +452,9 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):  # type: ignore[misc]
             RuntimeError: a wrong size, dtype or device, as in torch's cell.
             TypeError: an argument that is not a tensor, `hx` that is not a pair.
         """
-        native = self._native
-        if native is not None and not is_compiling():
-            found: States | None = native.cell(self, input, hx)
-            if found is not None:
-                return found
+        found: States | None = self._plain_step(input, hx)
+        if found is not None:
+            return found
         if type(input) is not Tensor or fx_is_on():
             node = node_of(self, input, {"hx": hx})
             if node is not None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
 from seqfast.nn._base import RecurrentOptions
@@ -263,6 +262,11 @@ class RNN(RecurrentLayer, torch.nn.RNN):  # type: ignore[misc]
         self.__dict__["mode"] = self.mode
 
 
+def _tanh_step(*arguments: Tensor) -> Tensor:
+    # A copy: autograd needs the result of tanh, and the caller may write to it.
+    return torch.rnn_tanh_cell(*arguments).clone()
+
+
 class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
     """One step of a plain recurrent layer: `torch.nn.RNNCell` on seqfast's kernel.
 
@@ -276,6 +280,9 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
     2016) and `zoneout` (Krueger et al. 2017), with a new mask at each call in training. Equations:
     docs/equations.md.
 
+    With gradients a plain float32 or float64 cell with tanh on the CPU runs torch's own
+    step, whose autograd is native code; without them, and with any option, a kernel.
+
     Under autocast on a GPU everything is cast, as for `RNN`. On the CPU the step runs in the dtype
     of the state, because casting the weights would take longer; the result has autocast's dtype.
 
@@ -285,6 +292,7 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
     """
 
     _stands_for = torch.nn.RNNCell
+    _torch_step = staticmethod(_tanh_step)
     _name: ClassVar[str] = "RNNCell"
     _cell: ClassVar[str] = "rnn"
     _Options = RNNOptions
@@ -337,11 +345,9 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):  # type: ignore[misc]
             RuntimeError: a wrong size, dtype or device, as in torch's cell.
             TypeError: an argument that is not a tensor.
         """
-        native = self._native
-        if native is not None and not is_compiling():
-            found: Tensor | None = native.cell(self, input, hx)
-            if found is not None:
-                return found
+        found: Tensor | None = self._plain_step(input, hx)
+        if found is not None:
+            return found
         if type(input) is not Tensor or fx_is_on():
             node = node_of(self, input, {"hx": hx})
             if node is not None:

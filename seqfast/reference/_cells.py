@@ -256,7 +256,8 @@ class GruResetBeforeCell(GruCell):
 
     def forward(self, x: Array, at: At) -> Moved:
         x_r, x_z, x_n = np.split(x, 3, axis=-1)
-        R_r, R_z, R_n = np.split(self.R, 3)
+        H = self.hidden_size
+        R_r, R_z, R_n = self.R[:H], self.R[H : 2 * H], self.R[2 * H :]
         b_r, b_z, b_n = self._biases()
         r, z = sigmoid(x_r + at.m @ R_r.T + b_r), sigmoid(x_z + at.m @ R_z.T + b_z)
         n = np.tanh(x_n + self.rounded(r * at.m) @ R_n.T + b_n)

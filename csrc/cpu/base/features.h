@@ -15,7 +15,11 @@ inline bool has_avx512() {
            __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
 
-inline bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+inline bool has_avx512bf16() {
+    // Every processor with the one has the other.
+    return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
+           __builtin_cpu_supports("avx512vnni");
+}
 #else
 inline bool has_avx2() { return false; }
 inline bool has_avx512() { return false; }

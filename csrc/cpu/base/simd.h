@@ -73,6 +73,9 @@ struct VectorTypes<double> {
 template <class Real>
 using Vector = typename VectorTypes<Real>::V;
 
+typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
+constexpr int kWordLanes = kVectorBytes / 4;
+
 template <class Real>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(Real));
 
@@ -313,6 +316,40 @@ SEQFAST_INLINE V accumulate(V sum, V left, V right) {
     return fused(sum, left, right);
 }
 
+// sum + the products of four unsigned bytes with four signed ones, exact in every 32-bit lane.
+typedef VectorTypes<float>::Int WordsOfBytes;
+SEQFAST_INLINE WordsOfBytes dot_bytes(WordsOfBytes sum, WordsOfBytes bytes, WordsOfBytes weights) {
+#if defined(__AVX512VNNI__)
+    return (WordsOfBytes)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)bytes, (__m512i)weights);
+#else
+    // Every second byte as 16 bits, where no product and no pair of them is too large.
+    typedef int16_t Halves __attribute__((vector_size(kVectorBytes)));
+    const WordsOfBytes even_bytes = bytes & 0x00ff00ff;
+    const WordsOfBytes odd_bytes = (WordsOfBytes)((Words)bytes >> 8) & 0x00ff00ff;
+    const Halves even_weights = (Halves)((Halves)weights << 8) >> 8;
+    const Halves odd_weights = (Halves)weights >> 8;
+#if defined(__AVX512BW__)
+    const auto pairs = [](WordsOfBytes x, Halves w) {
+        return (WordsOfBytes)_mm512_madd_epi16((__m512i)x, (__m512i)w);
+    };
+#elif defined(__AVX2__)
+    const auto pairs = [](WordsOfBytes x, Halves w) {
+        return (WordsOfBytes)_mm256_madd_epi16((__m256i)x, (__m256i)w);
+    };
+#elif defined(__SSE2__)
+    const auto pairs = [](WordsOfBytes x, Halves w) {
+        return (WordsOfBytes)_mm_madd_epi16((__m128i)x, (__m128i)w);
+    };
+#else
+    const auto pairs = [](WordsOfBytes x, Halves w) {
+        const WordsOfBytes low = ((WordsOfBytes)w << 16) >> 16, high = (WordsOfBytes)w >> 16;
+        return (x & 0xffff) * low + (x >> 16) * high;
+    };
+#endif
+    return sum + pairs(even_bytes, even_weights) + pairs(odd_bytes, odd_weights);
+#endif
+}
+
 // ---- transposition of a square of lanes ----
 
 template <int distance, class V, size_t... l>
@@ -368,9 +405,6 @@ SEQFAST_INLINE Real horizontal_max(Vector<Real> x) {
 }
 
 // ---- words ----
-
-typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
-constexpr int kWordLanes = kVectorBytes / 4;
 
 // What core/random.h needs of vectors.
 struct VectorWords {

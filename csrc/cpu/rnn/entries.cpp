@@ -1,5 +1,7 @@
 // The recurrent operations: what is prepared before the kernels of the active instruction set.
 #include <algorithm>
+#include <cstring>
+#include <stdexcept>
 
 #include "cpu/base/entry.h"
 #include "cpu/rnn/rnn.h"
@@ -20,6 +22,24 @@ Kernels<RnnBackwardKernels> backward_kernels() {
 size_t order_size(int64_t batch) {
     const size_t bytes = 2 * static_cast<size_t>(batch) * sizeof(int64_t);
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// What is kept from call to call begins with the instruction set that laid it out.
+char* kept_by(void* memory) {
+    char* const base = aligned(memory);
+    int64_t isa;
+    std::memcpy(&isa, base, sizeof(isa));
+    if (isa != active_isa_index() + 1)
+        throw std::invalid_argument(
+            "rnn_forward: packed weights and states must be of the active instruction set (" +
+            active_isa() + "): make them again");
+    return base + kAlignment;
+}
+char* keep_in(void* memory) {
+    char* const base = aligned(memory);
+    const int64_t isa = active_isa_index() + 1;
+    std::memcpy(base, &isa, sizeof(isa));
+    return base + kAlignment;
 }
 
 template <class Args>
@@ -55,6 +75,8 @@ size_t rnn_workspace_size(RnnBackwardArgs args) {
 }
 
 void rnn_forward(RnnForwardArgs args) {
+    if (args.packed) args.packed = kept_by(const_cast<void*>(args.packed));
+    if (args.state) args.state = args.resumes ? kept_by(args.state) : keep_in(args.state);
     prepare(args);
     const RnnSizes& sizes = args.sizes;
     const size_t rows = static_cast<size_t>(sizes.steps * sizes.batch * sizes.directions);
@@ -64,6 +86,24 @@ void rnn_forward(RnnForwardArgs args) {
     use_huge_pages(args.cells, units * std::max<size_t>(element, 4));
     use_huge_pages(args.gates, static_cast<size_t>(saved_of(args.options.cell)) * units * element);
     forward_kernels()->run(args);
+}
+
+size_t rnn_packed_size(const RnnPackArgs& args) {
+    return 2 * kAlignment + forward_kernels()->packed_size(args);
+}
+
+void rnn_pack(RnnPackArgs args) {
+    args.workspace = keep_in(args.workspace);
+    forward_kernels()->pack(args);
+}
+
+size_t rnn_state_size(const RnnForwardArgs& args) {
+    return 2 * kAlignment + forward_kernels()->state_size(args);
+}
+
+void rnn_reset_state(RnnForwardArgs args, const int64_t* rows, int64_t count) {
+    args.state = kept_by(args.state);
+    forward_kernels()->reset_state(args, rows, count);
 }
 
 void rnn_backward(RnnBackwardArgs args) {

@@ -6,6 +6,10 @@
 namespace seqfast::cpu::SEQFAST_ISA {
 
 extern const RnnForwardKernels rnn_forward = {&workspace_of<RnnForward, RnnForwardArgs>,
-                                              &run<RnnForward, RnnForwardArgs>};
+                                              &run<RnnForward, RnnForwardArgs>,
+                                              &packed_size,
+                                              &pack,
+                                              &state_size,
+                                              &reset_state};
 
 }  // namespace seqfast::cpu::SEQFAST_ISA

@@ -11,6 +11,10 @@ struct RnnForwardKernels {
     // Of arguments that need no arrays yet, but for which of them there are.
     size_t (*workspace)(RnnForwardArgs);
     void (*run)(const RnnForwardArgs&);
+    size_t (*packed_size)(const RnnPackArgs&);
+    void (*pack)(const RnnPackArgs&);
+    size_t (*state_size)(const RnnForwardArgs&);
+    void (*reset_state)(const RnnForwardArgs&, const int64_t* rows, int64_t count);
 };
 
 struct RnnBackwardKernels {

@@ -67,6 +67,28 @@ class RnnForwardArgs(NamedTuple):
     cells: Address
     gates: Address
     statistics: Address
+    packing: int = 0  # 0: weights are packed at each call; else as `RnnPackArgs` has it
+    packed: Address = 0
+    keeps_state: bool = False
+    resumes: bool = False
+    state: Address = 0
+
+
+class RnnScales(NamedTuple):
+    """Of the rows of weights in 8 bits, float32 [gates * hidden_size]."""
+
+    weight_ih: Address
+    weight_hh: Address
+
+
+class RnnPackArgs(NamedTuple):
+    """Weights packed once for many passes forward, but for where they go."""
+
+    sizes: RnnSizes
+    options: RnnOptions
+    weights: tuple[RnnWeights, ...]
+    packing: int  # 1: as they are, 2: int8
+    scales: tuple[RnnScales, ...]
 
 
 class RnnBackwardArgs(NamedTuple):

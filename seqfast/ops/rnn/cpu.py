@@ -20,13 +20,14 @@ from seqfast.ops.rnn.layer import (
     Results,
     state_shapes,
 )
+from seqfast.ops.rnn.packed import Packed
 
 _NOWHERE = 64  # the address of an array without elements
 _ABSENT = RnnWeights._make([0] * len(RnnWeights._fields))
 
 
-def forward(layer: Layer, save: bool) -> Results:
-    """Of a checked layer on the CPU, or of an empty one anywhere."""
+def forward(layer: Layer, save: bool, packed: Packed | None = None) -> Results:
+    """Of a checked layer on the CPU, or of an empty one anywhere; `packed`: for its weights."""
     xp, sizes, input, lengths = layer.xp, layer.sizes, layer.input, layer.lengths
     steps, batch, directions = sizes.steps, sizes.batch, sizes.directions
     hidden_size, output_size = sizes.hidden_size, sizes.proj_size or sizes.hidden_size
@@ -64,13 +65,15 @@ def forward(layer: Layer, save: bool) -> Results:
         0 if layer.reset is None else address(layer.reset),
         0 if layer.hidden is None else address(layer.hidden),
         0 if layer.cell is None else address(layer.cell),
-        _addresses(xp, layer.weights),
+        _addresses(xp, layer.weights) if packed is None else packed.rows,
         address(output),
         address(hidden_n),
         0 if cell_n is None else address(cell_n),
         0 if cells is None else address(cells),
         0 if gates is None else address(gates),
         0 if statistics is None else address(statistics),
+        0 if packed is None else packed.packing,
+        0 if packed is None else packed.memory.address,
     )
     run_in_workspace(_C.rnn_forward, args)
     return Results(output, hidden_n, cell_n, cells, gates, statistics)

@@ -5,13 +5,26 @@
 
 namespace seqfast::cpu::SEQFAST_ISA {
 
+// `rows`: the left-hand side in 8 bits, where the weights are.
 template <class Real, class Storage>
-void multiply(const ForwardPlan<Real, Storage>& plan, const Product<Real>& product, int64_t count,
-              int64_t vectors) {
+void multiply(const ForwardPlan<Real, Storage>& plan, const Product<Real>& product,
+              const QuantizedRows& rows, int64_t count, int64_t vectors) {
+    if constexpr (std::is_same_v<Storage, float>) {
+        if (plan.quantized) return multiply_quads(product, rows, count, vectors);
+    }
     if constexpr (kPairs<Storage>) {
         if (plan.paired) return multiply_panel<Real, true>(product, count, vectors);
     }
     multiply_panel(product, count, vectors);
+}
+
+// The left-hand side of the products that follow, where they are of 8 bits.
+template <class Real, class Storage>
+void quantize(const ForwardPlan<Real, Storage>& plan, const Real* const* rows, int64_t size,
+              int64_t count, const QuantizedRows& to) {
+    if constexpr (std::is_same_v<Storage, float>) {
+        if (plan.quantized) quantize_rows(rows, size, count, to);
+    }
 }
 
 // Where a product with unpacked weights adds its columns: in rows `stride` apart, from column
@@ -86,7 +99,7 @@ void take_given_product(const ForwardPlan<Real, Storage>& plan, const ForwardSha
     for (int64_t row = 0; row < rows; ++row) {
         const auto* from = reinterpret_cast<const Storage*>(own.rows[row]) + begin;
         for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
-            const Real* bias = plan.bias + b * plan.width;
+            const Real* bias = own.weights.bias + b * plan.width;
             Real* to = plan.preactivation(own, b, row);
             for_each_vector_of(plan, b, [&](int64_t v, int64_t unit, int count) {
                 for (int c = 0; c < plan.columns.columns; ++c) {
@@ -107,12 +120,13 @@ template <class Real, class Storage>
 void multiply_input(const ForwardPlan<Real, Storage>& plan, const ForwardShare<Real>& own,
                     int64_t rows) {
     if (plan.given_product) return take_given_product(plan, own, rows);
+    quantize(plan, own.rows, plan.sizes.input_size, rows, own.quantized_input);
     Product<Real> product{};
     product.left = own.rows;
     product.depth = plan.depth_of(plan.sizes.input_size);
     product.target_stride = plan.width;
     for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
-        const Real* bias = plan.bias + b * plan.width;
+        const Real* bias = own.weights.bias + b * plan.width;
         const int64_t vectors = plan.vectors_of(b) * plan.columns.columns;
         // The product starts with the biases of its own columns.
         const int64_t started = plan.direct ? 0 : plan.vectors_of(b) * plan.columns.gates;
@@ -132,10 +146,10 @@ void multiply_input(const ForwardPlan<Real, Storage>& plan, const ForwardShare<R
                 rows);
         } else {
             product.panel =
-                plan.panel(plan.weight_ih, b, plan.columns.gates, 0, plan.sizes.input_size);
+                plan.panel(own.weights.weight_ih, b, plan.columns.gates, 0, plan.sizes.input_size);
             product.start = bias;
             product.target = plan.preactivation(own, b, 0);
-            multiply(plan, product, rows, started);
+            multiply(plan, product, own.quantized_input, rows, started);
         }
     }
 }

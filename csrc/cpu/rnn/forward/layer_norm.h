@@ -36,10 +36,10 @@ void multiply_apart(const ForwardPlan<Real, Storage>& plan, const ForwardShare<R
         Product<Real> product{};
         product.left = left;
         product.depth = plan.depth_of(outputs);
-        product.panel = plan.panel(plan.weight_hh, at.block, plan.columns.gates, 0, outputs);
+        product.panel = plan.panel(own.weights.weight_hh, at.block, plan.columns.gates, 0, outputs);
         product.target = own.product + offset;
         product.target_stride = plan.product_stride();
-        multiply(plan, product, at.active, block_vectors);
+        multiply(plan, product, own.quantized_hidden, at.active, block_vectors);
     }
     for (int64_t j = 0; j < at.active; ++j) {
         const Real* row = plan.product_row(own, j) + offset;

@@ -1,6 +1,7 @@
 // What a forward pass decides before it begins: its team, its chunks, and where its arrays lie.
 #pragma once
 
+#include "cpu/base/int8.h"
 #include "cpu/rnn/plan.h"
 
 namespace seqfast::cpu::SEQFAST_ISA {
@@ -12,11 +13,22 @@ struct ForwardRow {
     bool restarts;  // whether the next step begins with zeros
 };
 
+// Weights as the products read them.
+template <class Real>
+struct ForwardWeights {
+    Real* weight_ih;  // per block [input_size, vectors, gates, lanes]
+    Real* weight_hh;  // per block [output_size, vectors, gates, lanes]; where a product comes
+                      // second, the first one's gates of all blocks, then the last of all
+    Real* weight_hr;  // panels of [hidden_size, vectors, lanes]
+    Real* bias;       // [blocks, vectors, columns, lanes]
+};
+
 // One direction as one thread sees it.
 template <class Real>
 struct ForwardShare {
     int64_t direction;
     Range blocks;
+    ForwardWeights<Real> weights;
     PanelLayout<Real> projection;
     Real* preactivations;
     const Real** rows;
@@ -26,6 +38,7 @@ struct ForwardShare {
     ForwardRow* steps;
     Real* projected;
     Masks<Real> masks;
+    QuantizedRows quantized_input, quantized_hidden;
     Real* product;           // with layer_norm: of the row group
     Moments<Real>* moments;  // the same
 };
@@ -50,13 +63,10 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
     int64_t width;  // of a block's pre-activations
     int64_t blocks;
     int64_t chunk_rows;
-    bool paired;           // multiply pairs of bfloat16
-    bool direct;           // multiply with the weights as they are, unpacked
-    Real* weight_ih;       // per block [input_size, vectors, gates, lanes]
-    Real* weight_hh;       // per block [output_size, vectors, gates, lanes]; where a product comes
-                           // second, the first one's gates of all blocks, then the last of all
-    Real* weight_hr;       // panels of [hidden_size, vectors, lanes]
-    Real* bias;            // [blocks, vectors, columns, lanes]
+    bool paired;                      // multiply pairs of bfloat16
+    bool direct;                      // multiply with the weights as they are, unpacked
+    bool quantized;                   // multiply 8 bits
+    ForwardWeights<Real> weights[2];  // per direction; packed at each call they share their room
     Real* hidden[2];       // what the recurrent product multiplies: [batch, hidden_stride], even
                            // and odd steps
     Real* carried;         // [batch, hidden_stride]: h[t-1], where that is not `hidden`
@@ -70,9 +80,12 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
     Real* projected;          // per thread [rows, 4, lanes], with a projection
     Real* widened;            // per thread [chunk_rows, input_size], 16-bit storage only
     Real* masks;              // per thread, as MaskDrawer places them
-    Real* product;            // per row group [rows, blocks, vectors, gates, lanes], layer_norm
-    Moments<Real>* moments;   // per row group [rows, 3, vectors of units], layer_norm
+    unsigned char* quantized_input;   // per thread [chunk_rows], 8 bits only
+    unsigned char* quantized_hidden;  // per thread [rows], likewise
+    Real* product;           // per row group [rows, blocks, vectors, gates, lanes], layer_norm
+    Moments<Real>* moments;  // per row group [rows, 3, vectors of units], layer_norm
     int64_t hidden_stride, cell_stride, preactivations_size, masks_size;
+    size_t packed_size, state_size;
 
     ForwardPlan(const RnnForwardArgs& given, int threads) : Base(given, threads) {
         choose_sizes();
@@ -82,6 +95,7 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
     ForwardShare<Real> share_of(const Place& place, int64_t direction) const {
         ForwardShare<Real> own;
         own.direction = direction;
+        own.weights = weights[direction];
         own.blocks = part_of(blocks, team.unit_groups, place.unit_group);
         own.projection = whole<Real>(sizes.proj_size, sizes.hidden_size);
         own.projection.vectors =
@@ -98,6 +112,12 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
         own.widened = widened + place.thread * chunk_rows * sizes.input_size;
         own.masks = drawer.place(masks + place.thread * masks_size, most_rows, own_units(own),
                                  hidden_columns(own));
+        if (quantized) {
+            own.quantized_input =
+                QuantizedRows::at(quantized_input, place.thread, chunk_rows, sizes.input_size);
+            own.quantized_hidden =
+                QuantizedRows::at(quantized_hidden, place.thread, most_rows, sizes.output_size());
+        }
         own.product = product + place.row_group * most_rows * product_stride();
         own.moments = moments + place.row_group * most_rows * moments_count * vectors();
         return own;
@@ -120,7 +140,9 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
         return {vectors.begin * lanes, smaller(vectors.end * lanes, sizes.proj_size)};
     }
     // Elements of a left-hand row of `size` features.
-    int64_t depth_of(int64_t size) const { return paired ? size / 2 : size; }
+    int64_t depth_of(int64_t size) const {
+        return quantized ? quad_lines(size) : paired ? size / 2 : size;
+    }
     // A weight's panel of a block, of so many columns a unit; `before` of a unit's columns are in
     // other panels of the same array.
     Real* panel(Real* packed, int64_t block, int columns, int before, int64_t depth) const {
@@ -128,7 +150,7 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
         return packed + (unit_columns * before + block * group * columns * lanes) * depth_of(depth);
     }
     Real* projection_panel(const ForwardShare<Real>& own, int64_t p) const {
-        return weight_hr + own.projection.vectors.begin * lanes * own.projection.depth +
+        return own.weights.weight_hr + own.projection.vectors.begin * lanes * own.projection.depth +
                own.projection.offset(p);
     }
     Real* preactivation(const ForwardShare<Real>& own, int64_t block, int64_t row) const {
@@ -148,14 +170,20 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
   private:
     void choose_sizes() {
         const int64_t outputs = sizes.output_size();
-        team = choose_team(
-            sizes, columns.gates, vectors(),
-            static_cast<size_t>(vectors() * lanes * columns.gates * outputs) * sizeof(Real));
+        const bool kept = args.packing != RnnPacking::none;
+        quantized = args.packing == RnnPacking::int8;
         // Few gates leave a panel room for several vectors of units.
         group = columns.gates == columns.columns && columns.recurrent == columns.gates
                     ? kPanelVectors / columns.gates
                     : 1;
-        group = static_cast<int>(larger(1, smaller(group, vectors() / team.unit_groups)));
+        // Weights that are kept are packed for any number of threads.
+        if (kept) group = static_cast<int>(larger(1, smaller(group, vectors())));
+        const int64_t bytes = quantized ? 1 : int64_t(sizeof(Real));
+        team =
+            choose_team(sizes, columns.gates, kept ? ceil_div(vectors(), group) : vectors(),
+                        static_cast<size_t>(vectors() * lanes * columns.gates * outputs * bytes));
+        if (!kept)
+            group = static_cast<int>(larger(1, smaller(group, vectors() / team.unit_groups)));
         blocks = ceil_div(vectors(), group);
         width = group * columns.columns * lanes;
         const int64_t most_rows = ceil_div(sizes.batch, team.row_groups);
@@ -166,7 +194,7 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
         chunk_rows = smaller(chunk_rows, most_rows * sizes.steps);
 
         // Packing a weight costs as much as multiplying some tens of rows with it.
-        direct = sizes.steps * sizes.batch <= 32;
+        direct = !kept && sizes.steps * sizes.batch <= 32;
         paired = kPairs<Storage> && !direct && (given_product || sizes.input_size % 2 == 0) &&
                  outputs % 2 == 0;
     }
@@ -176,19 +204,24 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
         const int64_t outputs = sizes.output_size();
         const int64_t most_rows = ceil_div(sizes.batch, team.row_groups);
         barriers = arena.take<Barrier>(1 + team.row_groups);
-        const int64_t weight_columns = blocks * group * columns.gates * lanes;
-        weight_ih =
-            arena.take<Real>(direct || given_product ? 0 : weight_columns * sizes.input_size);
-        weight_hh = arena.take<Real>(direct ? 0 : weight_columns * outputs);
-        weight_hr = arena.take<Real>(padded<Real>(sizes.proj_size) * sizes.hidden_size);
-        bias = arena.take<Real>(blocks * width);
+        if (args.packing == RnnPacking::none) {
+            weights[0] = weights[1] = take_weights(arena);
+            packed_size = 0;
+        } else {
+            Arena packed{reinterpret_cast<uintptr_t>(args.packed)};
+            for (int64_t d = 0; d < sizes.directions; ++d) weights[d] = take_weights(packed);
+            packed_size = packed.used;
+        }
+        Arena kept{reinterpret_cast<uintptr_t>(args.state)};
+        Arena& states = args.keeps_state ? kept : arena;
         hidden_stride = padded<Real>(outputs);
-        hidden[0] = arena.take<Real>(sizes.batch * hidden_stride);
-        hidden[1] = arena.take<Real>(sizes.batch * hidden_stride);
-        carried = arena.take<Real>(drawer.hidden() ? sizes.batch * hidden_stride : 0);
+        hidden[0] = states.template take<Real>(sizes.batch * hidden_stride);
+        hidden[1] = states.template take<Real>(sizes.batch * hidden_stride);
+        carried = states.template take<Real>(drawer.hidden() ? sizes.batch * hidden_stride : 0);
         cell_stride = blocks * group * lanes;
         const int64_t cell_size = sizes.batch * cell_stride;
-        cell = arena.take<Real>(traits.has_cell_state ? cell_size : 0);
+        cell = states.template take<Real>(traits.has_cell_state ? cell_size : 0);
+        state_size = kept.used;
         const bool second = sizes.proj_size || traits.has_second_product || options.layer_norm;
         between = arena.take<Real>(second ? cell_size : 0);
         preactivations_size = chunk_rows * width * own_blocks();
@@ -204,11 +237,29 @@ struct ForwardPlan : PassPlan<Real, Storage, RnnForwardArgs> {
             arena.take<Real>(sizes.proj_size ? team.size() * most_rows * kPanelVectors * lanes : 0);
         masks_size = drawer.room(most_rows);
         masks = arena.take<Real>(team.size() * masks_size);
+        quantized_input = arena.take<unsigned char>(
+            quantized ? team.size() * QuantizedRows::room(chunk_rows, sizes.input_size) : 0);
+        quantized_hidden = arena.take<unsigned char>(
+            quantized ? team.size() * QuantizedRows::room(most_rows, outputs) : 0);
         const int64_t group_rows = options.layer_norm ? team.row_groups * most_rows : 0;
         product = arena.take<Real>(group_rows * product_stride());
         moments = arena.take<Moments<Real>>(group_rows * moments_count * vectors());
         workspace = arena.used;
     }
+
+    ForwardWeights<Real> take_weights(Arena& arena) const {
+        const int64_t weight_columns = blocks * group * columns.gates * lanes;
+        const bool no_input = direct || given_product;
+        ForwardWeights<Real> to;
+        to.weight_ih =
+            arena.take<Real>(no_input ? 0 : weight_columns * kept_depth_of(sizes.input_size));
+        to.weight_hh =
+            arena.take<Real>(direct ? 0 : weight_columns * kept_depth_of(sizes.output_size()));
+        to.weight_hr = arena.take<Real>(padded<Real>(sizes.proj_size) * sizes.hidden_size);
+        to.bias = arena.take<Real>(blocks * width);
+        return to;
+    }
+    int64_t kept_depth_of(int64_t size) const { return quantized ? depth_of(size) : size; }
 
     int64_t own_blocks() const { return ceil_div(blocks, team.unit_groups); }
 };

@@ -89,6 +89,7 @@ void start_state(const ForwardPlan<Real, Storage>& plan, const Place& place,
         own.hidden_rows[1][j] = plan.hidden[1] + row * plan.hidden_stride;
         own.between_rows[j] = plan.between + row * plan.cell_stride;
         plan.drawer.draw_sequence(own.masks, j, row, own.direction);
+        if (plan.args.resumes) continue;
         const bool reset =
             place.steps(j) > 0 && plan.resets_at(place.time(j, 0, own.direction), row);
         for_each_vector<Real>(plan.hidden_columns(own), [&](int64_t u, int count) {
@@ -114,14 +115,42 @@ void finish_state(const ForwardPlan<Real, Storage>& plan, const Place& place,
     for (int64_t j = 0; j < place.rows(); ++j) {
         const int64_t row = place.row(j), to = own.direction * plan.sizes.batch + row;
         for_each_vector<Real>(plan.hidden_columns(own), [&](int64_t u, int count) {
-            store(hidden_n + to * outputs + u, previous_hidden(plan, place.steps(j), row, u, count),
-                  count);
+            const Vector<Real> h = previous_hidden(plan, place.steps(j), row, u, count);
+            store(hidden_n + to * outputs + u, h, count);
+            // The next call begins with an even step.
+            if (plan.args.keeps_state) {
+                store_factor(plan, plan.hidden[0], plan.hidden_stride, row, u, h, count);
+            }
         });
         if (!plan.traits.has_cell_state) continue;
         for_each_vector<Real>(plan.own_units(own), [&](int64_t u, int count) {
             store(cell_n + to * units + u, load(plan.cell + row * plan.cell_stride + u), count);
         });
     }
+}
+
+// Bytes of a state that is kept from call to call.
+inline size_t state_size(const RnnForwardArgs& args) {
+    return with_storage(args.sizes.dtype, [&](auto storage) {
+        using Storage = decltype(storage);
+        return ForwardPlan<RealOf<Storage>, Storage>(args, 1).state_size;
+    });
+}
+
+// Zeros for these rows of a state that is kept.
+inline void reset_state(const RnnForwardArgs& args, const int64_t* rows, int64_t count) {
+    with_storage(args.sizes.dtype, [&](auto storage) {
+        using Storage = decltype(storage);
+        using Real = RealOf<Storage>;
+        const ForwardPlan<Real, Storage> plan(args, 1);
+        for (int64_t r = 0; r < count; ++r) {
+            Real* hidden = plan.hidden[0] + rows[r] * plan.hidden_stride;
+            for (int64_t u = 0; u < plan.hidden_stride; ++u) hidden[u] = 0;
+            if (!plan.traits.has_cell_state) continue;
+            Real* cell = plan.cell + rows[r] * plan.cell_stride;
+            for (int64_t u = 0; u < plan.cell_stride; ++u) cell[u] = 0;
+        }
+    });
 }
 
 }  // namespace seqfast::cpu::SEQFAST_ISA

@@ -30,7 +30,7 @@ class RnnForward {
 
     void run_direction(const Place& place, int64_t direction) const {
         const Share own = plan_.share_of(place, direction);
-        pack_weights(plan_, place, own);
+        if (plan_.args.packing == RnnPacking::none) pack_weights(plan_, place, own);
         start_state(plan_, place, own);
         plan_.barriers[0].wait();
 
@@ -76,6 +76,8 @@ class RnnForward {
             return;
         }
         const int second = columns.first_recurrent + columns.recurrent;
+        const int64_t outputs = plan_.sizes.output_size();
+        quantize(plan_, own.hidden_rows[step & 1], outputs, active, own.quantized_hidden);
         for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
             const BlockStep at{step, b, active, first};
             multiply_recurrent(own, at, own.hidden_rows[step & 1],
@@ -84,6 +86,7 @@ class RnnForward {
         }
         barrier.wait();
         if (cells_.second) {
+            quantize(plan_, own.between_rows, outputs, active, own.quantized_hidden);
             for (int64_t b = own.blocks.begin; b < own.blocks.end; ++b) {
                 const BlockStep at{step, b, active, first};
                 multiply_recurrent(own, at, own.between_rows, {second, columns.columns});
@@ -132,12 +135,13 @@ class RnnForward {
         Product<Real> product{};
         product.left = left;
         product.depth = plan_.depth_of(outputs);
-        product.panel = plan_.panel(plan_.weight_hh, at.block, count, before, outputs);
+        product.panel = plan_.panel(own.weights.weight_hh, at.block, count, before, outputs);
         product.target = target + columns.begin * kLanes<Real>;
         product.target_stride = plan_.width;
         product.start = product.target;
         product.start_stride = plan_.width;
-        multiply(plan_, product, at.active, plan_.vectors_of(at.block) * count);
+        multiply(plan_, product, own.quantized_hidden, at.active,
+                 plan_.vectors_of(at.block) * count);
     }
 
     ForwardPlan<Real, Storage> plan_;
