@@ -208,7 +208,7 @@ class Quantized(Recurrent):
         vars(self)["_packed"] = None
 
     def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
-        super()._load_from_state_dict(*arguments, **more)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*arguments, **more)
         self._forget()
 
     def _apply(self, *arguments: Any, **more: Any) -> Any:
@@ -255,35 +255,119 @@ class _QuantizedCell(Quantized):
         super()._check(input, self.weight_ih_scale, states)  # type: ignore[misc]
 
 
-def _made(kind: type[Recurrent], base: type[Quantized]) -> Any:
-    """The class in 8 bits of a layer or cell."""
-    name = f"Quantized{kind.__name__}"
-    first = f"`seqfast.nn.{kind.__name__}` in 8 bits, as `seqfast.quantize` makes it."
-    example = f"""
+class QuantizedLSTM(_QuantizedLayer, LSTM):  # type: ignore[misc]
+    """`LSTM` in 8 bits, for inference on the CPU; what `seqfast.quantize` makes of a layer.
+
+    It takes and returns what the layer does. weight_ih and weight_hh are int8 buffers, each with
+    float32 scales of its rows beside it (`weight_ih_l0_scale`); all other weights stay float32. It
+    keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
+    `load_state_dict` and `to` do so themselves. It is always in evaluation.
+
     Example:
         >>> import torch, seqfast
-        >>> module = seqfast.nn.{kind.__name__}(4, 8).eval()
-        >>> type(seqfast.nn.{name}(module)).__name__
-        '{name}'
+        >>> module = seqfast.nn.QuantizedLSTM(seqfast.nn.LSTM(4, 8).eval())
+        >>> module.weight_hh_l0.dtype
+        torch.int8
     """
-    return type(kind)(
-        name,
-        (base, kind),
-        {
-            "__doc__": f"{first}\n\n    {(Quantized.__doc__ or '').split(chr(10), 2)[2]}{example}",
-            "__module__": __name__,
-            "_kind": kind,
-            "_name": name,
-        },
-    )
+
+    _name = "QuantizedLSTM"
+    _kind = LSTM
 
 
-QuantizedLSTM = _made(LSTM, _QuantizedLayer)
-QuantizedGRU = _made(GRU, _QuantizedLayer)
-QuantizedRNN = _made(RNN, _QuantizedLayer)
-QuantizedLSTMCell = _made(LSTMCell, _QuantizedCell)
-QuantizedGRUCell = _made(GRUCell, _QuantizedCell)
-QuantizedRNNCell = _made(RNNCell, _QuantizedCell)
+class QuantizedGRU(_QuantizedLayer, GRU):  # type: ignore[misc]
+    """`GRU` in 8 bits, for inference on the CPU; what `seqfast.quantize` makes of a layer.
+
+    It takes and returns what the layer does. weight_ih and weight_hh are int8 buffers, each with
+    float32 scales of its rows beside it (`weight_ih_l0_scale`); all other weights stay float32. It
+    keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
+    `load_state_dict` and `to` do so themselves. It is always in evaluation.
+
+    Example:
+        >>> import torch, seqfast
+        >>> module = seqfast.nn.QuantizedGRU(seqfast.nn.GRU(4, 8).eval())
+        >>> module.weight_hh_l0.dtype
+        torch.int8
+    """
+
+    _name = "QuantizedGRU"
+    _kind = GRU
+
+
+class QuantizedRNN(_QuantizedLayer, RNN):  # type: ignore[misc]
+    """`RNN` in 8 bits, for inference on the CPU; what `seqfast.quantize` makes of a layer.
+
+    It takes and returns what the layer does. weight_ih and weight_hh are int8 buffers, each with
+    float32 scales of its rows beside it (`weight_ih_l0_scale`); all other weights stay float32. It
+    keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
+    `load_state_dict` and `to` do so themselves. It is always in evaluation.
+
+    Example:
+        >>> import torch, seqfast
+        >>> module = seqfast.nn.QuantizedRNN(seqfast.nn.RNN(4, 8).eval())
+        >>> module.weight_hh_l0.dtype
+        torch.int8
+    """
+
+    _name = "QuantizedRNN"
+    _kind = RNN
+
+
+class QuantizedLSTMCell(_QuantizedCell, LSTMCell):  # type: ignore[misc]
+    """`LSTMCell` in 8 bits, for inference on the CPU; what `seqfast.quantize` makes of a cell.
+
+    It takes and returns what the cell does. weight_ih and weight_hh are int8 buffers, each with
+    float32 scales of its rows beside it (`weight_ih_scale`); all other weights stay float32. It
+    keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
+    `load_state_dict` and `to` do so themselves. It is always in evaluation.
+
+    Example:
+        >>> import torch, seqfast
+        >>> module = seqfast.nn.QuantizedLSTMCell(seqfast.nn.LSTMCell(4, 8).eval())
+        >>> module.weight_hh.dtype
+        torch.int8
+    """
+
+    _name = "QuantizedLSTMCell"
+    _kind = LSTMCell
+
+
+class QuantizedGRUCell(_QuantizedCell, GRUCell):  # type: ignore[misc]
+    """`GRUCell` in 8 bits, for inference on the CPU; what `seqfast.quantize` makes of a cell.
+
+    It takes and returns what the cell does. weight_ih and weight_hh are int8 buffers, each with
+    float32 scales of its rows beside it (`weight_ih_scale`); all other weights stay float32. It
+    keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
+    `load_state_dict` and `to` do so themselves. It is always in evaluation.
+
+    Example:
+        >>> import torch, seqfast
+        >>> module = seqfast.nn.QuantizedGRUCell(seqfast.nn.GRUCell(4, 8).eval())
+        >>> module.weight_hh.dtype
+        torch.int8
+    """
+
+    _name = "QuantizedGRUCell"
+    _kind = GRUCell
+
+
+class QuantizedRNNCell(_QuantizedCell, RNNCell):  # type: ignore[misc]
+    """`RNNCell` in 8 bits, for inference on the CPU; what `seqfast.quantize` makes of a cell.
+
+    It takes and returns what the cell does. weight_ih and weight_hh are int8 buffers, each with
+    float32 scales of its rows beside it (`weight_ih_scale`); all other weights stay float32. It
+    keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
+    `load_state_dict` and `to` do so themselves. It is always in evaluation.
+
+    Example:
+        >>> import torch, seqfast
+        >>> module = seqfast.nn.QuantizedRNNCell(seqfast.nn.RNNCell(4, 8).eval())
+        >>> module.weight_hh.dtype
+        torch.int8
+    """
+
+    _name = "QuantizedRNNCell"
+    _kind = RNNCell
+
 
 _KINDS: dict[type[Module], Any] = {
     LSTM: QuantizedLSTM,

@@ -92,7 +92,7 @@ class _Int8:
         return _Int8(self.q[rows], self.scale[rows])
 
     def __rmatmul__(self, x: Array) -> Array:
-        sound: Array = np.isfinite(x).all(axis=1)
+        sound = np.asarray(np.isfinite(x).all(axis=1))
         x = np.where(sound[:, None], x, 0).astype(np.float32)
         quantized, scale = _rounded(x, np.abs(x).max(1, initial=0))
         # A row with NaN or infinity is NaN.

@@ -51,8 +51,8 @@ def pack(layer: Layer, int8: Sequence[Sequence[Any]] | None = None) -> Packed:
             scales.append(RnnScales(xp.address(scale_ih), xp.address(scale_hh)))
     packing = _KEPT if int8 is None else _INT8
     addresses = tuple(RnnWeights._make([_address(xp, w) for w in row]) for row in rows)
-    # A share of the old state has masks, which whoever only packs has no room for.
-    options = layer.options._replace(zoneout_hidden=0.0, zoneout_cell=0.0)
+    # What has masks in evaluation, for which whoever only packs has no room.
+    options = layer.options._replace(zoneout_hidden=0.0, zoneout_cell=0.0, dropout_cell=0.0)
     args = RnnPackArgs(layer.sizes, options, addresses, packing, tuple(scales))
     memory = Memory(_C.rnn_pack(args, 0, 0))
     _C.rnn_pack(args, memory.address, memory.size)
