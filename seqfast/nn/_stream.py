@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqfast import _C
 from seqfast.ops.base.arrays import thread_count
 from seqfast.ops.rnn.arguments import RnnForwardArgs, RnnSizes, RnnWeights, SequenceView
 from seqfast.ops.rnn.layer import Layer, check_layer
-from seqfast.ops.rnn.packed import Memory, pack
+from seqfast.ops.rnn.packed import Memory, pack, reset_state, run, state_for
 
 _NO_OPTIONS = ("layer_norm", "highway")  # their products are torch's
 
@@ -177,11 +176,7 @@ class Stream:
     def _run(self, part: _Part, x: Tensor, steps: int) -> Tensor:
         output = part.output[:steps]
         args = part.arguments(x, output)
-        memory = self._workspace
-        needed = _C.rnn_forward(args, memory.address, memory.size)
-        if needed:
-            memory = self._workspace = Memory(needed)
-            _C.rnn_forward(args, memory.address, memory.size)
+        self._workspace = run(args, self._workspace)
         part.resumes = True
         return output
 
@@ -336,7 +331,7 @@ class _Part:
         self._options = layer.options
         if self._state is None:
             args = self.arguments(self.hidden_n, self.hidden_n)
-            self._state = Memory(_C.rnn_state_size(args))
+            self._state = state_for(args)
 
     def begin(self, hidden: Tensor | None, cell: Tensor | None) -> None:
         self._hidden, self._cell, self.resumes = hidden, cell, False
@@ -350,7 +345,7 @@ class _Part:
                 state[0].index_fill_(0, rows, 0)
         if self.resumes:
             args = self.arguments(self.hidden_n, self.hidden_n)
-            _C.rnn_reset_state(args, rows.data_ptr(), rows.numel())
+            reset_state(args, rows.data_ptr(), rows.numel())
 
     def arguments(self, x: Tensor, output: Tensor) -> RnnForwardArgs:
         steps_apart, rows_apart, _ = x.stride()

@@ -18,10 +18,11 @@ from seqfast.nn.lstm import LSTM, LSTMCell
 from seqfast.nn.rnn import RNN, RNNCell
 from seqfast.ops.base.arrays import thread_count
 from seqfast.ops.base.checks import check_lengths
-from seqfast.ops.rnn import int8
+from seqfast.ops.rnn import cpu
 from seqfast.ops.rnn.arguments import RnnWeights
 from seqfast.ops.rnn.layer import Layer, check_layer
-from seqfast.ops.rnn.packed import Packed
+from seqfast.ops.rnn.packed import Packed, pack_int8
+from seqfast.ops.rnn_int8 import quantize_weight
 
 _Model = TypeVar("_Model", bound=Module)
 
@@ -79,7 +80,7 @@ class Quantized(Recurrent):
             if not torch.isfinite(given).all():
                 raise ValueError(f"{name}: {weight_name} must be finite, got NaN or infinity")
             if weight_name.startswith(("weight_ih", "weight_hh")):
-                quantized, scale = int8.quantize_weight(given)
+                quantized, scale = quantize_weight(given)
                 self.register_buffer(weight_name, quantized)
                 self.register_buffer(f"{weight_name}_scale", scale)
             else:
@@ -155,7 +156,7 @@ class Quantized(Recurrent):
         input = torch.zeros(1, 1, size)
         options = self._kernel_options(layer)
         checked = check_layer(self._cell, input, None, None, rows, None, None, None, options)
-        packed = int8.pack_int8(checked, quantized)
+        packed = pack_int8(checked, quantized)
         return checked._replace(weights=(), input=None), packed
 
     def _kernel(
@@ -184,7 +185,7 @@ class Quantized(Recurrent):
         xp, (steps, batch, _) = template.xp, input.shape
         if lengths is not None:
             lengths = check_lengths(xp, self._name, lengths, input, batch=batch, most=steps)
-        found = int8.forward(
+        found = cpu.forward(
             template._replace(
                 sizes=template.sizes._replace(steps=steps, batch=batch, threads=thread_count()),
                 input=xp.rows(input.detach()),
@@ -193,9 +194,10 @@ class Quantized(Recurrent):
                 lengths=lengths,
                 reset=None if reset is None else xp.contiguous(reset),
             ),
+            False,
             packed,
         )
-        return (*found, None)
+        return found.output, found.hidden_n, found.cell_n, None
 
     def _forward(self, *arguments: Any) -> Any:
         if torch.is_autocast_enabled("cpu"):

@@ -1,4 +1,4 @@
-"""Recurrent layers in 8 bits in plain NumPy: what `seqfast.ops.rnn.int8` must compute."""
+"""Recurrent layers in 8 bits in plain NumPy: what `seqfast.ops.rnn_int8` must compute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["int8_forward", "quantize_weight"]
 def quantize_weight(weight: Array) -> tuple[Array, Array]:
     """A weight in 8 bits, each row by the largest of its magnitudes.
 
-    Arguments and results are those of `seqfast.ops.rnn.int8.quantize_weight`.
+    Arguments and results are those of `seqfast.ops.rnn_int8.quantize_weight`.
 
     Example:
         >>> import numpy as np
@@ -42,7 +42,7 @@ def int8_forward(
 ) -> tuple[Array, Array, Array | None]:
     """A recurrent layer whose products are of 8 bits (docs/equations.md).
 
-    Arguments and results are those of `seqfast.ops.rnn.int8.int8_forward`.
+    Arguments and results are those of `seqfast.ops.rnn_int8.int8_forward`.
 
     Example:
         >>> import numpy as np

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqfast import _C
 from seqfast.ops.base.arrays import ArrayLibrary
-from seqfast.ops.rnn.arguments import RnnPackArgs, RnnScales, RnnWeights
+from seqfast.ops.rnn.arguments import RnnForwardArgs, RnnPackArgs, RnnScales, RnnWeights
 from seqfast.ops.rnn.layer import Layer
 
 _KEPT, _INT8 = 1, 2  # the kernels' codes
@@ -63,6 +63,37 @@ def pack(layer: Layer, int8: Sequence[Sequence[Any]] | None = None) -> Packed:
         read.append(RnnWeights._make([*there, *[_address(xp, weight) for weight in own]]))
         unpacked += own
     return Packed(packing, memory, tuple(read), unpacked)
+
+
+def pack_int8(layer: Layer, int8: Sequence[Sequence[Any]]) -> Packed:
+    """`pack` of 8 bits; ValueError where they have no kernel."""
+    if layer.cell_kind.layer_norm:
+        raise ValueError(
+            f"{layer.operation}: weight_norm_hh must be None: layer normalisation has no kernel in "
+            "8 bits"
+        )
+    if layer.backend != "cpu":
+        raise ValueError(f"{layer.operation}: input must be on the CPU, where 8 bits have kernels")
+    return pack(layer, int8)
+
+
+def run(args: RnnForwardArgs, memory: Memory) -> Memory:
+    """A pass forward in this workspace, or in the larger one that it needs and that is returned."""
+    needed = _C.rnn_forward(args, memory.address, memory.size)
+    if needed:
+        memory = Memory(needed)
+        _C.rnn_forward(args, memory.address, memory.size)
+    return memory
+
+
+def state_for(args: RnnForwardArgs) -> Memory:
+    """Room for the states that passes with such arguments keep."""
+    return Memory(_C.rnn_state_size(args))
+
+
+def reset_state(args: RnnForwardArgs, rows: int, count: int) -> None:
+    """Zeros for `count` rows of a state that is kept; `rows`: the address of their int64 numbers."""
+    _C.rnn_reset_state(args, rows, count)
 
 
 def _address(xp: ArrayLibrary, array: Any) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqfast.ops.rnn import Options, int8
+from seqfast.ops import rnn_int8 as int8
+from seqfast.ops.rnn import Options
 from seqfast.reference import rnn_int8
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}

@@ -10,9 +10,9 @@ import numpy as np
 from seqfast.ops.base.arrays import Array, dtype_name, library_of
 from seqfast.ops.base.checks import check_contiguous
 from seqfast.ops.rnn import cpu
-from seqfast.ops.rnn.layer import Layer, check_layer
+from seqfast.ops.rnn.layer import check_layer
 from seqfast.ops.rnn.options import PLAIN, Options
-from seqfast.ops.rnn.packed import Packed, pack
+from seqfast.ops.rnn.packed import pack_int8
 
 
 def quantize_weight(weight: Array) -> tuple[Array, Array]:
@@ -31,8 +31,8 @@ def quantize_weight(weight: Array) -> tuple[Array, Array]:
 
     Example:
         >>> import numpy as np
-        >>> from seqfast.ops.rnn import int8
-        >>> int8.quantize_weight(np.array([[0.5, -1.0]], np.float32))[0]
+        >>> from seqfast.ops import rnn_int8
+        >>> rnn_int8.quantize_weight(np.array([[0.5, -1.0]], np.float32))[0]
         array([[  64, -127]], dtype=int8)
     """
     xp = library_of(weight, "quantize_weight", "weight")
@@ -99,10 +99,11 @@ def int8_forward(
 
     Example:
         >>> import numpy as np
-        >>> from seqfast.ops.rnn import int8
-        >>> (w, a), (r, b) = (int8.quantize_weight(np.ones((8, n), np.float32)) for n in (3, 8))
+        >>> from seqfast.ops import rnn_int8
+        >>> (w, a), (r, b) = (rnn_int8.quantize_weight(np.ones((8, n), np.float32)) for n in (3, 8))
         >>> x = np.ones((5, 2, 3), np.float32)
-        >>> int8.int8_forward("rnn", x, None, None, [(w, r, None, None, None)], [(a, b)])[0].shape
+        >>> given = "rnn", x, None, None, [(w, r, None, None, None)], [(a, b)]
+        >>> rnn_int8.int8_forward(*given)[0].shape
         (5, 2, 8)
     """
     xp = library_of(input, operation, "input")
@@ -128,23 +129,5 @@ def int8_forward(
         shapes = [tuple(weight.shape) for weight in own[:2]]
         like.append([*[xp.zeros(input, shape) for shape in shapes], *row[2:]])
     layer = check_layer(operation, input, hidden, cell, like, lengths, reset, None, options)
-    return forward(layer, pack_int8(layer, int8))
-
-
-def pack_int8(layer: Layer, int8: Sequence[Sequence[Array]]) -> Packed:
-    """Of a checked layer whose own weight_ih and weight_hh are only of the right shape; `int8`: for
-    each direction (weight_ih, weight_hh, scale_ih, scale_hh)."""
-    if layer.cell_kind.layer_norm:
-        raise ValueError(
-            f"{layer.operation}: weight_norm_hh must be None: layer normalisation has no kernel in "
-            "8 bits"
-        )
-    if layer.backend != "cpu":
-        raise ValueError(f"{layer.operation}: input must be on the CPU, where 8 bits have kernels")
-    return pack(layer, int8)
-
-
-def forward(layer: Layer, packed: Packed) -> tuple[Array, Array, Array | None]:
-    """output, hidden_n and cell_n of a checked layer with packed weights."""
-    found = cpu.forward(layer, False, packed)
+    found = cpu.forward(layer, False, pack_int8(layer, int8))
     return found.output, found.hidden_n, found.cell_n
