@@ -92,7 +92,7 @@ def state_for(args: RnnForwardArgs) -> Memory:
 
 
 def reset_state(args: RnnForwardArgs, rows: int, count: int) -> None:
-    """Zeros for `count` rows of a state that is kept; `rows`: the address of their int64 numbers."""
+    """Zeros for rows of a state that is kept; `rows`: the address of their int64 numbers."""
     _C.rnn_reset_state(args, rows, count)
 
 
