@@ -127,7 +127,7 @@ CONSTANTS = {
     "l2_size": Constant(50, 40, 25, "MB", "60 on an H200, in two halves that may both hold a line"),
     "epilogue": Constant(
         190,
-        290,
+        330,
         450,
         "clocks",
         "estimate: two barriers, two trips through shared memory, five functions in a row, "

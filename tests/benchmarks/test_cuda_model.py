@@ -25,7 +25,7 @@ def test_headline_by_hand() -> None:
         "compute": 64 * 768 * 8 / 1270,
         "exchange": 1110 + 768 * 8 * 2 / 26,
         # The sums of 8 warps, 64 outputs of 8 rows, are written and read.
-        "epilogue": 290 + 2 * 8 * 64 * 8 * 4 / 128 + 10 * 16 * 8 / 16,
+        "epilogue": 330 + 2 * 8 * 64 * 8 * 4 / 128 + 10 * 16 * 8 / 16,
     }
     expected = {name: value / 1980 for name, value in clocks.items()} | {"memory": 0}
     packing = 2 * 2.1 + 2 * 4 * 768 * 768 * 2 / 4300e3
@@ -33,7 +33,7 @@ def test_headline_by_hand() -> None:
     expected["products"] = (2 * 16 * 1024 * 768 * 3072 / 700e6 + 2.1) / 1024
     prediction = cuda_model.predict(case, "forward")
     assert prediction.parts == pytest.approx(expected)
-    assert prediction.expected == pytest.approx(1.398, abs=1e-3)
+    assert prediction.expected == pytest.approx(1.418, abs=1e-3)
     assert prediction.most == "exchange"
     assert prediction.floor == pytest.approx(2 * 16 * 2 * 768 * 3072 / 700e6)
 
