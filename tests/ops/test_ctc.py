@@ -452,7 +452,12 @@ BAD_SEARCH: list[tuple[Any, Any, type[Exception], str]] = [
         TypeError,
         "lm must return floating numbers, got torch.int64",
     ),
-    ((Z,), returning(Z[:, 0] + NAN), ValueError, "lm_weight times .* must be numbers below inf"),
+    (
+        (Z,),
+        returning(Z[:, 0] + NAN),
+        ValueError,
+        "lm_weight times the result of lm must be below infinity, not NaN",
+    ),
     (
         (Z,),
         returning(Z[:, 0] - INF) | {"lm_weight": -1},
