@@ -26,6 +26,11 @@ class Stream:
     batch; shorter calls multiply with weights that are not packed, in another order of sums). It
     is for inference: there are no gradients, and masks are not drawn.
 
+    Args:
+        module: the layer or cell.
+        batch_size: rows of each piece, 1 or more.
+        hx: the states before the first step, as the module takes them; zeros if None.
+
     Attributes:
         batch_size: rows of each piece.
 
@@ -277,6 +282,12 @@ class Stream:
         groups = list(hx) if has_cell and isinstance(hx, (tuple, list)) else [hx]
         if len(groups) != 1 + has_cell:
             raise TypeError(f"{self._name}: hx must be a pair (h, c), got {type(hx).__name__}")
+        for group in groups:
+            if not self._is_cell and len(group) != len(self._parts):
+                raise RuntimeError(
+                    f"{self._name}: hx must have states of {len(self._parts)} layers, got "
+                    f"{len(group)}"
+                )
         states = []
         for k, part in enumerate(self._parts):
             own: list[Tensor | None] = []

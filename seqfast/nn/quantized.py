@@ -265,6 +265,9 @@ class QuantizedLSTM(_QuantizedLayer, LSTM):  # type: ignore[misc]
     keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
     `load_state_dict` and `to` do so themselves. It is always in evaluation.
 
+    Args:
+        module: the `LSTM`, float32, in evaluation, on the CPU; it is left as it is.
+
     Example:
         >>> import torch, seqfast
         >>> module = seqfast.nn.QuantizedLSTM(seqfast.nn.LSTM(4, 8).eval())
@@ -283,6 +286,9 @@ class QuantizedGRU(_QuantizedLayer, GRU):  # type: ignore[misc]
     float32 scales of its rows beside it (`weight_ih_l0_scale`); all other weights stay float32. It
     keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
     `load_state_dict` and `to` do so themselves. It is always in evaluation.
+
+    Args:
+        module: the `GRU`, float32, in evaluation, on the CPU; it is left as it is.
 
     Example:
         >>> import torch, seqfast
@@ -303,6 +309,9 @@ class QuantizedRNN(_QuantizedLayer, RNN):  # type: ignore[misc]
     keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
     `load_state_dict` and `to` do so themselves. It is always in evaluation.
 
+    Args:
+        module: the `RNN`, float32, in evaluation, on the CPU; it is left as it is.
+
     Example:
         >>> import torch, seqfast
         >>> module = seqfast.nn.QuantizedRNN(seqfast.nn.RNN(4, 8).eval())
@@ -321,6 +330,9 @@ class QuantizedLSTMCell(_QuantizedCell, LSTMCell):  # type: ignore[misc]
     float32 scales of its rows beside it (`weight_ih_scale`); all other weights stay float32. It
     keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
     `load_state_dict` and `to` do so themselves. It is always in evaluation.
+
+    Args:
+        module: the `LSTMCell`, float32, in evaluation, on the CPU; it is left as it is.
 
     Example:
         >>> import torch, seqfast
@@ -341,6 +353,9 @@ class QuantizedGRUCell(_QuantizedCell, GRUCell):  # type: ignore[misc]
     keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
     `load_state_dict` and `to` do so themselves. It is always in evaluation.
 
+    Args:
+        module: the `GRUCell`, float32, in evaluation, on the CPU; it is left as it is.
+
     Example:
         >>> import torch, seqfast
         >>> module = seqfast.nn.QuantizedGRUCell(seqfast.nn.GRUCell(4, 8).eval())
@@ -359,6 +374,9 @@ class QuantizedRNNCell(_QuantizedCell, RNNCell):  # type: ignore[misc]
     float32 scales of its rows beside it (`weight_ih_scale`); all other weights stay float32. It
     keeps a packed copy of its weights: call `refresh()` after writing to the buffers;
     `load_state_dict` and `to` do so themselves. It is always in evaluation.
+
+    Args:
+        module: the `RNNCell`, float32, in evaluation, on the CPU; it is left as it is.
 
     Example:
         >>> import torch, seqfast
@@ -417,7 +435,9 @@ def quantize(model: _Model) -> _Model:
         # By identity: our classes equal torch's.
         kind = next((new for old, new in _KINDS.items() if old is type(module)), None)
         if kind is None:
-            remedy = "its own code" if isinstance(module, Recurrent) else "call accelerate first"
+            remedy = "call accelerate first"
+            if isinstance(module, Recurrent):
+                remedy = "quantize the other layers by themselves, a subclass may have its own code"
             raise ValueError(
                 f"quantize: {place} must be a layer of seqfast itself, got "
                 f"{type(module).__module__}.{type(module).__name__}: {remedy}"

@@ -266,3 +266,11 @@ def test_another_instruction_set_is_refused() -> None:
     finally:
         _C.set_cpu_isa(active)
     stream.step(torch.zeros(3, 2, 4))
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_states_of_another_number_of_layers(layers: int) -> None:
+    layer = build("lstm")
+    states = (torch.zeros(layers, 4, 19), torch.zeros(layers, 4, 19))
+    with pytest.raises(RuntimeError, match=f"hx must have states of 2 layers, got {layers}"):
+        layer.stream(4, states)
