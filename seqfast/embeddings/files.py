@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -23,6 +24,28 @@ _SUFFIX = ".partial"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 _LONGEST_NAME = 128  # bytes, of 255, that a partial file takes over from its target
+
+
+@contextlib.contextmanager
+def damage_named(path: PathLike) -> Iterator[None]:
+    """Turns what unpacking says of a damaged archive into a ValueError that names the file."""
+    try:
+        yield
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise _damaged(path, error) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _damaged(path, error) from error  # bz2's
+    except Exception as error:
+        # By name: the class is of whichever package unpacks zstd.
+        if type(error).__name__ != "ZstdError":
+            raise
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: PathLike, error: Exception) -> ValueError:
+    return ValueError(f"{os.fspath(path)} cannot be read: the archive is damaged ({error})")
 
 
 @contextlib.contextmanager

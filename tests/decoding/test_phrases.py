@@ -149,7 +149,7 @@ def test_what_cannot_be() -> None:
         with pytest.raises((TypeError, ValueError), match="Phrases: "):
             Phrases(wrong)  # type: ignore[arg-type]
     search = BeamSearch(4, eos=EOS, max_length=6, constraints=[Phrases([[1, 3]])])
-    with pytest.raises(ValueError, match="beside a prefix"):
+    with pytest.raises(ValueError, match="cannot be combined with a prefix"):
         searched(search, "numpy", 0, prefix=[[1], [1], [1]])
     with pytest.raises(ValueError, match="max_length of sentence 1 must hold its phrases, 2 tok"):
         searched(search, "numpy", 0, max_length=np.array([4, 1, 4]))

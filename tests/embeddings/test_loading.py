@@ -64,7 +64,7 @@ def test_models_of_ours_and_gensims(tmp_path: Path) -> None:
         assert WordVectors.load(tmp_path / "theirs").source == "gensim"
     theirs.wv.save(str(tmp_path / "kv"))
     assert WordVectors.load(tmp_path / "kv").source == "gensim"
-    with pytest.raises(ValueError, match=r"no model; .*WordVectors\.load reads them"):
+    with pytest.raises(ValueError, match=r"not a model; .*WordVectors\.load reads them"):
         seqfast.Word2Vec.load(tmp_path / "kv")
 
 

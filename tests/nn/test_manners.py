@@ -177,7 +177,7 @@ def test_help(kind: str) -> None:
     "name", [name for name in seqfast.nn.__all__ if hasattr(getattr(seqfast.nn, name), "forward")]
 )
 def test_help_of_a_call(name: str) -> None:
-    text = vars(getattr(seqfast.nn, name))["forward"].__doc__
+    text = getattr(seqfast.nn, name).forward.__doc__
     assert "Args:" in text
     assert "Returns:" in text
     assert "Raises:" in text

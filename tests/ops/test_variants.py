@@ -45,7 +45,8 @@ def test_twins_have_the_same_names() -> None:
 
     assert ops.__all__ == reference.__all__
     for name in set(ops.__all__) - {"random"}:
-        assert public(getattr(ops, name)) == public(getattr(reference, name)) != set()
+        only_twins = {"ctc_loss"} if name == "ctc" else set()  # the fast form of it is torch's
+        assert public(getattr(ops, name)) | only_twins == public(getattr(reference, name)) != set()
     # The first name of `dropout`.
     assert ops.random.dropout is ops.dropout.dropout
     assert reference.random.dropout is reference.dropout.dropout
@@ -521,9 +522,9 @@ BAD = [
         r"lstm: recurrent_dropout must be a number",
     ),
     (
-        lambda: _with("lstm", recurrent_dropout_on="cell"),
+        lambda: _with("lstm", recurrent_dropout_on="input"),
         ValueError,
-        r"lstm: recurrent_dropout_on must be 'hidden' or 'update', got 'cell'",
+        r"lstm: recurrent_dropout_on must be .*, got 'input'",
     ),
     (
         lambda: _with("rnn", recurrent_dropout_on="update"),

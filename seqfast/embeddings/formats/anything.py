@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqfast.embeddings.files import PathLike, open_by_suffix
+from seqfast.embeddings.files import PathLike, damage_named, open_by_suffix
 from seqfast.embeddings.formats import safetensors
 from seqfast.embeddings.formats.base import FileReading, Loaded
 from seqfast.embeddings.formats.gensim import from_gensim, unpickled
@@ -31,7 +31,7 @@ def load_any(
     """Words and vectors of a file, and its format; see `WordVectors.load`."""
     check_choice("load", "mmap", mmap, (None, "r"))
     reading = FileReading(os.fspath(path), "utf-8", "replace")
-    with reading.damage_named(), open_by_suffix(path) as file:
+    with damage_named(path), open_by_suffix(path) as file:
         head = file.read(1 << 16)
     if not head:
         raise reading.damaged("it is empty")

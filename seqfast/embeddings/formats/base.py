@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import lzma
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,22 +49,6 @@ class FileReading:
 
     def damaged(self, what: str) -> ValueError:
         return ValueError(f"{self.path} cannot be read: {what}")
-
-    @contextlib.contextmanager
-    def damage_named(self) -> Iterator[None]:
-        """What unpacking says of a damaged archive, as a ValueError."""
-        try:
-            yield
-        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise self.damaged(f"the archive is damaged ({error})") from error
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise self.damaged(f"the archive is damaged ({error})") from error  # bz2's
-        except Exception as error:
-            if type(error).__name__ != "ZstdError":
-                raise
-            raise self.damaged(f"the archive is damaged ({error})") from error
 
 
 def float32_rows(operation: str, vectors: Any) -> Array:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from seqfast.embeddings.files import PathLike, atomic_file, open_by_suffix
+from seqfast.embeddings.files import PathLike, atomic_file, damage_named, open_by_suffix
 from seqfast.embeddings.formats.base import FileReading
 
 
@@ -35,7 +35,7 @@ def load_counts(
     """
     reading = FileReading(os.fspath(path), encoding, unicode_errors)
     counts: dict[str, int] = {}
-    with reading.damage_named(), open_by_suffix(path) as file:
+    with damage_named(path), open_by_suffix(path) as file:
         for number, line in enumerate(file, 1):
             parts = line.rstrip().rsplit(None, 1)
             if not parts:

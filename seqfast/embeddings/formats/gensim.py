@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqfast.embeddings.files import PathLike, open_by_suffix
+from seqfast.embeddings.files import PathLike, damage_named, open_by_suffix
 from seqfast.embeddings.formats.base import Loaded, float32_rows
 
 
@@ -200,6 +200,6 @@ def unpickled(path: PathLike, mmap: str | None = None) -> Any:
 
 def begins_as_pickle(path: PathLike) -> bool:
     """Whether a file begins as the pickles that gensim writes."""
-    with open_by_suffix(path) as file:
+    with damage_named(path), open_by_suffix(path) as file:
         start = file.read(2)
     return start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05")

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from seqfast.embeddings.files import PathLike, atomic_packed_file, open_by_suffix
+from seqfast.embeddings.files import PathLike, atomic_packed_file, damage_named, open_by_suffix
 from seqfast.embeddings.formats.base import Array, FileReading, Loaded, float32_rows
 from seqfast.embeddings.formats.counts import load_counts
 from seqfast.embeddings.formats.decimals import number_lines
@@ -69,7 +69,7 @@ def load_word2vec_format(
     if binary and no_header:
         raise ValueError("load_word2vec_format: no_header must be False for binary files, got True")
     reading = FileReading(os.fspath(path), encoding, unicode_errors)
-    with reading.damage_named(), open_by_suffix(path) as file:
+    with damage_named(path), open_by_suffix(path) as file:
         if no_header:
             words, vectors = _read_text(reading, file, limit, None)
         else:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqfast.embeddings.files import PathLike, open_by_suffix
+from seqfast.embeddings.files import PathLike, damage_named, open_by_suffix
 from seqfast.embeddings.vectors.arrays import Array, as_library_of, check_words, to_numpy
 from seqfast.embeddings.vectors.search import (
     SCORE_BYTES,
@@ -302,7 +302,7 @@ def _read_analogies(
 
 
 def _lines(path: PathLike, encoding: str) -> Iterator[str]:
-    with open_by_suffix(path) as file:
+    with damage_named(path), open_by_suffix(path) as file:
         for line in file:
             yield line.decode(encoding)
 
