@@ -57,12 +57,12 @@ struct CellOptions {
 
 template <class V>
 struct StepInputs {
-    V previous_hidden{};  // h[t-1] after a reset
-    V previous_cell{};    // c[t-1] after a reset
-    V zoneout_cell{};     // the share of the old cell that stays: 0 or 1, in evaluation p
-    V update_scale{};     // of the candidate: 0 or 1 / (1 - p)
-    V cell_scale{};       // of c[t]: 0 or 1, in evaluation 1 - p
-    V peephole[3]{};      // i f o
+    V previous_hidden{};     // h[t-1] after a reset
+    V previous_cell{};       // c[t-1] after a reset
+    V zoneout_cell{};        // the share of the old cell that stays: 0 or 1, in evaluation p
+    V update_scale{};        // of the candidate: 0 or 1 / (1 - p)
+    V cell_scale = V{} + 1;  // of c[t]: 0 or 1, in evaluation 1 - p
+    V peephole[3]{};         // i f o
 };
 
 // Math: V, sigmoid, tanh, clamp(x, limit) to [-limit, limit], between(x, low, high): 1 where

@@ -40,7 +40,8 @@ struct LstmCell {
         }
         V next = forget(options, gate) * previous + candidate;
         if constexpr (general) {
-            if (options.cell_dropout) next *= at.cell_scale;
+            // 1 without dropout. No branch: on sm_80 it would spill registers.
+            next *= at.cell_scale;
             if (options.cell_clip > 0) next = Math::clamp(next, options.cell_clip);
             if (sees_next(options)) gate[O] += at.peephole[2] * next;
             if (options.gate_clip > 0) gate[O] = Math::clamp(gate[O], options.gate_clip);
