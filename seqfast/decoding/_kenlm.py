@@ -8,8 +8,8 @@ import os
 from typing import Any
 
 MAGIC = b"mmap lm http://kheafield.com/code format version"
-_LN10 = math.log(10)
-_NEVER = -99.0  # what ARPA files write for log10(0)
+LN10 = math.log(10)
+NEVER = -99.0  # what ARPA files write for log10(0)
 
 
 def is_binary(path: str | os.PathLike[str]) -> bool:
@@ -74,7 +74,7 @@ class Model:
         """The state after one word more, and the natural logarithm of its probability."""
         after = self._new_state()
         score = self.model.BaseScore(self._states[state], word, after)
-        return self._number(after), (score * _LN10 if score > _NEVER else -math.inf)
+        return self._number(after), (score * LN10 if score > NEVER else -math.inf)
 
     def _number(self, state: Any) -> int:
         number: int = self._numbers.setdefault(state, len(self._states))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqfast.decoding import _kenlm
+from seqfast.decoding._kenlm import LN10, NEVER
 from seqfast.ops.base.checks import check_whole
 from seqfast.ops.ctc_decoder.language import Ngram, Tree
 
@@ -23,8 +24,6 @@ Ids = NDArray[np.int64]
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 _SPECIAL = (UNKNOWN, BEGIN, END)  # ids 0, 1, 2
-_NEVER = -99.0  # what ARPA files write for log10(0)
-_LN10 = math.log(10)
 
 
 class NGram:
@@ -350,8 +349,8 @@ class NGram:
             )
             for ids, logprob, backoff in rows:
                 text = " ".join(self.vocabulary[id] for id in ids)
-                value = _NEVER if logprob == -math.inf else logprob / _LN10
-                tail = f"\t{backoff / _LN10:.9g}" if n < self.order and backoff != 0 else ""
+                value = NEVER if logprob == -math.inf else logprob / LN10
+                tail = f"\t{backoff / LN10:.9g}" if n < self.order and backoff != 0 else ""
                 yield f"{value:.9g}\t{text}{tail}\n"
         yield "\n\\end\\\n"
 
@@ -625,7 +624,7 @@ def _read_arpa(path: Path) -> tuple[list[str], list[Level]]:
                 raise lines.error(f"the {n}-gram {_text(names, rows[same[0]])!r} is there twice")
             if n > 1:
                 _check_contexts(lines, n, rows, levels[-1].words, names)
-            levels.append(Level(rows, numbers[:, 0] * _LN10, numbers[:, 1] * _LN10))
+            levels.append(Level(rows, numbers[:, 0] * LN10, numbers[:, 1] * LN10))
     return names, levels
 
 
@@ -676,7 +675,7 @@ def _read_section(
             rows.append([ids[word] for word in words])
         except KeyError as error:
             raise lines.error(f"the word {error} is not among the 1-grams") from None
-        numbers.append((-math.inf if logprob <= _NEVER else min(logprob, 0.0), backoff))
+        numbers.append((-math.inf if logprob <= NEVER else min(logprob, 0.0), backoff))
     if len(rows) != count:
         raise lines.error(f"the header says {count} {n}-grams, there are {len(rows)}")
     if n == 1:

@@ -26,26 +26,27 @@ _ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 _LONGEST_NAME = 128  # bytes, of 255, that a partial file takes over from its target
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether unpacking raises that of a damaged archive."""
+    if isinstance(error, (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)):
+        return True
+    # bz2's has no number; zstd's class is of whichever package unpacks it.
+    return type(error).__name__ == "ZstdError" or (
+        isinstance(error, OSError) and error.errno is None
+    )
+
+
 @contextlib.contextmanager
 def damage_named(path: PathLike) -> Iterator[None]:
     """Turns what unpacking says of a damaged archive into a ValueError that names the file."""
     try:
         yield
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise _damaged(path, error) from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise _damaged(path, error) from error  # bz2's
     except Exception as error:
-        # By name: the class is of whichever package unpacks zstd.
-        if type(error).__name__ != "ZstdError":
+        if not is_damage(error):
             raise
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: PathLike, error: Exception) -> ValueError:
-    return ValueError(f"{os.fspath(path)} cannot be read: the archive is damaged ({error})")
+        raise ValueError(
+            f"{os.fspath(path)} cannot be read: the archive is damaged ({error})"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import math
 import random
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -233,7 +234,7 @@ def test_a_missing_context_is_named(tmp_path: Path) -> None:
         NGram.load(path)
 
 
-def test_cut_and_foreign_files(tmp_path: Path) -> None:
+def test_cut_and_foreign_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = NGram.train(random_sentences(5, 80), 3)
     lm.save(tmp_path / "lm.arpa.gz")
     packed = (tmp_path / "lm.arpa.gz").read_bytes()
@@ -243,7 +244,8 @@ def test_cut_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "kenlm.bin").write_bytes(
         b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(100)
     )
-    with pytest.raises(ValueError, match=r"kenlm.bin is a binary of KenLM|cannot read"):
+    monkeypatch.setitem(sys.modules, "kenlm", None)  # as if it were not installed
+    with pytest.raises(ValueError, match=r"kenlm.bin is a binary of KenLM"):
         NGram.load(tmp_path / "kenlm.bin")
     (tmp_path / "latin").write_bytes(ARPA.replace("b", "é").encode("latin-1"))
     with pytest.raises(ValueError, match="not UTF-8"):

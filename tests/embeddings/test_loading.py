@@ -128,7 +128,7 @@ def test_a_pickle_runs_nothing(tmp_path: Path) -> None:
     pytest.importorskip("gensim", reason="needs gensim")
     (tmp_path / "model").write_bytes(pickle.dumps(Runs(tmp_path / "made")))
     for load in (seqfast.Word2Vec.load, WordVectors.load):
-        with pytest.raises(ValueError, match=r"posix.mkdir is not allowed in a model"):
+        with pytest.raises(ValueError, match=r"posix.mkdir is not allowed in a model's file"):
             load(tmp_path / "model")
     assert not (tmp_path / "made").exists()
 

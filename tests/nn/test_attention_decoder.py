@@ -432,7 +432,11 @@ def test_bad_calls() -> None:
         ({"lengths": torch.tensor([1, 5, 2])}, ValueError, "lengths must be from 0 to 4, got 5"),
         ({"sampling_probability": 2}, ValueError, "sampling_probability must be a number"),
         ({"memory": memory.double()}, TypeError, "memory must be torch.float32, as weight_memory"),
-        ({"memory": state.memory}, ValueError, "memory_lengths must be None: a prepared memory"),
+        (
+            {"memory": state.memory},
+            ValueError,
+            "memory_lengths must be None: a prepared memory has its own",
+        ),
         ({"hx": torch.zeros(2, 3, 4)}, TypeError, "hx must be a tuple of two states"),
         (
             {"hx": (torch.zeros(2, 3, 4), torch.zeros(2, 3, 5))},
@@ -451,7 +455,10 @@ def test_bad_calls() -> None:
     with pytest.raises(ValueError, match=r"ids must be \[3\], as the state's rows, got \[2\]"):
         decoder.step(ids[:2, 0], state)
     plain_rnn = make(input_feeding=False, recurrent_dropout=0.1)
-    with pytest.raises(ValueError, match=r"with sampling_probability=0.5 the rnn runs step"):
+    with pytest.raises(
+        ValueError,
+        match=r"with sampling_probability=0.5 the rnn runs step by step and must draw its masks",
+    ):
         plain_rnn(ids, memory.double(), memory_lengths, sampling_probability=0.5)
 
 

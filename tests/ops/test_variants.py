@@ -524,7 +524,7 @@ BAD = [
     (
         lambda: _with("lstm", recurrent_dropout_on="input"),
         ValueError,
-        r"lstm: recurrent_dropout_on must be .*, got 'input'",
+        r"lstm: recurrent_dropout_on must be 'hidden', 'update' or 'cell', got 'input'",
     ),
     (
         lambda: _with("rnn", recurrent_dropout_on="update"),

@@ -12,14 +12,13 @@ import lzma
 import os
 import stat
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from seqfast.embeddings.files import ZSTD_MAGIC, open_zstd
+from seqfast.embeddings.files import ZSTD_MAGIC, is_damage, open_zstd
 from seqfast.ops.corpus import WordReader
 
 Path = str | os.PathLike[str]
@@ -295,15 +294,11 @@ def _damage_named(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        damaged = isinstance(error, (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile))
-        damaged = damaged or type(error).__name__ == "ZstdError"
-        if isinstance(error, OSError) and not damaged:
-            if error.errno is not None:
-                raise OSError(error.errno, f"corpus: {error.strerror}", name) from error
-            damaged = True  # bz2's "Invalid data stream"
-        if not damaged:
-            raise
-        raise ValueError(f"corpus: {name} must be a whole {kind} file, got: {error}") from error
+        if is_damage(error):
+            raise ValueError(f"corpus: {name} must be a whole {kind} file, got: {error}") from error
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"corpus: {error.strerror}", name) from error
+        raise
 
 
 def _read_block(
