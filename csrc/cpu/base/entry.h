@@ -36,6 +36,11 @@ int max_threads();
 void watch_for_forks();
 int usable_threads(int threads);
 
+// A row is worth a thread, and no more.
+inline int row_threads(int threads, int64_t rows) {
+    return static_cast<int>(std::min<int64_t>(usable_threads(threads), std::max<int64_t>(rows, 1)));
+}
+
 // A thread is worth waking for some microseconds of work, `each` of it.
 inline int worthwhile_threads(int threads, int64_t work, int64_t each = 32768) {
     return static_cast<int>(std::min<int64_t>(usable_threads(threads), 1 + work / each));

@@ -106,4 +106,19 @@ bool run_team(int threads, Body&& body) {
     return granted;
 }
 
+// f(row, thread): each row once, to whichever thread is free.
+template <class F>
+void for_each_row(int64_t rows, int threads, F&& f) {
+    int64_t next = 0;
+    const auto work = [&](int thread) {
+        for (;;) {
+            const int64_t row = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+            if (row >= rows) return;
+            f(row, thread);
+        }
+    };
+    // Threads that the runtime does not grant leave their work to this one.
+    if (!run_team(threads, work)) work(0);
+}
+
 }  // namespace seqfast::cpu::SEQFAST_ISA

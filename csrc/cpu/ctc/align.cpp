@@ -322,21 +322,13 @@ size_t align_workspace(const CtcAlignArgs& args) {
 }
 
 void align(const CtcAlignArgs& args) {
-    int64_t next = 0;
-    const auto work = [&](int thread) {
+    for_each_row(args.input.batch, args.threads, [&](int64_t row, int thread) {
         Arena arena{reinterpret_cast<uintptr_t>(args.workspace)};
         Scratch scratch = scratch_of(args, arena);
         for (int skipped = 0; skipped < thread; ++skipped) scratch = scratch_of(args, arena);
-        for (;;) {
-            const int64_t row = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-            if (row >= args.input.batch) return;
-            with_storage(args.input.dtype, [&](auto storage) {
-                Alignment<decltype(storage)>(args, row, scratch).run();
-            });
-        }
-    };
-    // Threads that the runtime does not grant leave their work to this one.
-    if (!run_team(args.threads, work)) work(0);
+        with_storage(args.input.dtype,
+                     [&](auto storage) { Alignment<decltype(storage)>(args, row, scratch).run(); });
+    });
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // CTC decoding by the kernels of one instruction set: best alignments, and prefix beam search.
 #include "core/ctc.h"
 
+#include "cpu/base/team.h"
+#include "cpu/ctc/beam.h"
 #include "cpu/ctc/frame.h"
 #include "cpu/ctc/log_add.h"
 #include "cpu/ctc/table.h"
@@ -67,15 +69,16 @@ class Search {
           state_(*reinterpret_cast<CtcState*>(memory + at.state)),
           nodes_(reinterpret_cast<CtcNode*>(memory + at.nodes)),
           links_(reinterpret_cast<CtcLink*>(memory + at.links)),
-          heads_(reinterpret_cast<int32_t*>(memory + at.size)),
-          head_count_(ctc_table_size(length_, args.beam_size)),
+          prefixes_(nodes_, reinterpret_cast<int32_t*>(memory + at.size),
+                    ctc_table_size(length_, args.beam_size)),
           beams_(memory + at.beams),
           stays_(ctc_beams_at(memory + at.stays, args.beam_size)),
           frame_(reinterpret_cast<double*>(scratch + in.frame),
                  reinterpret_cast<double*>(scratch + in.largest), args.input.vocab),
           tokens_(reinterpret_cast<Ranked*>(scratch + in.tokens)),
           cut_(frame_, tokens_, args.input.vocab, args.top_n, args.min_log_prob),
-          candidates_(reinterpret_cast<Ranked*>(scratch + in.candidates)),
+          candidates_(reinterpret_cast<Ranked*>(scratch + in.candidates),
+                      most_candidates(args.beam_size), args.beam_size),
           arriving_(reinterpret_cast<double*>(scratch + in.arriving)) {}
 
     CtcBeams beam(int64_t half) const {
@@ -85,7 +88,7 @@ class Search {
     // With the empty prefix alone.
     void begin() {
         args_.refused[row_] = -1;
-        __builtin_memset(heads_, 0, static_cast<size_t>(head_count_) * sizeof(int32_t));
+        prefixes_.clear_lists();
         // Vectors reach behind the last prefix.
         __builtin_memset(beams_, 0, static_cast<size_t>(2 * ctc_beams_bytes(beam_size_)));
         __builtin_memset(arriving_, 0, static_cast<size_t>(ctc_padded(beam_size_)) * 8);
@@ -107,7 +110,8 @@ class Search {
 
     // Those that can get a prefix into the new beam, the most probable first.
     void rank_tokens() {
-        double limit = limit_ > floor_ ? limit_ : floor_;
+        double limit =
+            candidates_.limit() > candidates_.floor() ? candidates_.limit() : candidates_.floor();
         if (args_.lm) {
             limit = -kInfinity;
         } else {
@@ -149,18 +153,8 @@ class Search {
     }
 
     void offer_stays() {
-        candidate_count_ = 0;
-        double least = kInfinity, best = -kInfinity;
-        for (int64_t k = 0; k < state_.count; ++k) {
-            const double score = stays_.total[k] + now_.lm[k];
-            candidates_[candidate_count_] = {score, k};
-            candidate_count_ += score > -kInfinity;
-            least = score < least ? score : least;
-            best = score > best ? score : best;
-        }
-        // An equal candidate that comes later loses.
-        limit_ = candidate_count_ == beam_size_ ? least : -kInfinity;
-        floor_ = best - args_.beam_threshold;
+        candidates_.begin(state_.count, args_.beam_threshold,
+                          [&](int64_t k) { return stays_.total[k] + now_.lm[k]; });
     }
 
     void offer_extensions() {
@@ -176,10 +170,10 @@ class Search {
             for (int64_t rank = 0; rank < tokens; ++rank) {
                 const int64_t token = tokens_[rank].place;
                 double score = now_.total[k] + tokens_[rank].score;
-                if (!lm && (score <= limit_ || score < floor_)) break;
+                if (!lm && (score <= candidates_.limit() || score < candidates_.floor())) break;
                 if (token == last) score = now_.blank[k] + tokens_[rank].score;
                 score += lm ? now_.lm[k] + lm[token] : 0.0;
-                if (!(score > limit_) || score < floor_) continue;
+                if (!candidates_.takes(score)) continue;
                 offer(node, static_cast<int32_t>(token),
                       {score, beam_size_ + k * token_count_ + rank});
             }
@@ -187,30 +181,17 @@ class Search {
     }
 
     void offer(int32_t node, int32_t token, Ranked candidate) {
-        const int32_t child = find(node, token);
-        if (child != 0 && nodes_[child].slot >= 0) return;  // it stays
-        candidates_[candidate_count_++] = candidate;
-        if (candidate_count_ < most_candidates(beam_size_)) return;
-        select_keys(candidates_, candidate_count_, beam_size_);
-        candidate_count_ = beam_size_;
-        limit_ = candidates_[beam_size_ - 1].score;
+        const int32_t child = prefixes_.find(node, token);
+        if (child == 0 || nodes_[child].slot < 0) candidates_.add(candidate);  // else it stays
     }
 
     // ---- the new beam ----
 
     void choose(int32_t t) {
-        if (candidate_count_ > beam_size_) {
-            select_keys(candidates_, candidate_count_, beam_size_);
-            candidate_count_ = beam_size_;
-        }
-        sort_keys(candidates_, candidate_count_);
-        if (candidate_count_ > 0) {
-            const double lowest = candidates_[0].score - args_.beam_threshold;
-            while (candidates_[candidate_count_ - 1].score < lowest) --candidate_count_;
-        }
+        candidates_.choose(args_.beam_threshold);
         for (int64_t k = 0; k < state_.count; ++k) nodes_[now_.node[k]].slot = -1;
         const CtcBeams next = beam(1 - state_.half);
-        for (int64_t k = 0; k < candidate_count_; ++k) {
+        for (int64_t k = 0; k < candidates_.count(); ++k) {
             const int64_t place = candidates_[k].place;
             int64_t from = place, rank = -1;
             if (place < beam_size_) {
@@ -222,13 +203,13 @@ class Search {
             }
             if (args_.source) report(k, from, rank < 0 ? -1 : tokens_[rank].place);
         }
-        for (int64_t k = 0; k < candidate_count_; ++k) {
+        for (int64_t k = 0; k < candidates_.count(); ++k) {
             nodes_[next.node[k]].slot = static_cast<int32_t>(k);
         }
         if (args_.source) {
-            for (int64_t k = candidate_count_; k < beam_size_; ++k) report(k, 0, -1);
+            for (int64_t k = candidates_.count(); k < beam_size_; ++k) report(k, 0, -1);
         }
-        state_.count = candidate_count_;
+        state_.count = candidates_.count();
         state_.half = 1 - state_.half;
     }
 
@@ -245,22 +226,13 @@ class Search {
         const int32_t link =
             ctc_extend(now_, nodes_, from, token, ranked.score, lm ? *lm : 0.0, next, k);
         next.link_token[k] = new_link(link, t);
-        int32_t node = find(parent, token);
+        int32_t node = prefixes_.find(parent, token);
         if (node == 0) {
             node = static_cast<int32_t>(state_.nodes++);
-            int32_t& head = heads_[ctc_hash(parent, token, head_count_)];
-            nodes_[node] = {parent, token, -1, head};
-            head = node;
+            nodes_[node] = {parent, token, -1, 0};
+            prefixes_.list(node);
         }
         next.node[k] = node;
-    }
-
-    // The number of that prefix; 0 where nobody has seen it.
-    SEQFAST_INLINE int32_t find(int32_t parent, int32_t token) const {
-        int32_t node = heads_[ctc_hash(parent, token, head_count_)];
-        while (node != 0 && (nodes_[node].parent != parent || nodes_[node].token != token))
-            node = nodes_[node].next;
-        return node;
     }
 
     int32_t new_link(int32_t previous, int32_t t) {
@@ -300,18 +272,16 @@ class Search {
     CtcState& state_;
     CtcNode* const nodes_;
     CtcLink* const links_;
-    int32_t* const heads_;
-    const int64_t head_count_;
+    Prefixes prefixes_;
     char* const beams_;
     const CtcBeams stays_;
     CtcBeams now_{};
     Frame frame_;
     Ranked* const tokens_;
     Cut cut_;
-    Ranked* const candidates_;
+    Candidates candidates_;
     double* const arriving_;  // from the parent
-    int64_t token_count_ = 0, candidate_count_ = 0;
-    double limit_ = 0, floor_ = 0;  // candidates must be above the one and reach the other
+    int64_t token_count_ = 0;
 };
 
 size_t beam_workspace(const CtcBeamArgs& args) {

@@ -17,12 +17,6 @@ Kernels<CtcAlignKernels> align_kernels() {
     return Kernels<CtcAlignKernels>(tables);
 }
 
-// A row is worth a thread, and no more.
-int row_threads(const CtcInput& input, int threads) {
-    const int64_t rows = std::max<int64_t>(input.batch, 1);
-    return static_cast<int>(std::min<int64_t>(usable_threads(threads), rows));
-}
-
 }  // namespace
 
 size_t ctc_greedy_workspace_size(CtcGreedyArgs args) {
@@ -32,31 +26,31 @@ size_t ctc_greedy_workspace_size(CtcGreedyArgs args) {
 
 void ctc_greedy(CtcGreedyArgs args) {
     const CtcInput& input = args.input;
-    args.threads = worthwhile_threads(row_threads(input, args.threads),
+    args.threads = worthwhile_threads(row_threads(args.threads, input.batch),
                                       input.batch * input.frames * input.vocab);
     args.workspace = aligned(args.workspace);
     kernels()->greedy(args);
 }
 
 size_t ctc_beam_search_workspace_size(CtcBeamArgs args) {
-    args.threads = row_threads(args.input, args.threads);
+    args.threads = row_threads(args.threads, args.input.batch);
     return kAlignment + kernels()->beam_workspace(args);
 }
 
 void ctc_beam_search(CtcBeamArgs args) {
-    args.threads = row_threads(args.input, args.threads);
+    args.threads = row_threads(args.threads, args.input.batch);
     args.workspace = aligned(args.workspace);
     kernels()->beam_search(args);
 }
 
 size_t ctc_align_workspace_size(CtcAlignArgs args) {
-    args.threads = row_threads(args.input, args.threads);
+    args.threads = row_threads(args.threads, args.input.batch);
     return kAlignment + align_kernels()->workspace(args);
 }
 
 void ctc_align(CtcAlignArgs args) {
     const CtcInput& input = args.input;
-    args.threads = worthwhile_threads(row_threads(input, args.threads),
+    args.threads = worthwhile_threads(row_threads(args.threads, input.batch),
                                       input.batch * input.frames * (args.longest + 1));
     args.workspace = aligned(args.workspace);
     align_kernels()->align(args);

@@ -1,6 +1,8 @@
 // Prefix beam search with a language beside it, by the kernels of one instruction set.
 #include "core/ctc_decoder.h"
 
+#include "cpu/base/team.h"
+#include "cpu/ctc/beam.h"
 #include "cpu/ctc/frame.h"
 #include "cpu/ctc/log_add.h"
 #include "cpu/ctc_decoder/language.h"
@@ -101,9 +103,9 @@ class Search {
     }
 
     void fill_heads() {
-        __builtin_memset(heads_, 0, static_cast<size_t>(head_count_) * sizeof(int32_t));
+        prefixes_.clear_lists();
         for (int64_t node = 1; node < state_.nodes; ++node)
-            add_to_heads(static_cast<int32_t>(node));
+            prefixes_.list(static_cast<int32_t>(node));
     }
 
     // ---- results ----
@@ -138,15 +140,15 @@ class Search {
                     leader = k;
                 }
             }
-            candidates_[count++] = {sum, leader};
+            ranked_[count++] = {sum, leader};
             i = same;
         }
-        sort_keys(candidates_, count);
+        sort_keys(ranked_, count);
         for (int64_t n = 0; n < args_.n_best; ++n) {
-            const int64_t at = row_ * args_.n_best + n, place = candidates_[n].place;
+            const int64_t at = row_ * args_.n_best + n, place = ranked_[n].place;
             const bool there = n < count;
             args_.places[at] = there ? place : -1;
-            args_.scores[at] = there ? candidates_[n].score : -kInfinity;
+            args_.scores[at] = there ? ranked_[n].score : -kInfinity;
             args_.language_scores[at] = there ? scores_[place] : 0;
             args_.counts[at] = there ? contexts_[last.node[place]].depth : 0;
         }
@@ -197,8 +199,8 @@ class Search {
           runs_(reinterpret_cast<CtcRun*>(memory + at.runs)),
           beams_(memory + at.beams),
           beam_runs_(memory + at.beam_runs),
-          heads_(reinterpret_cast<int32_t*>(memory + at.heads)),
-          head_count_(ctc_table_size(args.capacity, 1)),
+          prefixes_(nodes_, reinterpret_cast<int32_t*>(memory + at.heads),
+                    ctc_table_size(args.capacity, 1)),
           stays_(ctc_beams_at(scratch + in.stays, args.beam_size)),
           stay_runs_(ctc_runs_at(scratch + in.stay_runs, args.beam_size)),
           from_(reinterpret_cast<CtcRun*>(scratch + in.from)),
@@ -206,7 +208,8 @@ class Search {
                  reinterpret_cast<double*>(scratch + in.largest), args.input.vocab),
           tokens_(reinterpret_cast<Ranked*>(scratch + in.tokens)),
           cut_(frame_, tokens_, args.input.vocab, args.top_n, args.min_log_prob),
-          candidates_(reinterpret_cast<Ranked*>(scratch + in.candidates)),
+          ranked_(reinterpret_cast<Ranked*>(scratch + in.candidates)),
+          candidates_(ranked_, most_candidates(args.beam_size), args.beam_size),
           arriving_(reinterpret_cast<double*>(scratch + in.arriving)),
           map_(reinterpret_cast<int32_t*>(scratch + in.map)),
           texts_(reinterpret_cast<TextKey*>(scratch + in.texts)),
@@ -285,21 +288,13 @@ class Search {
     }
 
     void offer_stays() {
-        candidate_count_ = 0;
-        double least = kInfinity, best = -kInfinity;
+        candidates_.begin(state_.count, args_.beam_threshold,
+                          [&](int64_t k) { return stays_.total[k] + now_.lm[k]; });
         most_ = -kInfinity;
         for (int64_t k = 0; k < state_.count; ++k) {
-            const double score = stays_.total[k] + now_.lm[k];
-            candidates_[candidate_count_] = {score, k};
-            candidate_count_ += score > -kInfinity;
-            least = score < least ? score : least;
-            best = score > best ? score : best;
             const double most = now_.total[k] + now_.lm[k] + most_gain(contexts_[now_.node[k]]);
             most_ = most > most_ ? most : most_;
         }
-        // An equal candidate that comes later loses.
-        limit_ = candidate_count_ == beam_size_ ? least : -kInfinity;
-        floor_ = best - args_.beam_threshold;
     }
 
     double most_gain(const CtcContext& context) const {
@@ -311,7 +306,8 @@ class Search {
 
     // Those that can get a prefix into the new beam, the most probable first; but the boundary.
     void rank_tokens() {
-        double limit = limit_ > floor_ ? limit_ : floor_;
+        double limit =
+            candidates_.limit() > candidates_.floor() ? candidates_.limit() : candidates_.floor();
         if (args_.table) {
             limit = -kInfinity;
         } else {
@@ -341,7 +337,7 @@ class Search {
             const int32_t node = now_.node[k], last = nodes_[node].token;
             const CtcContext& context = contexts_[node];
             const double base = now_.total[k] + now_.lm[k];
-            const double slack = args_.table ? kInfinity : margin(base, limit_);
+            const double slack = args_.table ? kInfinity : margin(base, candidates_.limit());
             const double inside = base + language_.most_inside(context) + slack;
             const double at_end = base + language_.most_at_end(context) + slack;
             const double most = begins && at_end > inside ? at_end : inside;
@@ -349,17 +345,18 @@ class Search {
             const uint64_t letters = language_.letters_inside(context);
             for (int64_t rank = 0; rank < token_count_; ++rank) {
                 const double log_prob = tokens_[rank].score;
-                if (most + log_prob <= limit_ || most + log_prob < floor_) break;
+                if (most + log_prob <= candidates_.limit() || most + log_prob < candidates_.floor())
+                    break;
                 const int64_t token = tokens_[rank].place;
                 if (begins && begins[token]) {
-                    if (at_end + log_prob <= limit_) continue;
+                    if (at_end + log_prob <= candidates_.limit()) continue;
                 } else if (!(language_.first_letter(token) & letters) &&
-                           outside + log_prob <= limit_) {
+                           outside + log_prob <= candidates_.limit()) {
                     continue;
                 }
                 offer(k, token, (token == last ? now_.blank : now_.total)[k] + log_prob, rank);
             }
-            if (context.length > 0 && end > -kInfinity && !(at_end + end <= limit_)) {
+            if (context.length > 0 && end > -kInfinity && !(at_end + end <= candidates_.limit())) {
                 offer(k, boundary, now_.total[k] + end, token_count_);
             }
         }
@@ -368,7 +365,7 @@ class Search {
     // The prefix at that place with a token more; `acoustic` is its log-probability.
     void offer(int64_t k, int64_t token, double acoustic, int64_t rank) {
         const int32_t node = now_.node[k];
-        const int32_t child = find(node, static_cast<int32_t>(token));
+        const int32_t child = prefixes_.find(node, static_cast<int32_t>(token));
         if (child != 0 && nodes_[child].slot >= 0) return;  // it stays
         double language;
         if (child != 0) {
@@ -380,12 +377,8 @@ class Search {
         }
         if (args_.table) language += now_runs_.table[k] + table_of(k)[token];
         const double score = acoustic + language;
-        if (!(score > limit_) || score < floor_) return;
-        candidates_[candidate_count_++] = {score, beam_size_ + k * (token_count_ + 1) + rank};
-        if (candidate_count_ < most_candidates(beam_size_)) return;
-        select_keys(candidates_, candidate_count_, beam_size_);
-        candidate_count_ = beam_size_;
-        limit_ = candidates_[beam_size_ - 1].score;
+        if (candidates_.takes(score))
+            candidates_.add({score, beam_size_ + k * (token_count_ + 1) + rank});
     }
 
     const double* table_of(int64_t k) const {
@@ -395,19 +388,11 @@ class Search {
     // ---- the new beam ----
 
     void choose(int32_t t) {
-        if (candidate_count_ > beam_size_) {
-            select_keys(candidates_, candidate_count_, beam_size_);
-            candidate_count_ = beam_size_;
-        }
-        sort_keys(candidates_, candidate_count_);
-        if (candidate_count_ > 0) {
-            const double lowest = candidates_[0].score - args_.beam_threshold;
-            while (candidates_[candidate_count_ - 1].score < lowest) --candidate_count_;
-        }
+        candidates_.choose(args_.beam_threshold);
         for (int64_t k = 0; k < state_.count; ++k) nodes_[now_.node[k]].slot = -1;
         const CtcBeams next = beam(1 - state_.half);
         const CtcRuns next_runs = beam_runs(1 - state_.half);
-        for (int64_t k = 0; k < candidate_count_; ++k) {
+        for (int64_t k = 0; k < candidates_.count(); ++k) {
             const int64_t place = candidates_[k].place;
             int64_t from = place, token = -1;
             if (place < beam_size_) {
@@ -420,13 +405,13 @@ class Search {
             }
             if (args_.source) report(k, from, token);
         }
-        for (int64_t k = 0; k < candidate_count_; ++k) {
+        for (int64_t k = 0; k < candidates_.count(); ++k) {
             nodes_[next.node[k]].slot = static_cast<int32_t>(k);
         }
         if (args_.source) {
-            for (int64_t k = candidate_count_; k < beam_size_; ++k) report(k, 0, -1);
+            for (int64_t k = candidates_.count(); k < beam_size_; ++k) report(k, 0, -1);
         }
-        state_.count = candidate_count_;
+        state_.count = candidates_.count();
         state_.half = 1 - state_.half;
     }
 
@@ -453,28 +438,15 @@ class Search {
         runs.sum_blank[k] = 0;
         runs.last_blank[k] = t;
         runs.table[k] = now_runs_.table[from] + (args_.table ? table_of(from)[token] : 0.0);
-        int32_t node = find(parent, token);
+        int32_t node = prefixes_.find(parent, token);
         if (node == 0) {
             node = static_cast<int32_t>(state_.nodes++);
             nodes_[node] = {parent, token, -1, 0};
             language_.extend(contexts_[parent], token, contexts_[node]);
-            add_to_heads(node);
+            prefixes_.list(node);
         }
         next.node[k] = node;
         next.lm[k] = contexts_[node].settled + contexts_[node].part + runs.table[k];
-    }
-
-    // The number of that prefix; 0 where nobody has seen it.
-    SEQFAST_INLINE int32_t find(int32_t parent, int32_t token) const {
-        int32_t node = heads_[ctc_hash(parent, token, head_count_)];
-        while (node != 0 && (nodes_[node].parent != parent || nodes_[node].token != token))
-            node = nodes_[node].next;
-        return node;
-    }
-    void add_to_heads(int32_t node) {
-        int32_t& head = heads_[ctc_hash(nodes_[node].parent, nodes_[node].token, head_count_)];
-        nodes_[node].next = head;
-        head = node;
     }
 
     int32_t new_link(int32_t previous, int32_t t, CtcRun before) {
@@ -554,8 +526,7 @@ class Search {
     CtcLink* const links_;
     CtcRun* const runs_;
     char *const beams_, *const beam_runs_;
-    int32_t* const heads_;
-    const int64_t head_count_;
+    Prefixes prefixes_;
     const CtcBeams stays_;
     const CtcRuns stay_runs_;
     CtcRun* const from_;  // of the parent's token, where the best alignment comes from there
@@ -564,14 +535,14 @@ class Search {
     Frame frame_;
     Ranked* const tokens_;
     Cut cut_;
-    Ranked* const candidates_;
+    Ranked* const ranked_;
+    Candidates candidates_;   // in the same memory
     double* const arriving_;  // from the parent
     int32_t* const map_;      // new numbers of what is kept
     TextKey* const texts_;
     double* const scores_;
-    int64_t token_count_ = 0, candidate_count_ = 0;
-    double limit_ = 0, floor_ = 0;  // candidates must be above the one and reach the other
-    double most_ = 0;               // no extension is worth more before its token
+    int64_t token_count_ = 0;
+    double most_ = 0;  // no extension is worth more before its token
 };
 
 size_t workspace(const CtcDecodeArgs& args) {

@@ -11,14 +11,8 @@ Kernels<CtcDecodeKernels> kernels() {
     return Kernels<CtcDecodeKernels>(tables);
 }
 
-// A row is worth a thread, and no more.
-int row_threads(const CtcDecodeArgs& args) {
-    const int64_t rows = std::max<int64_t>(args.input.batch, 1);
-    return static_cast<int>(std::min<int64_t>(usable_threads(args.threads), rows));
-}
-
 CtcDecodeArgs prepared(CtcDecodeArgs args) {
-    args.threads = row_threads(args);
+    args.threads = row_threads(args.threads, args.input.batch);
     args.memory = aligned(args.memory);
     args.workspace = aligned(args.workspace);
     return args;
@@ -32,7 +26,7 @@ size_t ctc_decode_memory_size(const CtcDecodeArgs& args) {
 }
 
 size_t ctc_decode_workspace_size(CtcDecodeArgs args) {
-    args.threads = row_threads(args);
+    args.threads = row_threads(args.threads, args.input.batch);
     return kAlignment + kernels()->workspace(args);
 }
 
