@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqfast.ops.base.arrays import thread_count
-from seqfast.ops.rnn.arguments import RnnForwardArgs, RnnSizes, RnnWeights, SequenceView
+from seqfast.ops.base.checks import check_whole
+from seqfast.ops.rnn.arguments import RnnWeights
 from seqfast.ops.rnn.layer import Layer, check_layer
-from seqfast.ops.rnn.packed import Memory, pack, reset_state, run, state_for
+from seqfast.ops.rnn.packed import Memory
+from seqfast.ops.rnn.stream import StreamLayer
 
 _NO_OPTIONS = ("layer_norm", "highway")  # their products are torch's
 
@@ -61,14 +62,8 @@ class Stream:
         self._name = f"{module._name}.stream"
         self._module = module
         self._is_cell = isinstance(module, torch.nn.RNNCellBase)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int):
-            raise TypeError(
-                f"{self._name}: batch_size must be an int, got {type(batch_size).__name__}"
-            )
-        if batch_size < 1:
-            raise ValueError(f"{self._name}: batch_size must be 1 or more, got {batch_size}")
-        self.batch_size = batch_size
-        self._parts: list[_Part] = []
+        self.batch_size = check_whole(self._name, "batch_size", batch_size, 1)
+        self._parts: list[StreamLayer] = []
         self._sums: list[Tensor] = []  # with residual and dense: what the next layer sees
         self._workspace = Memory(0)
         self._capacity = 0
@@ -101,7 +96,7 @@ class Stream:
         module = self._module
         below, width = x, x.shape[2]
         for k, part in enumerate(self._parts):
-            output = self._run(part, below, steps)
+            output, self._workspace = part.run(below, self._workspace)
             if k > 0 and module.residual:
                 output = torch.add(output, below, out=self._sums[k][:steps])
             if module.dense and k + 1 < len(self._parts):
@@ -160,7 +155,7 @@ class Stream:
         else:
             self._dtype = layers[0].input.dtype
             self._input_size = layers[0].sizes.input_size
-            self._parts = [_Part(layer, self.batch_size) for layer in layers]
+            self._parts = [StreamLayer(layer, self.batch_size) for layer in layers]
         for part, layer in zip(self._parts, layers, strict=True):
             part.pack(layer)
 
@@ -177,13 +172,6 @@ class Stream:
         else:
             groups = [torch.cat(group) for group in groups]
         return tuple(groups) if cells else groups[0]
-
-    def _run(self, part: _Part, x: Tensor, steps: int) -> Tensor:
-        output = part.output[:steps]
-        args = part.arguments(x, output)
-        self._workspace = run(args, self._workspace)
-        part.resumes = True
-        return output
 
     def _grow(self, steps: int) -> None:
         module, width = self._module, self._input_size
@@ -306,80 +294,3 @@ class Stream:
                 own.append(state.detach().reshape(1, *shape).clone())
             states.append((own[0], own[1] if has_cell else None))
         return states
-
-
-class _Part:
-    """One layer of a stream."""
-
-    output: Tensor  # [most steps, batch, output_size]
-    resumes: bool
-
-    def __init__(self, layer: Layer, batch_size: int) -> None:
-        self._sizes = layer.sizes._replace(batch=batch_size, threads=0)
-        self.layer_output_size = layer.output_size
-        empty = layer.input.new_zeros
-        self.hidden_n: Tensor = empty(1, batch_size, layer.output_size)
-        has_cell = layer.has_cell
-        self.cell_n: Tensor | None = (
-            empty(1, batch_size, layer.sizes.hidden_size) if has_cell else None
-        )
-        self._hidden: Tensor | None = None
-        self._cell: Tensor | None = None
-        self.output = self.hidden_n
-        self.resumes = False
-        self._state: Memory | None = None
-
-    def check_like(self, name: str, layer: Layer) -> None:
-        wanted = self._sizes
-        if layer.sizes._replace(threads=0, batch=wanted.batch) != wanted:
-            raise ValueError(
-                f"{name}: weights must have the sizes and dtype that they had, {wanted}, got "
-                f"{layer.sizes}: make another stream"
-            )
-
-    def pack(self, layer: Layer) -> None:
-        self._packed = pack(layer)
-        self._options = layer.options
-        if self._state is None:
-            args = self.arguments(self.hidden_n, self.hidden_n)
-            self._state = state_for(args)
-
-    def begin(self, hidden: Tensor | None, cell: Tensor | None) -> None:
-        self._hidden, self._cell, self.resumes = hidden, cell, False
-        for mine, given in ((self.hidden_n, hidden), (self.cell_n, cell)):
-            if mine is not None:
-                mine.zero_() if given is None else mine.copy_(given)
-
-    def reset(self, rows: Tensor) -> None:
-        for state in (self._hidden, self._cell, self.hidden_n, self.cell_n):
-            if state is not None:
-                state[0].index_fill_(0, rows, 0)
-        if self.resumes:
-            args = self.arguments(self.hidden_n, self.hidden_n)
-            reset_state(args, rows.data_ptr(), rows.numel())
-
-    def arguments(self, x: Tensor, output: Tensor) -> RnnForwardArgs:
-        steps_apart, rows_apart, _ = x.stride()
-        hidden, cell, state = self._hidden, self._cell, self._state
-        sizes = RnnSizes(self._sizes.dtype, output.shape[0], *self._sizes[2:7], thread_count())
-        return RnnForwardArgs(
-            sizes,
-            self._options,
-            SequenceView(x.data_ptr(), steps_apart, rows_apart),
-            0,
-            0,
-            0 if hidden is None else hidden.data_ptr(),
-            0 if cell is None else cell.data_ptr(),
-            self._packed.rows,
-            output.data_ptr(),
-            self.hidden_n.data_ptr(),
-            0 if self.cell_n is None else self.cell_n.data_ptr(),
-            0,
-            0,
-            0,
-            self._packed.packing,
-            self._packed.memory.address,
-            True,
-            self.resumes,
-            0 if state is None else state.address,
-        )
