@@ -14,6 +14,9 @@ from seqfast.ops.rnn.layer import check_layer
 from seqfast.ops.rnn.options import PLAIN, Options
 from seqfast.ops.rnn.packed import pack_int8
 
+# Rows below it would have a subnormal scale, which the kernels take for zero.
+_LEAST = np.float32(127) * np.finfo(np.float32).tiny
+
 
 def quantize_weight(weight: Array) -> tuple[Array, Array]:
     """A weight in 8 bits, each row by the largest of its magnitudes.
@@ -48,7 +51,7 @@ def quantize_weight(weight: Array) -> tuple[Array, Array]:
         raise ValueError("quantize_weight: weight must be finite, got NaN or infinity")
     largest = np.abs(given).max(1, initial=0)
     inverse = np.zeros_like(largest)
-    np.divide(np.float32(127), largest, out=inverse, where=largest > 0)
+    np.divide(np.float32(127), largest, out=inverse, where=largest >= _LEAST)
     quantized = np.rint(given * inverse[:, None]).astype(np.int8)
     scale = largest / np.float32(127)
     to = xp.empty_of(weight, tuple(weight.shape), "int8"), xp.empty(weight, scale.shape)

@@ -13,6 +13,9 @@ from seqfast.reference._options import PLAIN, Options
 
 __all__ = ["int8_forward", "quantize_weight"]
 
+# Rows below it would have a subnormal scale, which the kernels take for zero.
+_LEAST = np.float32(127) * np.finfo(np.float32).tiny
+
 
 def quantize_weight(weight: Array) -> tuple[Array, Array]:
     """A weight in 8 bits, each row by the largest of its magnitudes.
@@ -68,7 +71,7 @@ def int8_forward(
 def _rounded(x: Array, largest: Array) -> tuple[Array, Array]:
     """x / scale as int8, and the scale of each row: 127 of it are the largest."""
     inverse = np.zeros_like(largest)
-    np.divide(np.float32(127), largest, out=inverse, where=largest > 0)
+    np.divide(np.float32(127), largest, out=inverse, where=largest >= _LEAST)
     return np.rint(x * inverse[:, None]).astype(np.int8), largest / np.float32(127)
 
 

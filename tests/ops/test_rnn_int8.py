@@ -120,6 +120,14 @@ def test_rows_that_are_not_finite_are_nan(bad: float, cpu_isa: str) -> None:
         assert np.isnan(output[2:, 1]).all()
 
 
+@pytest.mark.parametrize("size", [1e-45, 1e-39, 3e-37, 1.4e-36])
+def test_rows_too_small_for_a_scale_are_zeros(size: float) -> None:
+    weight = np.array([[size, 0, -size / 2], [1, 0, -1]], np.float32)
+    with np.errstate(over="raise", invalid="raise"):
+        for quantize in (int8.quantize_weight, rnn_int8.quantize_weight):
+            assert quantize(weight)[0].tolist() == [[0, 0, 0], [127, 0, -127]]
+
+
 def test_weights() -> None:
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(7, 33)).astype(np.float32)
