@@ -101,10 +101,13 @@ pack() {
     rm -rf "$folder"
 }
 pack_again_and_again() {
-    trap 'exit' TERM
+    local pause=
+    # A sleep that is left behind keeps the output open, and whoever reads it waits.
+    trap 'kill $pause 2>/dev/null; exit' TERM
     while true; do
         sleep "$every" &
-        wait $! # unlike sleep itself it ends when it is told to
+        pause=$!
+        wait "$pause" # unlike sleep itself it ends when it is told to
         pack
     done
 }

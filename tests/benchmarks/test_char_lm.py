@@ -90,7 +90,7 @@ def test_interrupt_ends_training_early(text: Path, tmp_path: Path) -> None:
         [*command, "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         progress = b""
-        while b"bits/char" not in progress and (part := process.stderr.read1()):
+        while b"bits per character" not in progress and (part := process.stderr.read1()):
             progress += part
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=200)
