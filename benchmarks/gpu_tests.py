@@ -32,7 +32,6 @@ ORDER = (
     "ops/test_ctc",
     "nn/test_gpu",
 )
-GRACE = 10.0  # seconds from an interrupt to the end by force
 LINES, DEADLINE = "SEQFAST_TEST_LINES", "SEQFAST_TEST_DEADLINE"  # variables that the plugin reads
 LOST_DEVICE = 86  # exit status of a worker
 
@@ -158,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
             cut = True
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-                process.wait(GRACE)
+                process.wait(args.grace)
             # The workers too, which a hanging kernel may hold.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -168,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
         write_xml(rows, report)
     outcomes = collections.Counter(row["outcome"] for row in rows)
     counts = ", ".join(f"{outcomes[name]} {name}" for name in ("passed", "failed", "skipped"))
-    print(counts + (", cut" if cut else ""))
+    print("\n" * cut + counts + (", cut" if cut else ""))  # pytest was cut amid a line
     if cut:
         return 124
     return int(status != 0 or not outcomes["passed"] or bool(outcomes["failed"]))
@@ -179,6 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of test.xml, test.jsonl")
     parser.add_argument("--seconds", type=float, default=1e6, help="for all tests together")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds of one test (30)")
+    parser.add_argument("--grace", type=float, default=10.0, help="from interrupt to kill (10)")
     parser.add_argument("--processes", type=int, default=4, help="that share the GPU (4)")
     parser.add_argument("--maxfail", type=int, default=40, help="failures after which to stop (40)")
     parser.add_argument("paths", nargs="*", default=[harness.ROOT / "tests"])

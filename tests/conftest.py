@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +32,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Orders in which the host executor takes blocks and threads; make host-executor tries more.
 HOST_SEEDS = int(os.environ.get("SEQFAST_HOST_SEEDS", "2"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """For the tests marked `alone` no file is read that has none: that took 15 seconds."""
+    if config.option.markexpr != "alone" or not collection_path.is_file():
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return None if re.search(r"mark\.alone|\bset_threads\b", text) else True
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -143,6 +153,12 @@ def device(request: pytest.FixtureRequest) -> Iterator[Backend]:
 @pytest.fixture(params=_cuda_params())
 def cuda_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Every backend that runs the CUDA kernels."""
+    yield from _enter(*request.param)
+
+
+@pytest.fixture(params=_cuda_params(1))
+def cuda_backend_once(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """`cuda_backend` with one seed, for what the order of threads has no part in."""
     yield from _enter(*request.param)
 
 

@@ -250,7 +250,7 @@ def test_a_failing_stage_stops_no_other(
 
 @pytest.mark.alone
 def test_a_stage_that_hangs_is_cut_and_leaves_what_it_has(check: Check) -> None:
-    done = check.run("--stages", "test", "--seconds", "30", FAKE_TEST="hang")
+    done = check.run("--stages", "test", "--seconds", "25", FAKE_TEST="hang")
     assert done.returncode == 1
     assert check.states == {"test": "cut"}
     assert check.stages["test"]["seconds"] <= 20

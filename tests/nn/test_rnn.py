@@ -98,7 +98,7 @@ def assert_same(ours: list[Any], theirs: list[Any], **tolerance: float) -> None:
 
 @pytest.mark.parametrize("options", GRID, ids=options_id)
 @pytest.mark.parametrize("with_states", [False, True], ids=["zeros", "hx"])
-def test_same_as_torch(backend: Backend, options: dict[str, Any], with_states: bool) -> None:
+def test_same_as_torch(backend_once: Backend, options: dict[str, Any], with_states: bool) -> None:
     theirs, ours = pair(**options)
     first, second = (BATCH, STEPS) if options["batch_first"] else (STEPS, BATCH)
     x = torch.randn(first, second, INPUT, dtype=torch.float64)
@@ -114,7 +114,7 @@ def test_same_as_torch(backend: Backend, options: dict[str, Any], with_states: b
 @pytest.mark.parametrize("options", GRID, ids=options_id)
 @pytest.mark.parametrize("with_states", [False, True], ids=["zeros", "hx"])
 def test_same_as_torch_unbatched(
-    backend: Backend, options: dict[str, Any], with_states: bool
+    backend_once: Backend, options: dict[str, Any], with_states: bool
 ) -> None:
     theirs, ours = pair(**options)
     x = torch.randn(STEPS, INPUT, dtype=torch.float64)
@@ -128,7 +128,7 @@ def test_same_as_torch_unbatched(
     ("lengths", "enforce_sorted"), [((6, 4, 1), True), ((2, 6, 3), False), ((6, 6, 6), True)]
 )
 def test_same_as_torch_packed(
-    backend: Backend,
+    backend_once: Backend,
     options: dict[str, Any],
     with_states: bool,
     lengths: tuple[int, ...],

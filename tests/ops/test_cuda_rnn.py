@@ -372,11 +372,11 @@ def test_states_beyond_one(
 @pytest.mark.parametrize("name", ["gru", "rnn", "gru_before"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_cells_keep_what_is_not_finite_in_its_row(
-    cuda_backend: Backend, name: str, dtype: str, value: float
+    cuda_backend_once: Backend, name: str, dtype: str, value: float
 ) -> None:
     # 96: see WALKS.
     case = make_case(name, 4, 5, 3, 96)
-    device = cuda_backend.device
+    device = cuda_backend_once.device
     clean_forward, clean_backward = case.tensors(dtype, device).both(ops)
     case.input[1, 3, 2] = value
     forward, backward = case.tensors(dtype, device).both(ops)
@@ -558,11 +558,16 @@ def test_large_states(cuda_backend: Backend, strategy: str, hidden_size: int, dt
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["input", "hidden", "cell"])
 def test_what_is_not_finite_stays_in_its_row(
-    cuda_backend: Backend, where: str, value: float, strategy: str, hidden_size: int, dtype: str
+    cuda_backend_once: Backend,
+    where: str,
+    value: float,
+    strategy: str,
+    hidden_size: int,
+    dtype: str,
 ) -> None:
     """A row's NaN or infinity comes out as the twin has it; all other rows keep every bit."""
     layer = make_layer(4, 9, 5, hidden_size)
-    device = cuda_backend.device
+    device = cuda_backend_once.device
     with forced_strategy(strategy):
         clean_forward, clean_backward = results(torch_layer(layer, dtype, device))
         getattr(layer, where)[1 if where == "input" else 0, 3, 2] = value
@@ -582,9 +587,9 @@ def test_what_is_not_finite_stays_in_its_row(
 @pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_gradient_that_is_not_finite_stays_in_its_row(
-    cuda_backend: Backend, value: float, strategy: str, hidden_size: int
+    cuda_backend_once: Backend, value: float, strategy: str, hidden_size: int
 ) -> None:
-    layer = torch_layer(make_layer(4, 9, 5, hidden_size), "bfloat16", cuda_backend.device)
+    layer = torch_layer(make_layer(4, 9, 5, hidden_size), "bfloat16", cuda_backend_once.device)
     with forced_strategy(strategy):
         _, clean = results(layer)
         layer.grads[0][2, 3, 2] = value
@@ -665,7 +670,7 @@ def rows_of(layer: Any, rows: slice) -> Any:
 @pytest.mark.parametrize(("strategy", "hidden_size"), WALKS)
 @pytest.mark.parametrize("ragged", [False, True])
 def test_a_row_does_not_depend_on_its_batch(
-    cuda_backend: Backend,
+    cuda_backend_once: Backend,
     strategy: str,
     hidden_size: int,
     dtype: str,
@@ -674,7 +679,7 @@ def test_a_row_does_not_depend_on_its_batch(
 ) -> None:
     # Products with input of few bits are exact: what is seen on a CPU is the recurrence alone.
     layer = make_layer(4, 37, 5, hidden_size, directions=2, ragged=ragged)
-    check_rows(torch_layer(layer, dtype, cuda_backend.device), strategy, kernel_only=True)
+    check_rows(torch_layer(layer, dtype, cuda_backend_once.device), strategy, kernel_only=True)
 
 
 @pytest.mark.parametrize("dtype", NARROW)
