@@ -172,3 +172,26 @@ def test_a_fake_state_makes_the_result_fake() -> None:
             assert "FakeTensor" in str(error) or "fake" in str(error).lower()  # noqa: PT017
         else:
             assert isinstance(output, FakeTensor)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"])
+def test_what_a_transform_left_behind(kind: str, grad: bool) -> None:
+    """A tensor kept from within torch.func.grad, used after it, has no memory of its own."""
+    module = getattr(seqfast.nn, kind)(4, 5)
+    left = []
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        left.append(x)
+        return x.sum()
+
+    plain = torch.randn((2, 4) if "Cell" in kind else (3, 2, 4))
+    torch.func.grad(loss)(plain)
+    results = []
+    for x in (left[0], plain):
+        with torch.set_grad_enabled(grad):
+            found = torch.utils._pytree.tree_leaves(module(x))
+        if grad:
+            found += torch.autograd.grad(found[0].sum(), tuple(module.parameters()))
+        results.append(found)
+    torch.testing.assert_close(*results)

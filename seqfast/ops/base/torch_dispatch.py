@@ -7,7 +7,11 @@ from torch import Tensor
 
 try:
     from torch._C import _get_tracing_state, _len_torch_dispatch_stack
-    from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
+    from torch._C._functorch import (
+        is_functorch_wrapped_tensor,
+        is_legacy_batchedtensor,
+        peek_interpreter_stack,
+    )
 except ImportError:  # Private names of torch: without them every call goes to the dispatcher.
     peek_interpreter_stack = None  # type: ignore[assignment]
 
@@ -31,7 +35,11 @@ def can_skip_dispatcher(input: Tensor, *others: Tensor | None) -> bool:
     # Others on another device are the border's to refuse.
     if not (input.is_cpu or input.is_cuda) or type(input) not in _PLAIN:
         return False
-    return _PLAIN_OR_NONE.issuperset(map(type, others))
+    if not _PLAIN_OR_NONE.issuperset(map(type, others)):
+        return False
+    # What a transform that is over has left behind has no memory of its own.
+    given = (input, *[other for other in others if other is not None])
+    return not any(map(is_functorch_wrapped_tensor, given))
 
 
 def is_batched(*grads: Tensor | None) -> bool:

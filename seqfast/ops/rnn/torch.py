@@ -147,7 +147,7 @@ def layer(
         return torch_plain.layer(
             cell, input, hidden, cell_state, rows, lengths, reset, seed, options
         )
-    every_weight = [weight for row in rows for weight in row]
+    every_weight = rows[0] if len(rows) == 1 else [weight for row in rows for weight in row]
     if can_skip_dispatcher(input, hidden, cell_state, lengths, reset, seed, *every_weight):
         if not save:
             checked = check_layer(
@@ -155,10 +155,11 @@ def layer(
             )
             found = dispatch.forward(checked, False)
             return found.output, found.hidden_n, found.cell_n, found.cells
-        described = _Cell(cell, options)
-        apply = cast(Any, _EagerRnn.apply)
-        results: tuple[Tensor, Tensor, Tensor | None, Tensor | None] = apply(
-            described, input, hidden, cell_state, lengths, reset, seed, *every_weight
+        eager = _EagerCall(
+            _Cell(cell, options), Inputs(input, hidden, cell_state, lengths, reset, seed), rows
+        )
+        results: tuple[Tensor, Tensor, Tensor | None, Tensor | None] = _apply_eager(
+            eager, *eager.inputs, *every_weight
         )
         return results
     inputs = Inputs(input, hidden, cell_state, lengths, reset, seed)
@@ -299,10 +300,9 @@ class _Saved(NamedTuple):
 
     @classmethod
     def of(cls, tensors: Sequence[Any]) -> _Saved:
-        left = iter(tensors)
-        inputs = Inputs._make(next(left) for _ in Inputs._fields)
-        kept = Kept._make(next(left) for _ in Kept._fields)
-        return cls(inputs, kept, _rows_of(tuple(left)))
+        begin, end = len(Inputs._fields), len(Inputs._fields) + len(Kept._fields)
+        inputs, kept = Inputs._make(tensors[:begin]), Kept._make(tensors[begin:end])
+        return cls(inputs, kept, _rows_of(tensors[end:]))
 
     def made_again(self, cell: _Cell) -> _Saved:
         """With what was kept as it was before somebody wrote to the output."""
@@ -320,28 +320,35 @@ def _witness_of(tensor: Tensor) -> Tensor:
     return witness
 
 
+class _EagerCall(NamedTuple):
+    """A call with its tensors by name; autograd sees them one by one as well."""
+
+    cell: _Cell
+    inputs: Inputs
+    rows: Rows
+
+
 class _EagerRnn(torch.autograd.Function):
     """The operator's forward and backward without the dispatcher, which costs as much as a short
     sequence; only where `can_skip_dispatcher`."""
 
     @staticmethod
-    def forward(ctx: Any, cell: _Cell, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-        input, hidden, cell_state, lengths, reset, seed, *every_weight = cast(Any, tensors)
-        inputs = Inputs(input, hidden, cell_state, lengths, reset, seed)
-        results = dispatch.forward(cell.checked(inputs, _rows_of(every_weight)), True)
-        ctx.cell = cell
+    def forward(ctx: Any, call: _EagerCall, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        results = dispatch.forward(call.cell.checked(call.inputs, call.rows), True)
+        ctx.cell = call.cell
         # The output is the caller's to write to: what is kept has no version, the witness has.
-        kept = Kept(results.output.data, results.cells, results.gates, results.statistics)
+        kept = results.output.data, results.cells, results.gates, results.statistics
         ctx.witness = _witness_of(results.output)
-        ctx.save_for_backward(*inputs, *kept, *every_weight)
+        count = len(Inputs._fields)
+        ctx.save_for_backward(*tensors[:count], *kept, *tensors[count:])
         ctx.set_materialize_grads(False)
         return results.output, results.hidden_n, results.cell_n, results.cells
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        left = iter(ctx.needs_input_grad)
-        next(left)  # the cell's
-        need_inputs = Inputs._make([next(left) for _ in Inputs._fields])
+        _, *needs = ctx.needs_input_grad  # the first is the call's
+        count = len(Inputs._fields)
+        need_inputs, need_rows = Inputs._make(needs[:count]), _rows_of(needs[count:])
         saved = _Saved.of(ctx.saved_tensors)  # once: checkpointing unpacks them only once
         if ctx.witness._version:
             saved = saved.made_again(ctx.cell)
@@ -351,10 +358,14 @@ class _EagerRnn(torch.autograd.Function):
             saved,
             ResultGradients._make(grads),
             need_inputs,
-            _rows_of(tuple(left)),
+            need_rows,
             by_operator=torch.is_grad_enabled(),
         )
         return (None, *inputs, *[grad for row in rows for grad in row])
+
+
+# Past Function.apply, which looks once more for transforms that `can_skip_dispatcher` rules out.
+_apply_eager = cast(Any, super(torch.autograd.Function, _EagerRnn).apply)
 
 
 def _gradients(
