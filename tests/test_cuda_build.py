@@ -150,6 +150,14 @@ def test_architectures_can_be_chosen(tmp_path: Path) -> None:
     assert "kernels for a GPU: 90, by" in text
 
 
+def test_wheels_have_the_newest_that_nvcc_knows(tmp_path: Path) -> None:
+    status, text = configure(tmp_path, "AUTO", nvcc(), "-DSEQFAST_CUDA_NEWEST=ON")
+    assert status == 0, text
+    known = subprocess.run([nvcc(), "--list-gpu-code"], capture_output=True, text=True).stdout
+    newest = [name for name in ("100", "120") if f"sm_{name}\n" in known]
+    assert f"kernels for a GPU: {', '.join(['80', '90', *newest])}, by" in text
+
+
 def test_sanitizers_leave_nvcc_out(tmp_path: Path) -> None:
     status, text = configure(tmp_path, "HOST", nvcc(), "-DSEQFAST_SANITIZE=ON")
     assert status == 0, text
