@@ -68,7 +68,9 @@ class Quantized(Recurrent):
         if is_parametrized(module):
             raise ValueError(f"{name}: weights must be no parametrizations: remove them first")
         kept = ("_parameters", "_buffers", "_modules")
-        vars(self).update({key: value for key, value in vars(module).items() if key not in kept})
+        for key, value in vars(module).items():
+            if key not in kept:  # hooks are in dicts, which stay the module's own
+                vars(self)[key] = value.copy() if isinstance(value, dict) else value
         vars(self).pop("_flat_weights", None)
         vars(self).pop("_flat_weight_refs", None)
         for weight_name, weight in module.named_parameters():

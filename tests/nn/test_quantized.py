@@ -176,3 +176,17 @@ def test_what_is_refused_later() -> None:
     small.half()
     with pytest.raises((TypeError, ValueError)):
         small(x.detach())
+
+
+def test_hooks_are_each_module_s_own() -> None:
+    layer = seqfast.nn.GRU(3, 4).eval()
+    calls: list[str] = []
+    layer.register_forward_hook(lambda *_: calls.append("before"))
+    quantized = seqfast.quantize(layer)
+    quantized.register_forward_hook(lambda *_: calls.append("after"))
+    x = torch.randn(2, 1, 3)
+    layer(x)
+    assert calls == ["before"]
+    with torch.no_grad():
+        quantized(x)
+    assert calls == ["before", "before", "after"]
