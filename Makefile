@@ -151,7 +151,7 @@ wheel-test:
 	$(PYTHON) packaging/wheel_test.py dist --torch $(TORCHES)
 
 bench: build
-	for suite in rnn rnn_variants rnn_loops rnn_steps word2vec beam_search ctc ctc_align beam_generate; do \
+	for suite in rnn rnn_variants rnn_loops rnn_steps rnn_stream rnn_int8 word2vec beam_search ctc ctc_align beam_generate; do \
 	  $(BIN)/python -m pytest benchmarks/test_$$suite.py $(ARGS) || exit 1; done
 
 report: build

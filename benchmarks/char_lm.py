@@ -44,6 +44,11 @@ def read_text(path: Path | None) -> tuple[str, str]:
     return text[:split], text[split:]
 
 
+def alphabet(text: str, min_count: int) -> list[str]:
+    common = {c for c, count in Counter(text).items() if count >= min_count and c != UNKNOWN}
+    return [UNKNOWN, *sorted(common)]
+
+
 class CharLM(torch.nn.Module):
     """Embedding, two LSTM layers, and a linear layer to the logits of the next character."""
 
@@ -213,8 +218,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(text) < need[0] or len(held_out) < need[1]:
         got = f"got {len(text)} and {len(held_out)}"
         sys.exit(f"char_lm: need {need[0]} characters to train on and {need[1]} held out, {got}")
-    common = {c for c, count in Counter(text).items() if count >= args.min_count and c != UNKNOWN}
-    characters = [UNKNOWN, *sorted(common)]
+    characters = alphabet(text, args.min_count)
     index = {character: i for i, character in enumerate(characters)}
 
     def encode(string: str) -> Tensor:

@@ -93,7 +93,7 @@ def pytest_terminal_summary(
         for row in rows:
             name = f"{row['group']} {row['case']} {row['mode']} {row['dtype']}"
             name += f" {row['threads']}t" if "threads" in row else ""
-            unit = "ms" if "ours_ms" in row else "mib"
+            unit = next(u for u in ("ms", "mib", "perplexity") if f"ours_{u}" in row)
             terminalreporter.write_line(
                 f"{name:62} {row[f'ours_{unit}']:9.3f} {row[f'peer_{unit}']:9.3f} {unit:3} "
                 f"ratio {row['ratio']:5.2f}"

@@ -23,6 +23,7 @@ from benchmarks.report_tables import (
     memory_table,
     modes,
     peak,
+    perplexity_table,
     sections,
     speed,
     summary,
@@ -39,6 +40,8 @@ SUITES = (
     "rnn_variants",
     "rnn_loops",
     "rnn_steps",
+    "rnn_stream",
+    "rnn_int8",
     "rnn_cuda",
     "word2vec",
     "word2vec_quality",
@@ -106,6 +109,8 @@ def suite_text(result: Result) -> str:
     ]
     if memory := memory_table(result):
         tables.append(f"### Peak memory of training\n\n{memory}\n")
+    if perplexities := perplexity_table(result):
+        tables.append(f"### Perplexity\n\n{perplexities}\n")
     if missing := missing_text(result):
         tables.append(f"### Missing\n\n{missing}\n")
     return SUITE.format(

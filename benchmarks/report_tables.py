@@ -20,6 +20,8 @@ HEADS = {
     "rnn_variants": ("Variants", "our own plain layer"),
     "rnn_loops": ("Against loops in Python", "`benchmarks/loops.py`"),
     "rnn_steps": ("Single steps", "`torch.nn`'s cells and layers"),
+    "rnn_stream": ("Streams", "`torch.nn`'s and our own layers, called a step at a time"),
+    "rnn_int8": ("8 bits", "our float32, and `torch.ao`'s dynamic quantisation"),
     "rnn_cuda": ("On a GPU", "`torch.nn`, of variants our own plain layer"),
     "word2vec": ("Word vectors", "gensim's `Word2Vec` with `corpus_file` and as many workers"),
     "word2vec_quality": ("How good the word vectors are", "gensim's `Word2Vec`"),
@@ -175,6 +177,8 @@ def modes(result: Result) -> tuple[str, ...]:
         return ("decoding",)
     if result["suite"] == "beam_decoder":
         return ("search",)
+    if result["suite"] in ("rnn_stream", "rnn_int8"):
+        return ("forward",)
     if result["suite"] == "glove":
         return ("co-occurrences", "training", "everything")
     if result["suite"] == "ctc":
@@ -209,7 +213,7 @@ COLUMNS: dict[str, list[Column]] = {
         *ROOFS,
     ],
     "rnn_loops": COMMON + ROOFS,
-    "rnn_steps": COMMON,
+    "rnn_steps": [*COMMON[:3], ("ratio", lambda result, row: goal_text(row)), COMMON[4]],
     "word2vec": [
         ("case", lambda result, row: case_text(row)),
         ("threads", lambda result, row: str(row["threads"])),
@@ -229,6 +233,12 @@ COLUMNS: dict[str, list[Column]] = {
         ("memory, MiB, ours / peer", peaks_text),
     ],
 }
+for suite in ("rnn_stream", "rnn_int8"):
+    COLUMNS[suite] = [
+        COMMON[0],
+        ("against", lambda result, row: row["group"]),
+        *COLUMNS["rnn_steps"][1:],
+    ]
 COLUMNS["beam_search"] = [
     ("batch x beams x vocabulary", lambda result, row: case_text(row)),
     ("against", lambda result, row: row["group"]),
@@ -267,6 +277,18 @@ def memory_table(result: Result) -> str:
             lines.append(
                 [case_text(row), f"{row['ours_mib']:.0f}", f"{row['peer_mib']:.0f}", ratio]
             )
+    return table(lines) if len(lines) > 1 else ""
+
+
+def perplexity_table(result: Result) -> str:
+    """Of language models in 8 bits and before; above its goal in bold."""
+    lines = [["model", "8 bits", "float32", "factor"]]
+    for row in result["rows"]:
+        if "ours_perplexity" in row:
+            ours, peer = row["ours_perplexity"], row["peer_perplexity"]
+            factor, most = ours / peer, row["most"]
+            text = f"{factor:.4f}" if factor <= most else f"**{factor:.4f}, over {most:g}**"
+            lines.append([row["case"], f"{ours:.4f}", f"{peer:.4f}", text])
     return table(lines) if len(lines) > 1 else ""
 
 

@@ -1,4 +1,4 @@
-"""Single steps: cells and layers without gradients, and cells in a loop with backward."""
+"""Single steps: cells and layers without gradients, cells in a loop, a loss on the last step."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ SHAPES = (
 )  # fmt: skip
 LOOP = 100  # steps
 LOOPS = ((1, 64), (1, 256), (32, 128))
+LAST_STEP = (300, 16, 64, 256)  # steps, batch, input size, hidden size
+LAST_STEP_GOAL = 0.91
 
 
 def build(module: Any, cell: str, single: bool, size: int) -> torch.nn.Module:
@@ -62,7 +64,7 @@ def test_step(
     with torch.no_grad():
         check(*[side(inputs[0], hx) for side in sides])
         row = Case(group, 1, batch, size, size, cell=cell).row("forward", batch)
-        row |= {"case": f"{cell.upper()} {group}, {shape_of(shape)}", "cell": cell.upper()}
+        row |= {"case": f"{cell.upper()}: {group}, {shape_of(shape)}", "cell": cell.upper()}
         compare(row, *[lambda k, side=side: side(inputs[k % INPUTS], hx) for side in sides])
 
 
@@ -93,5 +95,26 @@ def test_loop(cell: str, shape: tuple[int, int], compare: Callable[..., None], s
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
     row = Case("cell in a loop", steps, batch, size, size, cell=cell)
     named = row.row("training", steps * batch)
-    named |= {"case": f"{cell.upper()} cell, {steps} steps, {shape_of(shape)}"}
+    named |= {"case": f"{cell.upper()}: cell, {steps} steps, {shape_of(shape)}"}
     compare(named, *[lambda k, side=side: train(side, k) for side in sides])
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_last_step(cell: str, compare: Callable[..., None], smoke: bool) -> None:
+    """A gradient that decays into subnormal numbers costs what others cost."""
+    steps, batch, input_size, size = (3, 2, 4, 8) if smoke else LAST_STEP
+    torch.manual_seed(0)
+    layer: Any = getattr(seqfast.nn, cell.upper())(input_size, size)
+    inputs = torch.randn(INPUTS, steps, batch, input_size)
+    everything = torch.randn(steps, batch, size)
+    last = torch.zeros_like(everything)
+    last[-1] = everything[-1]
+
+    def train(gradient: Tensor, index: int) -> None:
+        layer.zero_grad()
+        layer(inputs[index % INPUTS])[0].backward(gradient)
+
+    name = "loss on the last step"
+    row = Case(name, steps, batch, input_size, size, cell=cell).row("training", steps * batch)
+    row |= {"case": f"{cell.upper()}: {name}, {row['case']}", "goal": LAST_STEP_GOAL}
+    compare(row, lambda k: train(last, k), lambda k: train(everything, k))

@@ -39,7 +39,7 @@ def test_measures_and_renders(tmp_path: Path) -> None:
         suites[result["suite"]] = result["rows"]
     for suite in ("beam_generate", "ctc", "ctc_align"):  # only where their peers are
         suites.pop(suite, None)
-    layers = {"rnn", "rnn_variants", "rnn_loops", "rnn_steps"}
+    layers = {"rnn", "rnn_variants", "rnn_loops", "rnn_steps", "rnn_stream", "rnn_int8"}
     assert set(suites) == layers | {"beam_decoder", "beam_search", "word2vec"}
     groups = {row["group"] for row in suites["beam_search"]}
     assert groups == {"log_softmax, topk", "topk of rows", "plain read"}
