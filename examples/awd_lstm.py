@@ -11,21 +11,21 @@ from torch.nn.functional import cross_entropy
 from tqdm import trange
 
 import seqfast.nn
-from common import END, UNKNOWN, Vocabulary, arguments, documentation, read_text
+from common import END, UNKNOWN, Vocabulary, arguments, documentation, need, read_text
 
 SOURCE = "text file, a sentence a line, such as WikiText-2's wiki.train.tokens"
 
 
 class AwdLstm(torch.nn.Module):
-    def __init__(self, words, size, hidden):
+    def __init__(self, words, size, hidden, drop):  # drop scales all of them; 0 is a plain LSTM
         super().__init__()
         self.embedding = torch.nn.Embedding(words, size)
-        self.words = seqfast.nn.EmbeddingDropout(0.1, self.embedding)
+        self.words = seqfast.nn.EmbeddingDropout(0.1 * drop, self.embedding)
         self.lstms = torch.nn.ModuleList(
-            seqfast.nn.LSTM(n, m, input_dropout=p, weight_dropout=0.4)
+            seqfast.nn.LSTM(n, m, input_dropout=p * drop, weight_dropout=0.4 * drop)
             for n, m, p in ((size, hidden, 0.4), (hidden, hidden, 0.2), (hidden, size, 0.2))
         )
-        self.drop = seqfast.nn.LockedDropout(0.4)
+        self.drop = seqfast.nn.LockedDropout(0.4 * drop)
         self.head = torch.nn.Linear(size, words)
         self.head.weight = self.embedding.weight  # tied
         torch.nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
@@ -61,12 +61,37 @@ def perplexity(model, rows):
     return math.exp(total / rows[1:].numel())
 
 
+def learn_and_judge(model, learn, judge, epochs, regular):
+    """Perplexities after each epoch; the weights are averaged in the last quarter."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3, weight_decay=1.2e-6)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    found = []
+    for epoch in trange(epochs, unit=" epochs", disable=None):
+        model.train()
+        states = [None] * 3
+        for start, end in stretches(len(learn)):
+            logits, seen, states = model(learn[start:end], states)
+            loss = cross_entropy(logits.flatten(0, 1), learn[start + 1 : end + 1].flatten())
+            penalty = seqfast.nn.activation_regularization(*seen, alpha=2.0, beta=1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = 4e-3 * (end - start) / 35  # a shorter stretch, a smaller step
+            optimizer.zero_grad()
+            (loss + regular * penalty).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+            optimizer.step()
+            if regular and epoch >= epochs * 3 // 4:
+                average.update_parameters(model)
+        found.append(perplexity(average.module if average.n_averaged else model, judge))
+    return found
+
+
 def main(argv=None):
     args = arguments(
-        __doc__, argv, data=(None, SOURCE), words=40_000, epochs=6, size=128, hidden=192, batch=20
+        __doc__, argv, data=(None, SOURCE), words=40_000, epochs=16, size=128, hidden=192, batch=20
     )
     text = read_text(args.data) if args.data else documentation()
     words = [w for line in text.splitlines() for w in (*line.lower().split(), END)][: args.words]
+    need(words, 20 * args.batch, "words")
     vocabulary = Vocabulary(words, (UNKNOWN, END))
     ids = vocabulary.encode(words)
     cut = len(ids) * 9 // 10
@@ -75,30 +100,14 @@ def main(argv=None):
         for part in (ids[:cut], ids[cut:])
     )
     print(f"{cut} words to learn, {len(ids) - cut} held out, {len(vocabulary)} in the vocabulary")
-    model = AwdLstm(len(vocabulary), args.size, args.hidden)
-    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3, weight_decay=1.2e-6)
-    average = torch.optim.swa_utils.AveragedModel(model)
-    found = []
-    for epoch in trange(args.epochs, unit=" epochs", disable=None):
-        model.train()
-        states = [None] * 3
-        for start, end in stretches(len(learn)):
-            logits, seen, states = model(learn[start:end], states)
-            loss = cross_entropy(logits.flatten(0, 1), learn[start + 1 : end + 1].flatten())
-            loss = loss + seqfast.nn.activation_regularization(*seen, alpha=2.0, beta=1.0)
-            for group in optimizer.param_groups:
-                group["lr"] = 4e-3 * (end - start) / 35  # a shorter stretch, a smaller step
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
-            optimizer.step()
-            if epoch >= args.epochs // 2:
-                average.update_parameters(model)
-        found.append(perplexity(model, judge))
-        print(f"epoch {epoch + 1}: perplexity {found[-1]:.1f}")
-    averaged = perplexity(average.module, judge)
-    print(f"averaged weights: perplexity {averaged:.1f}")
-    return found, averaged
+    found = {}
+    for name, regular in (("plain", 0), ("AWD", 1)):
+        torch.manual_seed(args.seed)
+        model = AwdLstm(len(vocabulary), args.size, args.hidden, regular)
+        found[name] = learn_and_judge(model, learn, judge, args.epochs, regular)
+        best, last = min(found[name]), found[name][-1]
+        print(f"{name:5} LSTM: perplexity {best:.1f} at best, {last:.1f} in the end")
+    return found
 
 
 if __name__ == "__main__":

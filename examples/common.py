@@ -10,7 +10,7 @@ import sys
 import tarfile
 import wave
 import zipfile
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -19,11 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-import seqfast.nn
 from seqfast import embeddings
 
 RATE = 8000  # samples a second of spoken digits
@@ -33,18 +31,45 @@ SPOKEN_DIGITS = (
 PAD, UNKNOWN, BEGIN, END = "<pad>", "<unk>", "<s>", "</s>"
 
 
+def explain(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """A line, not a traceback, for what is no fault of the lesson."""
+    if issubclass(kind, (KeyboardInterrupt, ModuleNotFoundError, OSError)):
+        missing = kind is ModuleNotFoundError
+        hint = "; lessons need pip install '.[course]'" if missing else ""
+        print(f"\n{str(error) or 'interrupted'}{hint}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def count(text: str) -> int:
+    if int(text) < 1:
+        raise ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
+
+
 def arguments(doc: str | None, argv: Sequence[str] | None, **defaults: Any) -> Namespace:
     """`--name value` for each default, beside --seed and --out. A tuple is (default, help)."""
+    if argv is None:  # as a program
+        sys.excepthook = explain
     parser = ArgumentParser(description=(doc or "").split("\n\n")[0])
     for name, value in {**defaults, "seed": (1, "of weights and data")}.items():
         default, text = value if isinstance(value, tuple) else (value, "")
         kind = Path if default is None else type(default)
+        if kind is int and name != "seed":
+            kind = count
         help = text.replace("%", "%%") + ("" if default is None else f" (default {default})")
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=help)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "output")
+    out = Path(__file__).parent / "output"
+    parser.add_argument("--out", type=Path, default=out, help="folder of pictures")
     args = parser.parse_args(argv)
     torch.manual_seed(args.seed)
     return args
+
+
+def need(items: Sequence[Any], least: int, what: str) -> None:
+    """Ends the program where there is too little to learn from or to test on."""
+    if len(items) < least:
+        sys.exit(f"at least {least} {what} are needed, got {len(items)}")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -69,23 +94,16 @@ def documentation() -> str:
 
 def read_archive(path: Path) -> dict[str, bytes]:
     """The files in a .zip or .tar, the latter also packed, by name."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            return {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
-    with tarfile.open(fileobj=io.BytesIO(read_bytes(path))) as archive:
-        files = [member for member in archive.getmembers() if member.isfile()]
-        return {member.name: archive.extractfile(member).read() for member in files}
-
-
-def read_polarity(path: Path) -> list[tuple[str, int]]:
-    """Sentences and whether they are positive, shuffled, from the archive of Pang and Lee 2005."""
-    found = []
-    for name, content in read_archive(path).items():
-        if name.endswith((".pos", ".neg")):
-            lines = content.decode("latin-1").splitlines()
-            found += [(line, int(name.endswith(".pos"))) for line in lines if line.strip()]
-    Random(1).shuffle(found)
-    return found
+    packed = io.BytesIO(read_bytes(path))
+    try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(packed) as archive:
+                return {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
+        with tarfile.open(fileobj=packed) as archive:
+            files = [member for member in archive.getmembers() if member.isfile()]
+            return {member.name: archive.extractfile(member).read() for member in files}
+    except (zipfile.BadZipFile, tarfile.TarError) as error:
+        sys.exit(f"cannot read {path}: {error}")
 
 
 def tagged_sentences(path: Path) -> list[tuple[list[str], list[str]]]:
@@ -107,10 +125,10 @@ def tagged_sentences(path: Path) -> list[tuple[list[str], list[str]]]:
 
 
 def tones(digit: int, rng: Random) -> Any:
-    """A word of a made-up language: three tones, out of tune, longer or shorter."""
+    """A word of a made-up language: three of four tones in some order, out of tune."""
     parts = []
-    for k in (1, 3, 7):
-        hertz = (300 + 250 * ((digit * k + k) % 11)) * rng.uniform(0.97, 1.03)
+    for tone in list(itertools.permutations((400, 800, 1400, 2400), 3))[2 * digit]:
+        hertz = tone * rng.uniform(0.9, 1.1)
         parts.append(np.sin(2 * np.pi * hertz / RATE * np.arange(rng.randint(500, 900))))
     return 0.3 * np.concatenate(parts)
 
@@ -213,31 +231,6 @@ def train(
         model.load_state_dict(done["weights"])
     model.eval()
     return done["losses"]
-
-
-class Translator(torch.nn.Module):
-    """An encoder in both directions, and a decoder that attends to what it has read."""
-
-    def __init__(self, source: int, target: int, hidden: int, size: int = 32, dropout: float = 0):
-        super().__init__()
-        self.embedding = torch.nn.Embedding(source, size)
-        self.encoder = seqfast.nn.LSTM(size, hidden // 2, bidirectional=True, batch_first=True)
-        self.decoder = seqfast.nn.AttentionDecoder(
-            torch.nn.Embedding(target, size),
-            seqfast.nn.LSTM(size + hidden, hidden),  # it sees a token and what was attended before
-            seqfast.nn.Attention("additive", hidden, hidden),
-            torch.nn.Linear(hidden, target),
-            dropout=dropout,
-        )
-
-    def memory(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """[batch, steps] -> [batch, steps, hidden]."""
-        return self.encoder(self.embedding(ids), lengths=lengths)[0]
-
-    def loss(self, ids: Tensor, lengths: Tensor, answers: Tensor) -> Tensor:
-        """Of answers [batch, longest] from `<s>` to `</s>`, with teacher forcing."""
-        logits = self.decoder(answers[:, :-1], self.memory(ids, lengths), lengths)[0]
-        return cross_entropy(logits.flatten(0, 1), answers[:, 1:].flatten(), ignore_index=0)
 
 
 def pyplot() -> Any:

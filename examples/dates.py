@@ -1,18 +1,50 @@
 """Dates in many notations to ISO, with attention: "3rd of May 1979" becomes 1979-05-03.
 
 An encoder reads the characters in both directions, and a decoder with attention (Bahdanau et al.
-2015) writes ten characters. The picture shows the attention weights of each.
+2015) writes ten characters. The picture shows the attention weights of each. translate.py and
+parsing.py use the same model.
 """
 
 import datetime
 import random
 
 import torch
+from torch.nn.functional import cross_entropy
 
-from common import BEGIN, END, PAD, Translator, Vocabulary, arguments, padded, pyplot, save, train
+import seqfast.nn
+from common import BEGIN, END, PAD, Vocabulary, arguments, padded, pyplot, save, train
 
 FORMATS = ("%d %B %Y", "%B %d, %Y", "%d %b %Y", "%b %d %Y", "%A %d %B %Y", "%d.%m.%Y", "%d/%m/%Y")
 WRITINGS = (*FORMATS, "%Y %B %d", "{day} of %B %Y", "%A, %B {day} %Y", "%d. %B %Y", "%d %m %Y")
+
+
+class Translator(torch.nn.Module):
+    """An encoder in both directions, and a decoder that attends to what it has read."""
+
+    def __init__(self, source, target, hidden, size=32, dropout=0.0):
+        super().__init__()
+        half = max(1, hidden // 2)
+        hidden = 2 * half  # both directions side by side
+        self.embedding = torch.nn.Embedding(source, size)
+        self.encoder = seqfast.nn.LSTM(size, half, bidirectional=True, batch_first=True)
+        self.decoder = seqfast.nn.AttentionDecoder(
+            torch.nn.Embedding(target, size),
+            seqfast.nn.LSTM(size + hidden, hidden),  # it sees a token and what was attended before
+            seqfast.nn.Attention("additive", hidden, hidden),
+            torch.nn.Linear(hidden, target),
+            dropout=dropout,
+        )
+
+    def memory(self, ids, lengths):
+        """[batch, steps] -> [batch, steps, hidden]."""
+        return self.encoder(self.embedding(ids), lengths=lengths)[0]
+
+    def loss(self, ids, lengths, answers, sampling=0.0):
+        """Of answers [batch, longest] from `<s>` to `</s>`, with teacher forcing."""
+        logits, _, _ = self.decoder(
+            answers[:, :-1], self.memory(ids, lengths), lengths, sampling_probability=sampling
+        )
+        return cross_entropy(logits.flatten(0, 1), answers[:, 1:].flatten(), ignore_index=0)
 
 
 def draw(rng):
@@ -24,7 +56,9 @@ def draw(rng):
 
 
 def main(argv=None):
-    args = arguments(__doc__, argv, epochs=10, steps=60, batch=64, hidden=64, test=200)
+    settings = {"epochs": 10, "steps": 60, "batch": 64, "hidden": 64, "test": 200}
+    sampling = "scheduled sampling: how often the decoder reads its own character in training"
+    args = arguments(__doc__, argv, sampling=(0.0, sampling), **settings)
     rng = random.Random(args.seed)
     source = Vocabulary("abcdefghijklmnopqrstuvwxyz0123456789 ,./", (PAD, "<unk>"))
     target = Vocabulary("0123456789-", (PAD, BEGIN, END))
@@ -38,7 +72,10 @@ def main(argv=None):
     def batches():
         return (encode([draw(rng) for _ in range(args.batch)]) for _ in range(args.steps))
 
-    train(model, batches, lambda batch: model.loss(*batch), epochs=args.epochs, lr=5e-3)
+    def loss_of(batch):
+        return model.loss(*batch, args.sampling)
+
+    train(model, batches, loss_of, epochs=args.epochs, lr=5e-3)
 
     pairs = [draw(rng) for _ in range(args.test)]
     ids, lengths, answers = encode(pairs)

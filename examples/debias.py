@@ -11,7 +11,7 @@ import random
 import numpy as np
 
 import seqfast
-from common import arguments, pyplot, save
+from common import arguments, need, pyplot, save
 from seqfast.embeddings import WordVectors, debias
 
 PAIRS = [("she", "he"), ("woman", "man"), ("mother", "father"), ("her", "his"), ("girl", "boy")]
@@ -60,6 +60,8 @@ def measure(vectors, g):
 def main(argv=None):
     args = arguments(__doc__, argv, sentences=20_000, size=16, epochs=20)
     text = made_up(args.sentences, random.Random(args.seed))
+    need(text, 500, "sentences")
+    need(range(args.size), 2, "numbers a word")
     model = seqfast.GloVe(
         text, vector_size=args.size, window=8, min_count=1, epochs=args.epochs, seed=args.seed,
         progress=False,

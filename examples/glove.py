@@ -5,10 +5,13 @@ words have in common. Vectors e and θ of a word, as itself and as a context, ar
 e_i · θ_j + b_i + c_j is the logarithm of the count X_ij; the vector of a word is (e + θ) / 2.
 """
 
+from collections import Counter
+from itertools import chain
+
 import numpy as np
 
 import seqfast
-from common import arguments, documentation, pyplot, read_text, save
+from common import arguments, documentation, need, pyplot, read_text, save
 from seqfast.embeddings import WordVectors
 
 SOURCE = "text file, a sentence a line; else the documentation of the language"
@@ -34,6 +37,10 @@ def main(argv=None):
     settings = {"size": 50, "window": 8, "min_count": 8, "epochs": 25, "x_max": 10.0}
     args = arguments(__doc__, argv, data=(None, SOURCE), pair="list dict", **settings)
     sentences = sentences_of(read_text(args.data) if args.data else documentation())
+    often = [w for w, n in Counter(chain(*sentences)).items() if n >= args.min_count]
+    need(often, 2, f"words that occur {args.min_count} times")
+    pair = [word for word in args.pair.split() if word in often]
+    need(pair, 2, "words of --pair that occur so often")
     model = seqfast.GloVe(
         sentences, vector_size=args.size, window=args.window, min_count=args.min_count,
         epochs=args.epochs, x_max=args.x_max, alpha=0.75, seed=args.seed, progress=False,
@@ -44,7 +51,7 @@ def main(argv=None):
     print(f"{len(counts):,} words, {len(values):,} pairs that occur, of {len(counts) ** 2:,}")
 
     # Ratios: far above 1, the context goes with the first word; far below, with the second.
-    one, other = args.pair.split()
+    one, other = pair[:2]
     totals = np.bincount(rows, values)
     near = {}
     for word in (one, other):
@@ -85,7 +92,8 @@ def main(argv=None):
     figure, axes = pyplot().subplots(figsize=(6, 5), layout="constrained")
     shown = axes.hexbin(logs, said, gridsize=50, bins="log", cmap="viridis", mincnt=1)
     ends = [logs.min(), logs.max()]
-    axes.plot(ends, ends, color="C3", linewidth=1)
+    axes.plot(ends, ends, color="C3", linewidth=1, label="equal")
+    axes.legend()
     axes.set(xlabel="log X of a pair of words", ylabel="e · θ + b + c")
     axes.set_title("What GloVe has fitted")
     figure.colorbar(shown, label="pairs")

@@ -9,8 +9,9 @@ import math
 import torch
 from torch.nn.functional import cross_entropy
 
+import common
 import seqfast.nn
-from common import END, UNKNOWN, Vocabulary, arguments, documentation, read_text, shuffled, train
+from common import END, UNKNOWN, Vocabulary, need, shuffled, train
 from seqfast import decoding
 
 SOURCE = "text file, a sentence a line, such as WikiText-2's wiki.train.tokens"
@@ -64,10 +65,11 @@ def ngram_perplexity(model, sentences):
 
 def main(argv=None):
     settings = {"words": 100_000, "min_count": 3, "epochs": 8, "hidden": 128, "steps": 35}
-    args = arguments(__doc__, argv, data=(None, SOURCE), **settings)
-    text = read_text(args.data) if args.data else documentation()
+    args = common.arguments(__doc__, argv, data=(None, SOURCE), **settings)
+    text = common.read_text(args.data) if args.data else common.documentation()
     words = [w for line in text.splitlines() if line.strip() for w in (*line.lower().split(), END)]
     words = words[: args.words]
+    need(words, 10 * (args.steps + 2), "words")  # a tenth is one row
     cut, end = len(words) * 8 // 10, len(words) * 9 // 10  # to learn, to choose, to test
     vocabulary = Vocabulary(words[:cut], (UNKNOWN, END), args.min_count)
     words = vocabulary.decode(vocabulary.encode(words))  # rare ones are <unk> now

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import seqfast.nn
-from common import BEGIN, END, PAD, Vocabulary, arguments, padded, read_text, shuffled, train
+from common import BEGIN, END, PAD, Vocabulary, arguments, need, padded, read_text, shuffled, train
 
 
 class Names(torch.nn.Module):
@@ -49,6 +49,7 @@ def main(argv=None):
         count=(8, "names to make up at each temperature"),
     )
     names = sorted({line.strip().lower() for line in read_text(args.names).splitlines()} - {""})
+    need(names, 2, "names")
     vocabulary = Vocabulary((c for name in names for c in name), (PAD, BEGIN, END))
     sequences = [vocabulary.encode([BEGIN, *name, END]) for name in names]
     held_out, known = sequences[::10], [s for i, s in enumerate(sequences) if i % 10]

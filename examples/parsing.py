@@ -9,7 +9,8 @@ import random
 
 import torch
 
-from common import BEGIN, END, PAD, Translator, Vocabulary, arguments, padded, shuffled, train
+from common import BEGIN, END, PAD, Vocabulary, arguments, padded, shuffled, train
+from dates import Translator
 
 PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 

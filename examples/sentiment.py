@@ -9,9 +9,8 @@ import random
 import torch
 from torch.nn.functional import cross_entropy, dropout
 
-import seqfast
 import seqfast.nn
-from common import Vocabulary, arguments, padded, read_archive, read_polarity, shuffled, train
+from common import Vocabulary, arguments, padded, read_archive, shuffled, train
 
 SOURCE = "sentence_polarity.zip of NLTK (https://www.nltk.org/nltk_data/, item 'sentence_polarity')"
 TEXT = "more text for word vectors, which are then kept as they are: movie_reviews.zip of NLTK"
@@ -30,16 +29,21 @@ def made_up(count, rng):
     for _ in range(count):
         label, not_so = rng.random() < 0.5, rng.random() < 0.5
         thing, other, third = rng.sample(THINGS, 3)
-        words = {
-            "w": rng.choice(GOOD if label != not_so else BAD),
-            "t": thing,
-            "o": other,
-            "u": third,
-        }
+        word = rng.choice(GOOD if label != not_so else BAD)
         adverb = "terribly exciting" if label else "terribly boring"
-        found.append(
-            (rng.choice(turned if not_so else plain).format(a=adverb, **words), int(label))
-        )
+        text = rng.choice(turned if not_so else plain)
+        found.append((text.format(a=adverb, w=word, t=thing, o=other, u=third), int(label)))
+    return found
+
+
+def read_polarity(path):
+    """Sentences of Pang and Lee 2005, shuffled, and whether they are positive."""
+    found = []
+    for name, content in read_archive(path).items():
+        if name.endswith((".pos", ".neg")):
+            lines = filter(str.strip, content.decode("latin-1").splitlines())
+            found += [(line, int(name.endswith(".pos"))) for line in lines]
+    random.Random(1).shuffle(found)
     return found
 
 
@@ -75,9 +79,8 @@ class Classifier(torch.nn.Module):
 
 def accuracy(model, sentences):
     with torch.no_grad():
-        ids, lengths = padded([s for s, _ in sentences])
-        labels = torch.tensor([y for _, y in sentences])
-        return (model(ids, lengths).argmax(1) == labels).float().mean().item()
+        said = model(*padded([s for s, _ in sentences])).argmax(1)
+    return (said == torch.tensor([y for _, y in sentences])).float().mean().item()
 
 
 def main(argv=None):

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import seqfast.nn
-from common import PAD, UNKNOWN, Vocabulary, arguments, padded, shuffled, train
+from common import PAD, UNKNOWN, Vocabulary, arguments, need, padded, shuffled, train
 
 CITIES = "Taipei Paris London Kyoto Lima Oslo Cairo Delhi Quito Rome".split()
 DAYS = "Monday Tuesday Friday Sunday tomorrow tonight".split()
@@ -48,6 +48,7 @@ class Tagger(torch.nn.Module):
 def main(argv=None):
     args = arguments(__doc__, argv, epochs=6, sentences=2000)
     texts = requests(args.sentences, random.Random(args.seed))
+    need(texts, 5, "sentences")
     known, test = texts[len(texts) // 5 :], texts[: len(texts) // 5]
     words = Vocabulary((w for t, _ in known for w in t), (PAD, UNKNOWN))
     slots = Vocabulary((s for _, ss in texts for s in ss), ("O",))

@@ -99,7 +99,9 @@ def main(argv=None):
                 sound[: lengths[k], k].t().numpy(), origin="lower", aspect="auto", vmin=-2, vmax=2
             )
         axes[0, column].set_title(f"a {int(labels[k])}")
-        axes[1, column].set_title("the same from its code")
+        axes[1, column].set(title="the same from its code", xlabel="frame")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("band")
     save(figure, args, "speech_autoencoder")
     return losses, found
 

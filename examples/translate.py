@@ -10,19 +10,9 @@ import sys
 
 import torch
 
-from common import (
-    BEGIN,
-    END,
-    PAD,
-    UNKNOWN,
-    Translator,
-    Vocabulary,
-    arguments,
-    padded,
-    read_text,
-    shuffled,
-    train,
-)
+import common
+from common import BEGIN, END, PAD, UNKNOWN, Vocabulary, padded, shuffled, train
+from dates import Translator
 from seqfast import decoding
 
 SOURCE = "fra.txt: English, tab, French (http://www.manythings.org/anki/fra-eng.zip)"
@@ -50,7 +40,7 @@ def load(args, rng):
     if args.data is None:
         pairs = made_up(1200, rng)
     else:
-        lines = [line for line in read_text(args.data).lower().splitlines() if "\t" in line]
+        lines = [line for line in common.read_text(args.data).lower().splitlines() if "\t" in line]
         rows = (re.sub(r"([.,!?])", r" \1 ", line).split("\t")[:2] for line in lines)
         pairs = [(a, b) for a, b in rows if len(a.split()) <= args.longest]
     rng.shuffle(pairs)
@@ -61,7 +51,7 @@ def load(args, rng):
 
 
 def main(argv=None):
-    args = arguments(
+    args = common.arguments(
         __doc__, argv, data=(None, SOURCE), pairs=20000, longest=8, epochs=6, hidden=192
     )
     known, test = load(args, random.Random(args.seed))

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import seqfast.nn
-from common import arguments, pyplot, save, train
+from common import arguments, need, pyplot, save, train
 
 BANDS = 20  # energies of a filter bank
 TRIGGER, OTHERS = (4, 12, 7), ((4, 12, 15), (12, 4, 7), (7, 12, 4), (4, 7, 12), (15, 7, 2))
@@ -74,6 +74,7 @@ def main(argv=None):
     args = arguments(__doc__, argv, epochs=15, batches=15, frames=300, hidden=64)
     torch.manual_seed(1000 + args.seed)
     test, _, ends = draw(40, args.frames, 1)
+    need([end for row in ends for end in row], 1, "triggers to test on (longer streams)")
     found, curves = {}, {}
     for name, stretch in (("one frame", 1), ("stretched", 10)):
         torch.manual_seed(args.seed)

@@ -8,12 +8,14 @@ import re
 import sys
 import sysconfig
 import time
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 import seqfast
-from common import arguments, pyplot, read_text, save
+from common import arguments, need, pyplot, read_text, save
 
 SOURCE = "text file, a sentence a line; else the comments and docstrings of Python's library"
 LOSSES = {
@@ -54,6 +56,8 @@ def main(argv=None):
     sentences = corpus(args.data)
     words = sum(map(len, sentences))
     print(f"{words:,} words in {len(sentences):,} sentences")
+    often = [w for w, n in Counter(chain(*sentences)).items() if n >= args.min_count]
+    need(often, 2, f"words that occur {args.min_count} times")
     models, speeds = {}, {}
     for name, options in LOSSES.items():
         begin = time.perf_counter()
@@ -95,6 +99,7 @@ def main(argv=None):
         axes.scatter(*points.T, label=group)
         for word in members:
             axes.annotate(word, places[word], xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.margins(0.1)
     axes.legend()
     axes.set_title("Word vectors by t-SNE")
     save(figure, args, "word_vectors")

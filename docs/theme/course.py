@@ -33,7 +33,6 @@ TITLES = {"awd_lstm": "AWD-LSTM", "bleu": "BLEU", "debias": "Debiasing", "glove"
 # Lesson -> what it takes of real data, by the name of a file or folder, and further arguments.
 DATA = {
     "language_models": [("wikitext-2/train.txt.xz", "--words 300000 --hidden 256")],
-    "awd_lstm": [("wikitext-2/train.txt.xz", "--words 200000")],
     "sentiment": [
         ("sentence_polarity.zip", ""),
         ("sentence_polarity.zip", "--vectors {folder}/movie_reviews.zip"),
@@ -41,7 +40,7 @@ DATA = {
     "tagging": [("wnut17", "--epochs 12"), ("snips", "--epochs 4")],
     "translate": [("fra.txt.xz", "")],
     "speech": [("recordings.tar.xz", "")],
-    "speech_autoencoder": [("recordings.tar.xz", "")],
+    "speech_autoencoder": [("recordings.tar.xz", "--epochs 40")],
 }
 
 
