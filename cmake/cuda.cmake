@@ -204,7 +204,7 @@ if(SEQFAST_CUDA STREQUAL "HOST")
     SEQFAST_HOST_EXECUTOR SEQFAST_CUDA_NAMESPACE=cuda_host)
   # What a kernel loads ahead it uses under the same condition, which GCC does not see.
   target_compile_options(seqfast_host_executor PRIVATE
-    -O2 -g1 -fno-math-errno -fno-trapping-math -Wno-maybe-uninitialized)
+    $<IF:$<BOOL:${SEQFAST_SANITIZE}>,-O1,-O2> -g1 -fno-math-errno -fno-trapping-math -Wno-maybe-uninitialized)
   target_link_libraries(seqfast_host_executor PRIVATE seqfast_options)
   list(APPEND seqfast_cuda_libraries seqfast_host_executor)
   list(APPEND seqfast_cuda_definitions SEQFAST_HAVE_HOST_EXECUTOR=1)
