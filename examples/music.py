@@ -108,7 +108,7 @@ def main(argv=None):
     figure, axes = pyplot().subplots(figsize=(9, 3), layout="constrained")
     pitches, lengths = zip(*tune, strict=True)
     axes.barh(pitches, lengths, left=[sum(lengths[:i]) for i in range(len(tune))])
-    axes.set(xlabel="eighths", ylabel="pitch (MIDI)")
+    axes.set(xlabel="eighths", ylabel="pitch (MIDI)", yticks=sorted(set(pitches)))
     save(figure, args, "music")
     write_midi(tune, args.out / "music.mid")
     (args.out / "music.abc").write_text(text := abc(tune, "Improvisation"))

@@ -79,7 +79,7 @@ def main(argv=None):
     left.set(
         xlabel="w", ylabel="b", title="An error surface with a cliff", xlim=(4, 8), ylim=(-4, -2)
     )
-    left.legend(loc="lower left")
+    left.legend(loc="lower left", facecolor="0.6")
 
     found = {}
     cases = (("RNN", seqfast.nn.RNN, 1), ("RNN, weights x 5", seqfast.nn.RNN, 5))
