@@ -151,6 +151,11 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):  # type: ignore[misc]
     from the CPU, the input is packed or a seed is drawn. With
     `torch.use_deterministic_algorithms` a row's output does not depend on its batch.
 
+    On the CPU the layer is batch-invariant among calls of more than 32 rows in all (steps x batch),
+    and among those of up to 32: a row's output, states and gradient of its input have the same bits
+    in any batch. Streams and layers in 8 bits are so for any number of rows. It does not hold with
+    `layer_norm` or `highway`, whose products torch computes.
+
     A call raises ValueError for a wrong input dtype or rank and for wrong lengths, masks or resets,
     RuntimeError for a wrong size, state or device (as torch.nn.LSTM does), TypeError for other
     wrong types: tensors, integer lengths and bool masks are needed. The constructor raises
