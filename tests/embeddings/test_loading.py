@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import random
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,29 @@ def test_the_fate_of_a_row_is_its_own(tmp_path: Path) -> None:
         assert found.vectors[0].tolist() == [float(x) for x in row.split()[-2:]]
     path.write_text(others + "".join(row + "\n" for row in rows.values()))
     assert formats.load_word2vec_format(path, no_header=True).words == ["x", "y", "z", *rows]
+
+
+def test_numbers_of_few_digits_are_text(tmp_path: Path) -> None:
+    """Four bytes a number reach into the next line, which is no sign of a binary file."""
+    path = tmp_path / "vectors"
+    for row in ("2 1", "0 0 1 0", "-1 nan", ".5 1.", "1e9 inf"):
+        size = len(row.split())
+        path.write_text(f"2 {size}\nnaïve {row}\nzz y {row}\n", encoding="utf-8")
+        found = WordVectors.load(path)
+        assert (found.source, found.index_to_key) == ("word2vec text", ["naïve", "zz y"])
+        np.testing.assert_array_equal(found.vectors, np.array([row.split()] * 2, np.float32))
+
+
+def test_files_of_other_classes_name_a_remedy(tmp_path: Path) -> None:
+    text = [["a", "b"]] * 9
+    path = tmp_path / "file"
+    seqfast.GloVe(text, min_count=1, vector_size=4, progress=False).save(path)
+    with pytest.raises(ValueError, match=r"'seqfast.glove'; load it with the class that saved it"):
+        seqfast.Word2Vec.load(path)
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(__file__, "vectors.txt")
+    with pytest.raises(ValueError, match="tar archive; unpack it first"):
+        WordVectors.load(path)
 
 
 def test_changed_files_never_crash(tmp_path: Path) -> None:

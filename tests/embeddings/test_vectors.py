@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import os
 import sys
@@ -311,6 +312,17 @@ OPTIONS: list[dict[str, Any]] = [
     {"dummy4unknown": True},
     {"restrict_vocab": 4, "dummy4unknown": True},
 ]
+
+
+def test_pairs_are_tuples_or_lines(model: wv.WordVectors) -> None:
+    """An open file yields lines."""
+    words = model.index_to_key[:4]
+    pairs = [(words[0], words[1], 3.0), (words[2], words[3], 1.5), (words[0], words[3], 2.0)]
+    lines = io.StringIO("# a\n" + "".join("\t".join(map(str, pair)) + "\n" for pair in pairs))
+    assert model.evaluate_pairs(lines) == model.evaluate_pairs(pairs)
+    for bad in (("a", "b"), ("a", "b", "much"), 7):
+        with pytest.raises(ValueError, match=r"pairs must be a path, lines .*, got"):
+            model.evaluate_pairs([*pairs, bad])
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -183,6 +184,13 @@ def equalize(
 
 
 def _equalize(table: Table, basis: Array, sets: list[list[int]], changed: Array) -> None:
+    # A pair that comes twice, as where a list is put into lower case, does no harm.
+    counts = Counter(row for rows in {frozenset(rows) for rows in sets} for row in rows)
+    if twice := [table.name(row) for row, count in counts.items() if count > 1]:
+        raise ValueError(
+            f"{table.operation}: a word must be in one pair only, which the next would undo, got "
+            f"{', '.join(twice)} more than once; words that belong together are one larger set"
+        )
     for rows in sets:
         units = changed[rows] / lengths(changed[rows])
         mean = units.mean(0)
@@ -218,7 +226,8 @@ def hard(
     Args:
         vectors: see `seqfast.embeddings.debias`.
         definitional: pairs that define the bias; see `direction`.
-        equalized: pairs that should differ only along the direction.
+        equalized: pairs, or larger sets, that should differ only along the direction; no word
+            may appear twice.
         specific: words that may have the bias, such as "beard" or "queen".
         g: the direction, if it is already known; `definitional` is then ignored.
         words: names of the rows of an array.

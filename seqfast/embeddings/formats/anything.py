@@ -17,6 +17,7 @@ from seqfast.embeddings.formats.safetensors import FileKind
 from seqfast.embeddings.formats.word2vec import load_word2vec_format, looks_like_text
 from seqfast.ops.base.checks import check_choice
 
+_NUMBER = re.compile(rb"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?(nan|inf)", re.I)
 _HEADER = re.compile(rb"[ \t]*\d{1,18}[ \t]+(\d{1,18})[ \t]*\r?\n")
 _KINDS = ("seqfast.word2vec", "seqfast.glove")
 _WANTED = (
@@ -39,6 +40,8 @@ def load_any(
         raise reading.damaged("it is a fastText model (.bin); its .vec file has the vectors")
     if head[:4] == b"PK\x03\x04":
         raise reading.damaged("it is a zip archive; unpack it first")
+    if head[257:262] == b"ustar":
+        raise reading.damaged("it is a tar archive; unpack it first")
     if _is_safetensors(head):
         return _first(_of_ours(path, reading, mmap), limit), "seqfast"
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
@@ -56,12 +59,19 @@ def load_any(
         row = head[place : place + 4 * int(header[1])]
         binary = not looks_like_text(row[:64]) and b"\n" not in row[-1:]
         text = looks_like_text(row[:64]) or len(row) < 8
+        text = text or _is_row(head[header.end() :], int(header[1]))
         name = "word2vec text" if text else "word2vec binary"
         return load_word2vec_format(path, binary=binary and not text, **options), name
     line = head.split(b"\n", 1)[0].rstrip()
     if re.search(rb" [-+]?[0-9.]+([eE][-+]?[0-9]+)?$", line):
         return load_word2vec_format(path, no_header=True, **options), "GloVe text"
     raise reading.damaged(f"its first bytes, {head[:24]!r}, are of none of: {_WANTED}")
+
+
+def _is_row(head: bytes, size: int) -> bool:
+    """Whether the first line ends with `size` numbers; those of few digits are a short line."""
+    numbers = head.split(b"\n", 1)[0].split()[-size:]
+    return len(numbers) == size and all(map(_NUMBER.fullmatch, numbers))
 
 
 def _is_safetensors(head: bytes) -> bool:

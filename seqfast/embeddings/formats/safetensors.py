@@ -185,7 +185,9 @@ def read(path: PathLike, kind: FileKind) -> StoredFile:
         header = _parsed_json(text)
         metadata = header.pop("__metadata__", {})
         if metadata.get("format") != kind.name:
-            raise ValueError(f"its format is {metadata.get('format')!r}")
+            name = metadata.get("format")
+            other = "; load it with the class that saved it" if _is_of_ours(name) else ""
+            raise ValueError(f"its format is {name!r}{other}")
         version = int(metadata["version"])
         if version < 1:
             raise ValueError(f"its version is {version}")
@@ -237,6 +239,10 @@ def _tensor_places(
     if start + end != size:
         raise ValueError(f"it has {size} bytes in place of {start + end}")
     return placed
+
+
+def _is_of_ours(name: Any) -> bool:
+    return isinstance(name, str) and name.startswith("seqfast.")
 
 
 def _damaged(path: Path, kind: FileKind, why: str) -> ValueError:

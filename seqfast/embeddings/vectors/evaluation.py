@@ -53,7 +53,7 @@ class PairScores(NamedTuple):
 def evaluate_pairs(
     vectors: Array,
     words: Sequence[str],
-    pairs: PathLike | Iterable[tuple[str, str, float]],
+    pairs: PathLike | Iterable[tuple[str, str, float] | str],
     *,
     delimiter: str = "\t",
     encoding: str = "utf-8",
@@ -66,8 +66,8 @@ def evaluate_pairs(
     Args:
         vectors: [V, size].
         words: [V], the frequent ones first.
-        pairs: (word, word, judgement), or a file with one per line (plain, .gz, .bz2 or .xz). Lines
-            that begin with # or are not such a pair are ignored, as in gensim.
+        pairs: (word, word, judgement), or lines, or a file with one per line (plain, .gz, .bz2 or
+            .xz). Lines that begin with # or are not such a pair are ignored, as in gensim.
         delimiter: between the parts of a line.
         encoding: of the file.
         restrict_vocab: use only this many of the first words.
@@ -259,13 +259,22 @@ def _first_ids(
 
 
 def _read_pairs(
-    pairs: PathLike | Iterable[tuple[str, str, float]], delimiter: str, encoding: str
+    pairs: PathLike | Iterable[tuple[str, str, float] | str], delimiter: str, encoding: str
 ) -> Iterator[tuple[str, str, float]]:
-    if not isinstance(pairs, (str, os.PathLike)):
-        for one, other, judgement in pairs:
-            yield one, other, float(judgement)
-        return
-    for line in _lines(pairs, encoding):
+    is_path = isinstance(pairs, (str, os.PathLike))
+    items: Iterable[Any] = _lines(pairs, encoding) if is_path else pairs  # type: ignore[arg-type,assignment]
+    for line in items:
+        if not isinstance(line, str):
+            try:
+                one, other, judgement = line
+                found = one, other, float(judgement)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    "evaluate_pairs: pairs must be a path, lines of a file, or "
+                    f"(word, word, judgement) each, got {line!r}"
+                ) from None
+            yield found
+            continue
         if line.startswith("#"):
             continue
         try:

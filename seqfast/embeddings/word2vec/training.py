@@ -25,7 +25,13 @@ def noise_weights(counts: Array, exponent: float) -> Array:
     """What negatives are drawn in proportion to; a word that never occurs is no negative."""
     weights = np.zeros(len(counts))
     seen = counts > 0
-    weights[seen] = counts[seen].astype(np.float64) ** exponent
+    with np.errstate(over="ignore"):
+        weights[seen] = counts[seen].astype(np.float64) ** exponent
+    if not np.isfinite(weights.sum()) or (seen.any() and not weights.any()):
+        raise ValueError(
+            f"Word2Vec: ns_exponent must leave weights of negatives that are finite and above 0, "
+            f"got {exponent:g} with counts up to {counts.max()}; gensim's default is 0.75"
+        )
     return weights if seen.any() else np.ones(len(counts))
 
 

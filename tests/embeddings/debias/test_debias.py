@@ -397,3 +397,27 @@ def test_vectors_that_cannot_be() -> None:
         debias.neutralize(given, g, [99])
     with pytest.raises(ValueError, match="pair must be two words, got 3"):
         debias.analogies(given, ("she", "he", "man"))  # type: ignore[arg-type]
+
+
+def test_a_word_is_in_one_pair_only() -> None:
+    given = planted()
+    g = debias.direction(given, PAIRS)
+    twice = [("queen", "king"), ("queen", "uncle")]
+    for call in (
+        lambda: debias.equalize(given, g, twice),
+        lambda: debias.hard(given, PAIRS, twice, []),
+    ):
+        with pytest.raises(ValueError, match=r"a word must be in one pair only.*'queen' more than"):
+            call()
+    # The paper's list in lower case has pairs twice, which changes nothing.
+    once = debias.equalize(given, g, twice[:1])
+    again = debias.equalize(given, g, [*twice[:1], ("king", "queen")])
+    np.testing.assert_allclose(once.vectors, again.vectors, atol=1e-6)
+
+
+def test_targets_that_are_one_set_lose_their_effect() -> None:
+    given = planted()
+    x, y, a, b = ["queen", "aunt"], ["king", "uncle"], ["poem", "novel"], ["algebra", "logic"]
+    before = debias.weat(given, x, y, a, b).statistic
+    fair = debias.hard(given, PAIRS, [*PAIRS, (*x, *y)], [])
+    assert abs(debias.weat(fair, x, y, a, b).statistic) < 1e-6 < abs(before)

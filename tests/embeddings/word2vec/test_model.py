@@ -586,3 +586,8 @@ def test_windows_of_any_width(options: dict[str, Any], deterministic: bool) -> N
     wide, wider = (small(window=window, **common) for window in (50, (1 << 30) - 1))
     np.testing.assert_array_equal(wide.vectors, wider.vectors)
     assert wide.loss_per_epoch == wider.loss_per_epoch
+
+
+def test_an_exponent_that_overflows_is_named() -> None:
+    with pytest.raises(ValueError, match=r"ns_exponent must leave weights .* got 1000"):
+        Word2Vec([["a", "b"] * 9] * 9, min_count=1, ns_exponent=1e3, progress=False)
