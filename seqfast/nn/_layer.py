@@ -168,7 +168,7 @@ class RecurrentLayer(TorchFace):
             values: list[Any] = [None] * len(WEIGHTS)
             for slot, name in zip(slots, names, strict=True):
                 weight = parameters.get(name)
-                values[slot] = getattr(self, name) if weight is None else weight
+                values[slot] = self._weight_by_name(name) if weight is None else weight
             weights.append(Weights.of(values))
         return weights
 

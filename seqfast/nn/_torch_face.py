@@ -103,11 +103,14 @@ class TorchFace(Recurrent):
         self._slots = tuple(WEIGHTS.index(kind) for kind in kinds)
 
     def _weights_have_changed(self) -> bool:
-        """Whether an attribute is another tensor than when `_flat_weights` was made or set."""
+        """Whether an attribute is another tensor than when `_flat_weights` was made or set.
+
+        As with torch, one that was deleted has not changed: its tensor stays in the list.
+        """
         refs, names = self._flat_weight_refs, self._flat_weights_names
         weights = [getattr(self, name, None) for name in names]
         return len(refs) != len(weights) or any(
-            weight is not (None if ref is None else ref())
+            weight is not None and weight is not (None if ref is None else ref())
             for weight, ref in zip(weights, refs, strict=True)
         )
 
@@ -162,6 +165,21 @@ class TorchFace(Recurrent):
                 flat[index] = value
         # Past torch's own, which would make the list for every weight that is set.
         super(torch.nn.RNNBase, self).__setattr__(name, value)  # type: ignore[misc]
+
+    def __delattr__(self, name: str) -> None:
+        if name in self.__dict__.get("_flat_weights_names", ()):
+            _ = self._flat_weights  # keeps the tensor, as torch's list does
+        super().__delattr__(name)
+
+    def _weight_by_name(self, name: str) -> Any:
+        """What is no parameter: of a wrapper, hook or parametrization."""
+        try:
+            return getattr(self, name)
+        except AttributeError as error:
+            raise AttributeError(
+                f"{self._name}: {name} must be a tensor, got nothing: the parameter was taken out. "
+                f"Set it, as in layer.{name} = weight, or put tensors into layer._flat_weights"
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

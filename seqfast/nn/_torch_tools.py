@@ -53,6 +53,13 @@ def _put(home: Any, name: str, wrap: Callable[[Any], Any]) -> None:
     function = getattr(home, name, None)
     if function is None or hasattr(function, "_seqfast"):
         return
+    inner = getattr(function, "__wrapped__", None)
+    for cell in getattr(function, "__closure__", None) or ():
+        if inner is not None and cell.cell_contents is inner:
+            # Within torch's decorator, so that names imported before seqfast have it, too.
+            cell.cell_contents = function.__wrapped__ = functools.wraps(inner)(wrap(inner))
+            function._seqfast = True
+            return
     wrapped: Any = functools.wraps(function)(wrap(function))
     wrapped._seqfast = True
     for space in (home, *map(sys.modules.get, _handing_on(home.__name__))):

@@ -222,3 +222,26 @@ def test_the_witness_keeps_no_memory() -> None:
     output.mul_(2)
     assert witness._version == before + 1
     assert output.untyped_storage().nbytes() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_writes_through_data_are_not_seen(kind: str) -> None:
+    """Of `.data` autograd knows nothing: torch's float32 LSTM is wrong there, too."""
+    torch.manual_seed(0)
+    layer = getattr(seqfast.nn, kind)(4, 5)
+    x = torch.randn(6, 3, 4)
+    gradients = []
+    for write in (
+        lambda output: None,
+        lambda output: output.mul_(3),
+        lambda output: output.data.mul_(3),
+    ):
+        layer.zero_grad()
+        output, _ = layer(x)
+        copied = output * 1
+        write(output)
+        copied.sum().backward()
+        gradients.append(layer.weight_hh_l0.grad.clone())
+    before, seen, unseen = gradients
+    torch.testing.assert_close(seen, before)
+    assert not torch.allclose(unseen, before)

@@ -349,6 +349,33 @@ def test_quantize_dynamic_that_fails_leaves_the_model_as_it_was(fails: str, home
     model[0](torch.randn(2, 4))
 
 
+IMPORTED_EARLY = """
+from torch.ao.quantization import quantize_dynamic
+from torch.quantization import quantize_dynamic as again
+import torch, seqfast
+
+assert "seqfast.nn" not in sys.modules
+layers = seqfast.nn.LSTM(4, 4), seqfast.nn.LSTM(4, 5, zoneout=0.1), torch.nn.Linear(4, 4)
+model = torch.nn.Sequential(*layers)
+before = [(type(module), sorted(vars(module)), module.training) for module in model.modules()]
+for function in (quantize_dynamic, again):
+    try:
+        function(model, inplace=True)
+    except ValueError as error:
+        assert "zoneout" in str(error)
+    else:
+        raise AssertionError
+    after = [(type(module), sorted(vars(module)), module.training) for module in model.modules()]
+    assert after == before, (before, after)
+"""
+
+
+@QUANTIZE
+def test_quantize_dynamic_that_was_imported_before_seqfast() -> None:
+    program = [sys.executable, "-W", "ignore", "-c", "import sys" + IMPORTED_EARLY]
+    subprocess.run(program, check=True, timeout=120)
+
+
 @QUANTIZE
 def test_quantize_dynamic_in_place(ours: Tagger, theirs: Tagger, x: Tensor) -> None:
     held = [*ours.children()]

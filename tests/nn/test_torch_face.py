@@ -426,3 +426,65 @@ def test_copies_keep_a_list_that_does_not_fit(kind: str) -> None:
         with pytest.raises(RuntimeError, match=r"_flat_weights must be 4 tensors,.* got 0"):
             other(x)
         torch.testing.assert_close(other.float()(x)[0], before)
+
+
+def delete(layer: Any, weight: Tensor) -> None:
+    del layer.weight_hh_l0
+
+
+def delete_and_set(layer: Any, weight: Tensor) -> None:
+    del layer.weight_hh_l0
+    layer.weight_hh_l0 = weight
+
+
+def delete_and_hide(layer: Any, weight: Tensor) -> None:
+    del layer.weight_hh_l0
+    object.__setattr__(layer, "weight_hh_l0", weight)
+
+
+def delete_and_put_into_the_list(layer: Any, weight: Tensor) -> None:
+    del layer.weight_hh_l0
+    layer._flat_weights[1] = weight
+
+
+def delete_and_register(layer: Any, weight: Tensor) -> None:
+    del layer.weight_hh_l0
+    layer.register_buffer("weight_hh_l0", weight)
+
+
+def take_out_and_set(layer: Any, weight: Tensor) -> None:
+    del layer._parameters["weight_hh_l0"]
+    layer.weight_hh_l0 = weight
+
+
+TAKING_OUT = [
+    delete,
+    delete_and_set,
+    delete_and_hide,
+    delete_and_put_into_the_list,
+    delete_and_register,
+    take_out_and_set,
+]
+
+
+@pytest.mark.parametrize("touched", [False, True], ids=["", "list"])
+@pytest.mark.parametrize("take_out", TAKING_OUT)
+def test_a_weight_is_taken_out(kind: str, take_out: Any, touched: bool) -> None:
+    results = []
+    x, weight = torch.randn(3, 2, 4), None
+    for layer in ours_and_torchs(kind, 4, 5):
+        if touched:
+            assert layer._flat_weights
+        if weight is None:
+            weight = torch.randn_like(layer.weight_hh_l0)
+        take_out(layer, weight)
+        assert [name for name, _ in layer.named_parameters()].count("weight_hh_l0") == 0
+        results.append([layer(x)[0], copy.deepcopy(layer)(x)[0]])
+    torch.testing.assert_close(*results)
+
+
+def test_a_weight_that_is_nowhere(kind: str) -> None:
+    layer = getattr(seqfast.nn, kind)(4, 5)
+    del layer._parameters["weight_hh_l0"]
+    with pytest.raises(AttributeError, match=r"weight_hh_l0 must be a tensor, got nothing.*Set it"):
+        layer(torch.randn(3, 2, 4))
