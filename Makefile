@@ -128,6 +128,9 @@ $(SANITIZE)/.build: $(VENV)/.build
 	    > "$$(echo $(SANITIZE)/venv/lib/python*/site-packages)/lent.pth"
 	@touch $@
 
+# All kernels, and what reads files.
+SANITIZED := ops host_executor embeddings/test_fuzz.py decoding/test_ngram.py decoding/test_ctc_decoder.py
+
 # libstdc++ is preloaded too, because the sanitizer looks up __cxa_throw before torch loads it.
 # Runs in another folder without pythonpath, so that the checkout's seqfast is not imported.
 sanitize: $(SANITIZE)/.build
@@ -136,7 +139,7 @@ sanitize: $(SANITIZE)/.build
 	    $$($(CXX) -print-file-name=libstdc++.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	    venv/bin/python $(CURDIR)/$(BIN)/pytest -rs -c $(CURDIR)/pyproject.toml -o pythonpath= \
-	    $(CURDIR)/tests/ops $(CURDIR)/tests/host_executor $(ARGS)
+	    $(addprefix $(CURDIR)/tests/,$(SANITIZED)) $(ARGS)
 
 # All Pythons share one build folder: the kernels do not depend on Python and are compiled once.
 wheel: $(VENV)/.tools
