@@ -152,11 +152,12 @@ void visit(CtcDecodeArgs& args, F&& f) {
 }
 
 // What the language says of a prefix; it follows from its tokens alone.
-struct CtcContext {
+struct alignas(64) CtcContext {
     double settled;            // of the words that have ended
     double part;               // of the one that has not
     double end_gain;           // if it ended here; NaN: not asked yet
     uint64_t text;             // a hash of the letters
+    uint64_t letters;          // that stay inside a tree, a bit each
     int32_t state, end_state;  // of the n-gram model, before and after that word
     int32_t word, hot;         // nodes of the part; -1: in no word
     int32_t length;            // letters of the part

@@ -22,9 +22,12 @@ SEQFAST_INLINE bool operator>(const TextKey& a, const TextKey& b) {
     return (a.text > b.text) | ((a.text == b.text) & (a.place < b.place));
 }
 
+// A candidate's place: of a prefix that stays, or that of its parent and the token's rank.
+constexpr int kRankBits = 32;
+
 struct Scratch {
     int64_t frame, largest, tokens, candidates, arriving, stays, stay_runs, from, map, texts;
-    int64_t language, size;
+    int64_t language, children, size;
 };
 
 // Few more than are kept: the sooner the worst are dropped, the fewer are looked at.
@@ -44,7 +47,8 @@ Scratch scratch_of(const CtcDecodeArgs& args) {
     at.map = at.from + ctc_align(padded * int64_t(sizeof(CtcRun)));
     at.texts = at.map + ctc_align(args.capacity * int64_t(sizeof(int32_t)));
     at.language = at.texts + ctc_align(beam * int64_t(sizeof(TextKey)));
-    at.size = at.language + ctc_align(beam * real);
+    at.children = at.language + ctc_align(beam * real);
+    at.size = at.children + ctc_align(beam * int64_t(sizeof(uint64_t)));
     return at;
 }
 
@@ -213,7 +217,8 @@ class Search {
           arriving_(reinterpret_cast<double*>(scratch + in.arriving)),
           map_(reinterpret_cast<int32_t*>(scratch + in.map)),
           texts_(reinterpret_cast<TextKey*>(scratch + in.texts)),
-          scores_(reinterpret_cast<double*>(scratch + in.language)) {}
+          scores_(reinterpret_cast<double*>(scratch + in.language)),
+          children_(reinterpret_cast<uint64_t*>(scratch + in.children)) {}
 
     CtcBeams beam(int64_t half) const {
         return ctc_beams_at(beams_ + half * ctc_beams_bytes(beam_size_), beam_size_);
@@ -253,9 +258,12 @@ class Search {
 
     void stay(int32_t t) {
         const double blank = cut_.log_prob(args_.input.blank);
+        __builtin_memset(children_, 0, static_cast<size_t>(state_.count) * sizeof(uint64_t));
         for (int64_t k = 0; k < state_.count; ++k) {
             const CtcNode node = nodes_[now_.node[k]];
             const double again = node.token < 0 ? -kInfinity : cut_.log_prob(node.token);
+            const int32_t slot = node.parent < 0 ? -1 : nodes_[node.parent].slot;
+            if (slot >= 0) children_[slot] |= uint64_t{1} << (node.token & 63);
             arriving_[k] = ctc_stay(now_, nodes_, k, blank, again, stays_);
             const bool token_wins = now_.best_token[k] > now_.best_blank[k];
             stay_runs_.sum_blank[k] = (token_wins ? now_runs_.sum_token : now_runs_.sum_blank)[k];
@@ -342,7 +350,7 @@ class Search {
             const double at_end = base + language_.most_at_end(context) + slack;
             const double most = begins && at_end > inside ? at_end : inside;
             const double outside = base + language_.most_outside(context) + slack;
-            const uint64_t letters = language_.letters_inside(context);
+            const uint64_t letters = context.letters;
             for (int64_t rank = 0; rank < token_count_; ++rank) {
                 const double log_prob = tokens_[rank].score;
                 if (most + log_prob <= candidates_.limit() || most + log_prob < candidates_.floor())
@@ -365,20 +373,14 @@ class Search {
     // The prefix at that place with a token more; `acoustic` is its log-probability.
     void offer(int64_t k, int64_t token, double acoustic, int64_t rank) {
         const int32_t node = now_.node[k];
-        const int32_t child = prefixes_.find(node, static_cast<int32_t>(token));
-        if (child != 0 && nodes_[child].slot >= 0) return;  // it stays
-        double language;
-        if (child != 0) {
-            language = contexts_[child].settled + contexts_[child].part;
-        } else {
-            CtcContext made;
-            if (!language_.extend(contexts_[node], token, made)) return;
-            language = made.settled + made.part;
+        if (children_[k] >> (token & 63) & 1) {
+            const int32_t child = prefixes_.find(node, static_cast<int32_t>(token));
+            if (child != 0 && nodes_[child].slot >= 0) return;  // it stays
         }
+        double language = language_.score(contexts_[node], token);
         if (args_.table) language += now_runs_.table[k] + table_of(k)[token];
         const double score = acoustic + language;
-        if (candidates_.takes(score))
-            candidates_.add({score, beam_size_ + k * (token_count_ + 1) + rank});
+        if (candidates_.takes(score)) candidates_.add({score, (k + 1) << kRankBits | rank});
     }
 
     const double* table_of(int64_t k) const {
@@ -398,8 +400,8 @@ class Search {
             if (place < beam_size_) {
                 keep(next, next_runs, k, place, t);
             } else {
-                from = (place - beam_size_) / (token_count_ + 1);
-                const int64_t rank = (place - beam_size_) % (token_count_ + 1);
+                from = (place >> kRankBits) - 1;
+                const int64_t rank = place & ((int64_t{1} << kRankBits) - 1);
                 token = rank < token_count_ ? tokens_[rank].place : args_.language.boundary;
                 extend(next, next_runs, k, from, static_cast<int32_t>(token), t);
             }
@@ -541,6 +543,7 @@ class Search {
     int32_t* const map_;      // new numbers of what is kept
     TextKey* const texts_;
     double* const scores_;
+    uint64_t* const children_;  // of each prefix the tokens of those in the beam, a bit for each 64
     int64_t token_count_ = 0;
     double most_ = 0;  // no extension is worth more before its token
 };

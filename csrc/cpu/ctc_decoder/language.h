@@ -24,58 +24,56 @@ class Language {
           by_words_(from.ngram.tree.starts && !from.token_words) {}
 
     CtcContext begin() const {
-        return {0,
-                0,
-                __builtin_nan(""),
-                0,
-                static_cast<int32_t>(in_.ngram.start),
-                0,
-                in_.words.starts ? 0 : -1,
-                hot_root_,
-                0,
-                0};
+        CtcContext first{};
+        first.end_gain = __builtin_nan("");
+        first.state = static_cast<int32_t>(in_.ngram.start);
+        first.word = word_root();
+        first.hot = hot_root_;
+        first.letters = letters_inside(first.word, first.hot);
+        return first;
     }
 
-    // The prefix with one token more; false where that must not be.
-    bool extend(CtcContext& from, int64_t token, CtcContext& to) const {
-        const bool ends = token == in_.boundary;
-        if (ends || (in_.begins && in_.begins[token])) {
-            if (from.length == 0) {
-                to = from;
-            } else if (!end_word(from, to)) {
-                return false;
-            }
-        } else {
-            to = from;
-        }
+    // Of the prefix with one token more; -inf where that must not be.
+    SEQFAST_INLINE double score(CtcContext& from, int64_t token) const {
+        Step to;
+        return step(from, token, to) ? to.settled + to.part : -__builtin_inf();
+    }
+
+    // The prefix with one token more, which may be.
+    void extend(CtcContext& from, int64_t token, CtcContext& to) const {
+        Step made;
+        step(from, token, made);
+        to.settled = made.settled;
+        to.part = made.part;
         to.end_gain = __builtin_nan("");
+        to.text = made.ends ? mixed(from.text, 0) : from.text;
+        if (token != in_.boundary) {
+            for (int32_t i = in_.letter_starts[token]; i < in_.letter_starts[token + 1]; ++i)
+                to.text = mixed(to.text, in_.letters[i] + 1);
+        }
+        to.letters = letters_inside(made.word, made.hot);
+        to.state = made.state;
+        to.end_state = 0;
+        to.word = made.word;
+        to.hot = made.hot;
+        to.length = made.length;
         to.depth = from.depth + 1;
-        if (by_tokens_) {
-            to.settled += weighted(ngram(to.state, in_.token_words[token], to.state)) + in_.beta;
-        }
-        if (ends) return true;
-        for (int32_t i = in_.letter_starts[token]; i < in_.letter_starts[token + 1]; ++i) {
-            const int32_t letter = in_.letters[i];
-            if (to.word >= 0) to.word = child_of(in_.words, to.word, letter);
-            if (to.hot >= 0) to.hot = child_of(in_.hotwords, to.hot, letter);
-            to.text = mixed(to.text, letter + 1);
-            ++to.length;
-        }
-        if (in_.lexicon && !has(to.word, kCtcWordPart)) return false;
-        to.part = part_of(to);
-        return true;
     }
 
     // After the last frame: the score of all words, with the end of the sentence; -inf where a word
     // must not end here. `text` becomes the hash of the whole.
     double finish(CtcContext& from, uint64_t& text) const {
-        CtcContext to = from;
-        if (from.length > 0 && !end_word(from, to)) return -__builtin_inf();
-        text = to.text;
-        double score = to.settled;
-        int32_t unused;
+        double score = from.settled;
+        int32_t state = from.state, unused;
+        text = from.text;
+        if (from.length > 0) {
+            if (!can_end(from)) return -__builtin_inf();
+            score += from.end_gain;
+            state = from.end_state;
+            text = mixed(text, 0);
+        }
         if (in_.ngram.tree.starts && in_.ngram.end >= 0)
-            score += weighted(ngram(to.state, static_cast<int32_t>(in_.ngram.end), unused));
+            score += weighted(ngram(state, static_cast<int32_t>(in_.ngram.end), unused));
         return score;
     }
 
@@ -85,7 +83,7 @@ class Language {
     }
     double most_at_end(const CtcContext& from) const {
         if (from.length == 0) return most_inside(from);
-        const double part = most_of_part(in_.words.starts ? 0 : -1, hot_root_) - from.part;
+        const double part = most_of_part(word_root(), hot_root_) - from.part;
         double gain = from.end_gain;
         if (!(gain == gain)) {
             gain = from.hot >= 0 ? in_.best_word : 0.0;
@@ -94,13 +92,6 @@ class Language {
         return gain + part + (by_tokens_ ? in_.beta : 0.0);
     }
 
-    // The letters that a part can go on with inside a tree, a bit each; the last bit is for all
-    // letters from there on. Others leave all trees, and then no token gains more than this.
-    uint64_t letters_inside(const CtcContext& from) const {
-        if (!in_.lexicon && !by_words_) return ~uint64_t{0};
-        uint64_t letters = from.word < 0 ? 0 : letters_of(in_.words, from.word);
-        return from.hot < 0 ? letters : letters | letters_of(in_.hotwords, from.hot);
-    }
     double most_outside(const CtcContext& from) const {
         if (in_.lexicon) return -__builtin_inf();
         if (in_.unknown_part > 0) return __builtin_inf();
@@ -112,6 +103,43 @@ class Language {
     }
 
   private:
+    // What a token makes of a prefix.
+    struct Step {
+        double settled, part;
+        int32_t state, word, hot, length;
+        bool ends;  // a word before it
+    };
+    SEQFAST_INLINE bool step(CtcContext& from, int64_t token, Step& to) const {
+        to = {from.settled, 0, from.state, from.word, from.hot, from.length, false};
+        const bool at_boundary = token == in_.boundary;
+        if ((at_boundary || (in_.begins && in_.begins[token])) && from.length > 0) {
+            if (!can_end(from)) return false;
+            to = {from.settled + from.end_gain, 0, from.end_state, word_root(), hot_root_, 0, true};
+        }
+        if (by_tokens_)
+            to.settled += weighted(ngram(to.state, in_.token_words[token], to.state)) + in_.beta;
+        if (at_boundary) return true;
+        for (int32_t i = in_.letter_starts[token]; i < in_.letter_starts[token + 1]; ++i) {
+            const int32_t letter = in_.letters[i];
+            if (to.word >= 0) to.word = child_of(in_.words, to.word, letter);
+            if (to.hot >= 0) to.hot = child_of(in_.hotwords, to.hot, letter);
+            ++to.length;
+        }
+        if (in_.lexicon && !has(to.word, kCtcWordPart)) return false;
+        to.part = part_of(to);
+        return true;
+    }
+
+    int32_t word_root() const { return in_.words.starts ? 0 : -1; }
+
+    // The letters that a part can go on with inside a tree, a bit each; the last bit is for all
+    // letters from there on. Others leave all trees, and then no token gains more than
+    // `most_outside`.
+    uint64_t letters_inside(int32_t word, int32_t hot) const {
+        if (!in_.lexicon && !by_words_) return ~uint64_t{0};
+        const uint64_t letters = word < 0 ? 0 : letters_of(in_.words, word);
+        return hot < 0 ? letters : letters | letters_of(in_.hotwords, hot);
+    }
     static uint64_t bit_of(int32_t letter) { return uint64_t{1} << (letter < 63 ? letter : 63); }
     static uint64_t letters_of(const CtcTree& tree, int32_t node) {
         uint64_t letters = 0;
@@ -132,7 +160,7 @@ class Language {
         return hash ^ hash >> 29;
     }
 
-    double part_of(const CtcContext& at) const {
+    double part_of(const Step& at) const {
         if (at.length == 0) return 0;
         if (at.hot >= 0) return in_.hot_parts[at.hot];
         if (!by_words_ || has(at.word, kCtcKnownPart)) return 0;
@@ -152,19 +180,10 @@ class Language {
         return in_.best_part > most ? in_.best_part : most;
     }
 
-    // The part ends as a word; false where it must not.
-    bool end_word(CtcContext& from, CtcContext& to) const {
+    // Whether the part may end as a word; its `end_gain` and `end_state` are known then.
+    bool can_end(CtcContext& from) const {
         if (!(from.end_gain == from.end_gain)) ask_end(from);
-        if (from.end_gain == -__builtin_inf()) return false;
-        to = from;
-        to.settled += from.end_gain;
-        to.part = 0;
-        to.text = mixed(from.text, 0);
-        to.state = from.end_state;
-        to.word = in_.words.starts ? 0 : -1;
-        to.hot = hot_root_;
-        to.length = 0;
-        return true;
+        return from.end_gain != -__builtin_inf();
     }
 
     void ask_end(CtcContext& from) const {
