@@ -70,7 +70,13 @@ def test_measures_and_renders(tmp_path: Path) -> None:
     (path,) = (tmp_path / "docs" / "performance").glob("*.md")
     page = path.read_text(encoding="utf-8")
     titles = ["LSTM", "GRU", "RNN", "Variants", "Against loops in Python", "Single steps"]
-    titles += ["Word vectors", "Beam search", "Beam search over an attention decoder"]
+    titles += [
+        "Streams",
+        "8 bits",
+        "Word vectors",
+        "Beam search",
+        "Beam search over an attention decoder",
+    ]
     written = [line[3:] for line in page.splitlines() if line.startswith("## ")]
     with_their_peers = {
         "Beam search around transformers",
