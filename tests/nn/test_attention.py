@@ -148,7 +148,7 @@ def test_autocast(backend: Backend, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_compile(backend: Backend, kind: str) -> None:
+def test_compile(device: Backend, kind: str) -> None:
     attention = make(kind)
     compiled = torch.compile(attention, fullgraph=True, dynamic=True, backend="aot_eager")
     for batch, beams, steps in ((2, 1, 4), (3, 2, 5)):

@@ -319,7 +319,7 @@ def test_autocast(backend: Backend, input_feeding: bool, sampling_probability: f
 
 @pytest.mark.parametrize("input_feeding", [True, False])
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])
-def test_compile(backend: Backend, cell: str, input_feeding: bool) -> None:
+def test_compile(device: Backend, cell: str, input_feeding: bool) -> None:
     decoder = make(cell, input_feeding=input_feeding, layers=1)
     ids, memory, memory_lengths = draw(decoder, steps=2)
     lengths = torch.tensor([2, 0, 1])

@@ -170,7 +170,7 @@ def _fresh_dynamo() -> None:
 
 @pytest.mark.parametrize(("kind", "options"), LAYERS)
 def test_compile_in_one_graph_with_any_sizes(
-    backend: Backend, kind: str, options: dict[str, Any]
+    device: Backend, kind: str, options: dict[str, Any]
 ) -> None:
     layer = getattr(seqfast.nn, kind)(4, **{"hidden_size": 5, **options})
     graphs = 0
@@ -201,7 +201,7 @@ def test_compile_in_one_graph_with_any_sizes(
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
-def test_compile_with_masks_and_resets(backend: Backend, kind: str) -> None:
+def test_compile_with_masks_and_resets(device: Backend, kind: str) -> None:
     layer = getattr(seqfast.nn, kind)(4, 5, **EVERYTHING[kind])
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
     for steps, batch in ((3, 2), (7, 5)):
@@ -296,7 +296,7 @@ def test_compile_with_inductor(backend: Backend) -> None:
         ("RNNCell", {"layer_norm": True, "nonlinearity": "relu"}),
     ],
 )
-def test_compile_cell_loop(backend: Backend, kind: str, options: dict[str, Any]) -> None:
+def test_compile_cell_loop(device: Backend, kind: str, options: dict[str, Any]) -> None:
     cell = getattr(seqfast.nn, kind)(4, 5, **options)
 
     def run(x: Tensor) -> Tensor:

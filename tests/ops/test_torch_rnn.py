@@ -181,13 +181,13 @@ def _fresh_dynamo() -> None:
 
 @pytest.mark.usefixtures("_fresh_dynamo")
 @pytest.mark.parametrize("name", MORE)
-def test_compiles_in_one_graph(backend: Backend, name: str) -> None:
+def test_compiles_in_one_graph(device: Backend, name: str) -> None:
     directions = 1 + (name in ("lstm", "gru-everything", "jordan"))
     results = []
     compiled = torch.compile(run, fullgraph=True, dynamic=True, backend="aot_eager")
     for steps, batch in ((3, 2), (5, 4)):
         case = make_case(name, steps, batch, 2, 5, directions, ragged=True)
-        case = case.tensors("float32", backend.device)
+        case = case.tensors("float32", device.device)
         for tensor in leaves(case):
             tensor.requires_grad_()
         for function in (compiled, run):
