@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import re
@@ -50,6 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} needs an id without an address: give it ids=")
         if "set_threads" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.alone)
+
+
+def pytest_collection_finish() -> None:
+    """Else each full collection of garbage goes through 25,000 tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def _process_state() -> dict[str, object]:
