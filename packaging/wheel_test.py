@@ -22,8 +22,9 @@ SMOKE = Path(__file__).with_name("smoke.py").resolve()
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """PATH has the new environment alone, and none of this checkout is seen."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "SEQFAST"))}
+    """PATH has the new environment alone, and none of this checkout is seen, nor make's pins."""
+    ours = ("PYTHON", "SEQFAST", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return kept | {"PATH": str(folder / "bin"), "CC": "/nowhere/cc", "CXX": "/nowhere/c++"}
 
 

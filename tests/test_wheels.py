@@ -70,6 +70,20 @@ def test_a_module_that_needs_an_old_glibc_alone(tmp_path: Path) -> None:
     assert repair.newest_glibc(tmp_path / "plain") >= repair.newest_glibc(tmp_path / "old")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="wheels for Linux")
+def test_tools_beside_this_python_are_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`make wheel` calls the environment's Python without the environment being active."""
+    tool = tmp_path / "patchelf_of_the_test"
+    tool.write_text("#!/bin/sh\necho here\n")
+    tool.chmod(0o755)
+    with pytest.raises(SystemExit, match="needs patchelf_of_the_test, which is not there"):
+        load("packaging/repair_wheel.py").output(tool.name)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert load("packaging/repair_wheel.py").output(tool.name) == "here\n"
+
+
 def test_this_python_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pythons = load("packaging/pythons.py")
     for name in ("python3.10", "python3.14"):
@@ -86,3 +100,14 @@ def test_this_python_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     found = pythons.found()
     assert found[version] == tmp_path / name
     assert tmp_path / "python3.14" not in found.values() or version == (3, 14)
+
+
+def test_a_new_environment_has_nothing_of_this_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "packaging"))
+    monkeypatch.setenv("PIP_CONSTRAINT", "constraints.txt")  # as make sets it, for its own folder
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    seen = load("packaging/wheel_test.py").environment(tmp_path)
+    assert not {"PIP_CONSTRAINT", "PYTHONPATH"} & set(seen)
+    assert seen["PATH"] == str(tmp_path / "bin")
