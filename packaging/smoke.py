@@ -80,7 +80,8 @@ def check_searches() -> None:
 def check_word_vectors() -> None:
     import seqfast
 
-    sentences = [["sun", "moon", "star"], ["bread", "milk", "egg"]] * 200
+    generator = np.random.default_rng(1)
+    sentences = [[f"word{n}" for n in row] for row in generator.integers(0, 200, (300, 12))]
     vectors = {
         workers: seqfast.Word2Vec(
             sentences, vector_size=16, min_count=1, workers=workers, seed=1, progress=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -111,3 +112,13 @@ def test_a_new_environment_has_nothing_of_this_one(
     seen = load("packaging/wheel_test.py").environment(tmp_path)
     assert not {"PIP_CONSTRAINT", "PYTHONPATH"} & set(seen)
     assert seen["PATH"] == str(tmp_path / "bin")
+
+
+def test_the_smoke_test_of_wheels_passes_here() -> None:
+    command = [sys.executable, str(ROOT / "packaging" / "smoke.py"), "--no-children"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("ok: ")
